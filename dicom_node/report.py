@@ -1,0 +1,97 @@
+"""Neutral value types for a report: what an adapter found, before it becomes an SR document or a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dicom_node.codes import Code
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrames:
+    """Frames of a source instance that a statement rests on; no frame numbers means the whole instance (1-based)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    frame_numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A qualitative evaluation: a coded question and its coded answer (TID 1501, rows of CODE items)."""
+
+    name: Code
+    value: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A numeric measurement with its UCUM unit (TID 300)."""
+
+    name: Code
+    value: float
+    unit: Code
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedFinding:
+    """One finding: becomes one TID 1501 group with its own tracking identifier."""
+
+    #: Stable within the report, e.g. "vessel-occlusion"; the tracking UID is derived from it.
+    tracking_id: str
+    finding_type: Code
+    sites: tuple[Code, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    sources: tuple[SourceFrames, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Narrative:
+    """Free text under a coded heading, e.g. impression (121073, DCM)."""
+
+    heading: Code
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """The algorithm that spoke: goes to AlgorithmIdentification (TID 4019) and ContributingEquipmentSequence."""
+
+    name: str
+    version: str
+    manufacturer: str
+    #: Changes with the weights (IHE AIR): derived from base and adapter digests.
+    device_uid: str
+    #: "key=value" lines: base model, revision, adapter digest, engine, preprocessing record digest.
+    parameters: tuple[str, ...] = ()
+    #: True where the built-in stand-in answered: every object must then say that it means nothing.
+    is_standin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person who reviewed: name as a DICOM PN ("Family^Given"), and organisation (both mandatory to verify)."""
+
+    name: str
+    organization: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One adapter's complete answer on one study, ready to be written as SR and captures."""
+
+    title: str
+    findings: tuple[ReportedFinding, ...]
+    narratives: tuple[Narrative, ...]
+    algorithm: Algorithm
+    #: Sentences that go with the answer wherever it is shown: research use, limitations, what was incomplete.
+    statements: tuple[str, ...]
+    #: Every image the answer rests on.
+    sources: tuple[SourceFrames, ...]
+    #: One line a person reads first, e.g. "Vessel blocked, probability 0.93 (uncalibrated)".
+    headline: str
+    #: When the model answered (aware, UTC); content date and time of what is written.
+    answered_at: datetime

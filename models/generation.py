@@ -1,0 +1,131 @@
+"""What an engine is asked and what it answers: neutral values, no torch, JSON in and out so that rows can keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: uint8, shape (rows, columns, 3), RGB.
+RgbImage = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAnswer:
+    """A closed question: each label is scored by its likelihood as the whole answer; nothing is sampled."""
+
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonAnswer:
+    """An answer constrained to a JSON schema while it is generated, greedily."""
+
+    json_schema: Mapping[str, Any]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextAnswer:
+    """Free text, greedily."""
+
+    max_new_tokens: int
+
+
+AnswerForm = LabelAnswer | JsonAnswer | TextAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One question to one adapter: chat messages in the transformers form, with the images in order."""
+
+    adapter: str
+    #: [{"role": ..., "content": [{"type": "image"} | {"type": "text", "text": ...}]}]
+    messages: Sequence[Mapping[str, Any]]
+    images: tuple[RgbImage, ...]
+    answer_form: AnswerForm
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token as text, and the natural logarithm of its probability."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A raw answer, saved before it is parsed so that a parser fix needs no GPU."""
+
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+    #: Label -> normalised probability (sums to 1); only for `LabelAnswer`. Normalised is not calibrated.
+    label_scores: Mapping[str, float] | None
+    #: "stop", "length" (cut off: the answer is incomplete) or "labels".
+    finish_reason: str
+    prompt_tokens: int
+    #: Seconds the engine spent on this request.
+    elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Generation:
+        """Rebuild a generation from `to_json`."""
+        return cls(
+            text=stored["text"],
+            tokens=tuple(TokenLogprob(t["token"], t["logprob"]) for t in stored["tokens"]),
+            label_scores=stored["label_scores"],
+            finish_reason=stored["finish_reason"],
+            prompt_tokens=stored["prompt_tokens"],
+            elapsed_s=stored["elapsed_s"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProvenance:
+    """Which weights answered, on what; kept with the job, and hashed into every result's UID."""
+
+    base: str
+    base_revision: str
+    base_digest: str
+    adapter: str
+    adapter_revision: str
+    adapter_digest: str
+    engine: str
+    dtype: str
+    device: str
+    #: "transformers 5.23.0" and alike.
+    software: str
+    is_standin: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> ModelProvenance:
+        """Rebuild a provenance from `to_json`."""
+        return cls(**stored)
+
+
+class Engine(Protocol):
+    """Runs a resident base model with a set of LoRA adapters."""
+
+    def provenance(self, adapter: str) -> ModelProvenance:
+        """Return which weights answer for this adapter."""
+        ...
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """Answer each request, in order. A request that fails raises; the caller decides about the others."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory the models hold."""
+        ...
