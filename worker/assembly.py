@@ -1,0 +1,161 @@
+"""Series: receiving -> stable -> routed -> jobs, in one transaction.
+
+Input: series rows whose clock (`due_at`) has come, or that something new arrived for. Output: the route decision and
+the jobs, committed together. When the series is not whole yet, only its clock is set anew; a restart forgets nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_node.completeness import is_complete_by_itself
+from dicom_node.headers import InstanceHeader
+from dicom_node.volumes import geometry
+from models.adapter import AdapterDefinition, Unit
+from worker.db.records import Association, Instance, Job, Series, utc_now
+from worker.db.sessions import Database
+from worker.db.transitions import move_job, move_series
+from worker.routing import RouteDecision, SeriesSummary, route
+from worker.settings import Settings
+from worker.states import InstanceState, JobState, SeriesState
+
+log = structlog.get_logger()
+
+#: Jobs that a newer revision replaces at once: nobody outside has seen an answer of theirs.
+NOT_YET_OUT = (JobState.QUEUED, JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.HELD)
+SIGNED = (JobState.ACCEPTED, JobState.VERIFIED)
+
+
+def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefinition], series_id: int) -> list[str]:
+    """Look at a series; if it is whole, route it and commit its jobs.
+
+    Returns:
+        Ids of the jobs that were committed.
+    """
+    with db.writing() as session:
+        series = session.scalar(select(Series).where(Series.id == series_id).with_for_update())
+        if series is None or series.state is not SeriesState.RECEIVING:
+            return []
+        rows = session.scalars(select(Instance).where(Instance.series_id == series_id).order_by(Instance.id)).all()
+        usable = [row for row in rows if row.state is InstanceState.STORED]
+        headers = {row.id: InstanceHeader.from_json(row.header) for row in usable}
+        new = [row for row in usable if row.revision is None]
+        if not new:
+            series.due_at = None
+            return []
+        sign = _sign_of_completeness(session, settings, series, new, headers)
+        if sign is None:
+            series.due_at = series.last_instance_at + timedelta(seconds=settings.dicom.stable_after_s)
+            return []
+        move_series(session, series, SeriesState.STABLE, sign, due_at=None)
+        decision = route(_summary(rows, usable, headers), settings.routes, adapters)
+        return [job.id for job in _commit_route(session, series, new, decision, adapters)]
+
+
+def _sign_of_completeness(
+    session: Session,
+    settings: Settings,
+    series: Series,
+    new: Sequence[Instance],
+    headers: Mapping[int, InstanceHeader],
+) -> str | None:
+    """Return the best sign that the series is whole, in words, or None."""
+    if all(is_complete_by_itself(headers[row.id]) for row in new):
+        return "each instance is complete by itself"
+    association_ids = {row.association_id for row in new}
+    only = association_ids.pop() if len(association_ids) == 1 else None
+    if only is not None:
+        association = session.get(Association, only)
+        shape = geometry(list(headers.values()))
+        if association is not None and association.released and shape.complete:
+            return f"the association was released and the geometry is complete ({shape.slices} slices)"
+    quiet_s = (utc_now() - series.last_instance_at).total_seconds()
+    if quiet_s >= settings.dicom.stable_after_s:
+        return f"no new image for {settings.dicom.stable_after_s:g} s"
+    return None
+
+
+def _summary(
+    rows: Sequence[Instance], usable: Sequence[Instance], headers: Mapping[int, InstanceHeader]
+) -> SeriesSummary:
+    return SeriesSummary(
+        headers=tuple(headers[row.id] for row in usable),
+        calling_ae_title=usable[0].calling_ae_title,
+        called_ae_title=usable[0].called_ae_title,
+        conflicting_uids=tuple(row.sop_instance_uid for row in rows if row.state is InstanceState.CONFLICT),
+    )
+
+
+def _commit_route(
+    session: Session,
+    series: Series,
+    new: Sequence[Instance],
+    decision: RouteDecision,
+    adapters: Mapping[str, AdapterDefinition],
+) -> list[Job]:
+    by_series = decision.adapter is not None and adapters[decision.adapter].unit is Unit.SERIES
+    revision = series.revision + 1 if by_series else max(series.revision, 1)
+    for row in new:
+        row.revision = revision
+    moved = move_series(
+        session,
+        series,
+        SeriesState.UNROUTED if decision.adapter is None else SeriesState.ROUTED,
+        decision.reason,
+        revision=revision,
+        route_adapter=decision.adapter,
+        route_rule=decision.rule,
+        route_reason=decision.reason,
+    )
+    if not moved or decision.adapter is None:
+        return []
+    if by_series:
+        doubts = [*decision.doubts, *_supersede_earlier(session, series, decision.adapter, revision)]
+        units = [series.series_instance_uid]
+    else:
+        doubts = list(decision.doubts)
+        accepted = set(decision.accepted_uids)
+        units = [row.sop_instance_uid for row in new if row.sop_instance_uid in accepted]
+    priority = max(decision.priority.rank, adapters[decision.adapter].priority)
+    jobs = [
+        Job(
+            study_id=series.study_id,
+            series_id=series.id,
+            adapter=decision.adapter,
+            unit_uid=unit,
+            revision=revision if by_series else _next_revision(session, decision.adapter, unit),
+            priority=priority,
+            doubts=doubts,
+        )
+        for unit in units
+    ]
+    session.add_all(jobs)
+    session.flush()
+    log.info(
+        "series routed", action="route", series_id=series.id, adapter=decision.adapter, jobs=[job.id for job in jobs]
+    )
+    return jobs
+
+
+def _next_revision(session: Session, adapter: str, unit_uid: str) -> int:
+    """A run is done once; only one whose file was lost and sent again is done anew."""
+    done = session.scalars(select(Job.revision).where(Job.adapter == adapter, Job.unit_uid == unit_uid)).all()
+    return max(done, default=0) + 1
+
+
+def _supersede_earlier(session: Session, series: Series, adapter: str, revision: int) -> list[str]:
+    """Take earlier revisions that nobody has seen out of the way; return doubts that those a person signed raise."""
+    earlier = session.scalars(
+        select(Job).where(Job.series_id == series.id, Job.adapter == adapter, Job.revision < revision)
+    ).all()
+    for job in earlier:
+        if job.state in NOT_YET_OUT:
+            move_job(session, job, JobState.SUPERSEDED, f"late images made revision {revision}")
+    if any(job.state in SIGNED for job in earlier):
+        return ["a person has signed the result of an earlier revision of this series"]
+    return []

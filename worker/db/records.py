@@ -1,0 +1,248 @@
+"""The tables (SQLAlchemy 2). One schema for SQLite and PostgreSQL; times are aware and UTC."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Enum, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from worker.states import DeliveryState, InstanceState, JobState, SeriesState
+
+
+def utc_now() -> datetime:
+    """Return the time now, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in, aware UTC datetimes out; SQLite, which has no zones, keeps them as naive UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times, store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}: the database takes aware times only")
+        in_utc = value.astimezone(UTC)
+        return in_utc.replace(tzinfo=None) if dialect.name == "sqlite" else in_utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _state(enum: type[Any]) -> Enum:
+    """Keep an enum by value as text, so that a new state needs no type migration."""
+    return Enum(enum, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members])
+
+
+class Record(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
+
+
+class Association(Record):
+    """One DICOM association that delivered instances."""
+
+    __tablename__ = "associations"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    called_ae_title: Mapped[str] = mapped_column(String(16))
+    peer_address: Mapped[str] = mapped_column(String(64))
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    #: True after A-RELEASE: the sender said it was done. Aborted or lost associations stay False.
+    released: Mapped[bool] = mapped_column(default=False)
+
+
+class Study(Record):
+    """A study (PS3.3 C.7.2); its state is derived, see `worker.db.queries`."""
+
+    __tablename__ = "studies"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
+    patient_id: Mapped[str] = mapped_column(String(128), default="", index=True)
+    patient_name: Mapped[str] = mapped_column(String(512), default="")
+    study_date: Mapped[str] = mapped_column(String(16), default="")
+    study_description: Mapped[str] = mapped_column(String(256), default="")
+    first_received_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+    series: Mapped[list[Series]] = relationship(back_populates="study", order_by="Series.id")
+    jobs: Mapped[list[Job]] = relationship(back_populates="study", order_by="Job.created_at, Job.id")
+
+
+class Series(Record):
+    """A series, its clock and its route."""
+
+    __tablename__ = "series"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    state: Mapped[SeriesState] = mapped_column(_state(SeriesState), default=SeriesState.RECEIVING)
+    #: Counts the times this series was whole; results of a later revision supersede those of an earlier one.
+    revision: Mapped[int] = mapped_column(default=0)
+    last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
+    #: When assembly looks next; empty when there is nothing to wait for. The clock lives here, not in a process.
+    due_at: Mapped[datetime | None] = mapped_column(index=True)
+    route_adapter: Mapped[str | None] = mapped_column(String(64))
+    route_rule: Mapped[str | None] = mapped_column(String(128))
+    route_reason: Mapped[str | None] = mapped_column(Text)
+    study: Mapped[Study] = relationship(back_populates="series")
+    instances: Mapped[list[Instance]] = relationship(back_populates="series", order_by="Instance.id")
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+
+
+class Instance(Record):
+    """A received SOP instance and where its bytes lie."""
+
+    __tablename__ = "instances"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    state: Mapped[InstanceState] = mapped_column(_state(InstanceState), default=InstanceState.STORED)
+    #: SHA-256 of the file: what tells the same instance from another with the same UID.
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    size_bytes: Mapped[int]
+    path: Mapped[str] = mapped_column(Text)
+    header: Mapped[dict[str, Any]]
+    #: Empty where the instance was adopted from the spool at start.
+    association_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    called_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+    #: Revision of the series that this instance came into; empty until assembly has seen it.
+    revision: Mapped[int | None]
+    series: Mapped[Series] = relationship(back_populates="instances")
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
+
+
+class Job(Record):
+    """One adapter's work on one unit: a run (SOP instance) or a series."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=lambda: uuid.uuid4().hex)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
+    adapter: Mapped[str] = mapped_column(String(64))
+    #: SOP Instance UID or Series Instance UID, as the adapter's `Unit` says.
+    unit_uid: Mapped[str] = mapped_column(String(64))
+    revision: Mapped[int]
+    state: Mapped[JobState] = mapped_column(_state(JobState), default=JobState.QUEUED)
+    priority: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    attempts: Mapped[int] = mapped_column(default=0)
+    #: Not before this time (retry after a failure).
+    not_before: Mapped[datetime] = mapped_column(default=utc_now)
+    claim_token: Mapped[str | None] = mapped_column(String(32))
+    claimed_by: Mapped[str | None] = mapped_column(String(128))
+    claim_expires_at: Mapped[datetime | None]
+    #: Why this unit is at the edge of the adapter's intended use; each sentence forces review.
+    doubts: Mapped[list[Any]] = mapped_column(default=list)
+    #: What the model saw: `ModelInput.to_json`.
+    model_input: Mapped[dict[str, Any] | None]
+    #: The raw answer: `Generation.to_json`.
+    generation: Mapped[dict[str, Any] | None]
+    provenance: Mapped[dict[str, Any] | None]
+    findings: Mapped[dict[str, Any] | None]
+    #: `Confidence` as a dictionary.
+    confidence: Mapped[dict[str, Any] | None]
+    decision: Mapped[str | None] = mapped_column(String(16))
+    decision_reason: Mapped[str | None] = mapped_column(Text)
+    answered_at: Mapped[datetime | None]
+    #: The last failure, in words.
+    error: Mapped[str | None] = mapped_column(Text)
+    study: Mapped[Study] = relationship(back_populates="jobs")
+    series: Mapped[Series] = relationship()
+    results: Mapped[list[Result]] = relationship(back_populates="job", order_by="Result.id")
+    reviews: Mapped[list[Review]] = relationship(back_populates="job", order_by="Review.id")
+    __table_args__ = (
+        UniqueConstraint("adapter", "unit_uid", "revision"),
+        Index("ix_jobs_next", "state", "priority", "created_at"),
+    )
+
+
+class Result(Record):
+    """A DICOM object this software wrote."""
+
+    __tablename__ = "results"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    #: "sr" or "sc".
+    kind: Mapped[str] = mapped_column(String(16))
+    #: True for what a person signed.
+    verified: Mapped[bool] = mapped_column(default=False)
+    digest: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str] = mapped_column(Text)
+    predecessor_sop_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    job: Mapped[Job] = relationship(back_populates="results")
+    deliveries: Mapped[list[Delivery]] = relationship(back_populates="result", order_by="Delivery.id")
+
+
+class Delivery(Record):
+    """One result on its way to one destination: the outbox."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    destination: Mapped[str] = mapped_column(String(64))
+    state: Mapped[DeliveryState] = mapped_column(_state(DeliveryState), default=DeliveryState.PENDING)
+    #: Tries that reached the destination and were refused; a destination that is down costs none.
+    attempts: Mapped[int] = mapped_column(default=0)
+    #: All tries, for the back-off.
+    tries: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime] = mapped_column(default=utc_now)
+    claim_token: Mapped[str | None] = mapped_column(String(32))
+    claim_expires_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
+    delivered_at: Mapped[datetime | None]
+    confirmed_at: Mapped[datetime | None]
+    result: Mapped[Result] = relationship(back_populates="deliveries")
+    __table_args__ = (UniqueConstraint("result_id", "destination"), Index("ix_deliveries_next", "state", "not_before"))
+
+
+class Review(Record):
+    """What a person decided about a job, and on what."""
+
+    __tablename__ = "reviews"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    #: "accept", "edit", "reject" or "retry".
+    action: Mapped[str] = mapped_column(String(16))
+    reviewer_name: Mapped[str] = mapped_column(String(256))
+    reviewer_organization: Mapped[str] = mapped_column(String(256), default="")
+    comment: Mapped[str] = mapped_column(Text, default="")
+    #: The findings the person signs (the model's own, or as edited).
+    findings: Mapped[dict[str, Any] | None]
+    decided_at: Mapped[datetime] = mapped_column(default=utc_now)
+    job: Mapped[Job] = relationship(back_populates="reviews")
+
+
+class Event(Record):
+    """One thing that happened: every state change, with its reason. Rows are only ever added."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
+    #: "instance", "series", "job", "delivery".
+    subject: Mapped[str] = mapped_column(String(16))
+    subject_id: Mapped[str] = mapped_column(String(64))
+    from_state: Mapped[str | None] = mapped_column(String(32))
+    to_state: Mapped[str | None] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(Text, default="")

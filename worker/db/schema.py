@@ -1,0 +1,32 @@
+"""Bring a database to the schema of this version (Alembic), and tell whether it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import migrations
+from worker.db.sessions import Database
+
+
+def _config(database: Database) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["database"] = database
+    return config
+
+
+def upgrade(database: Database) -> None:
+    """Run the migrations that are missing. Safe to call from several processes at once: they take turns."""
+    command.upgrade(_config(database), "head")
+
+
+def is_current(database: Database) -> bool:
+    """Return whether the database has the schema that this version expects."""
+    head = ScriptDirectory.from_config(_config(database)).get_current_head()
+    with database.engine.connect().execution_options(read_only=True) as connection:
+        return MigrationContext.configure(connection).get_current_revision() == head

@@ -1,0 +1,242 @@
+"""Header summary + rules -> a route decision that can explain itself. Pure: no database, clock or files.
+
+Site rules come first, in order; then what each adapter accepts. What matches nothing is left alone, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from dicom_node.headers import InstanceHeader
+from dicom_node.regions import body_region
+from models.adapter import Acceptance, AdapterDefinition, adapters
+from worker.settings import RouteRule, SettingsError
+from worker.states import Priority
+
+#: RequestedProcedurePriority (0040,1003) values and what they mean for a job.
+PRIORITY_OF_REQUEST = {"STAT": Priority.STAT, "HIGH": Priority.HIGH}
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSummary:
+    """What routing looks at: the headers of one series' usable instances, and who sent them."""
+
+    headers: tuple[InstanceHeader, ...]
+    calling_ae_title: str = ""
+    called_ae_title: str = ""
+    #: SOP Instance UIDs of which several different contents arrived.
+    conflicting_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTrace:
+    """One rule that was looked at: whether it matched, and why or why not."""
+
+    rule: str
+    matched: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """Which adapter takes the series, by which rule, and why; or why none does."""
+
+    adapter: str | None
+    rule: str
+    reason: str
+    priority: Priority = Priority.ROUTINE
+    #: SOP Instance UIDs the adapter is to see.
+    accepted_uids: tuple[str, ...] = ()
+    #: What makes the case doubtful for the adapter; each sentence forces review.
+    doubts: tuple[str, ...] = ()
+    trace: tuple[RuleTrace, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """How a series fits an adapter's acceptance."""
+
+    accepted: tuple[InstanceHeader, ...]
+    matches: tuple[str, ...]
+    obstacles: tuple[str, ...]
+
+
+def enabled_adapters(names: Sequence[str]) -> dict[str, AdapterDefinition]:
+    """Return the adapters a site has enabled, all of them where none is named.
+
+    Raises:
+        SettingsError: `engine.enabled` names an adapter that does not exist.
+    """
+    known = adapters()
+    if unknown := sorted(set(names) - set(known)):
+        raise SettingsError(f"engine.enabled: no adapter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return {name: known[name] for name in sorted(known) if not names or name in names}
+
+
+def route(
+    summary: SeriesSummary, rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinition]
+) -> RouteDecision:
+    """Decide which adapter takes a series.
+
+    Args:
+        summary: the series.
+        rules: site rules, in order.
+        enabled: adapters by name, looked at in order of name.
+
+    Returns:
+        The decision with the trace of every rule looked at.
+    """
+    usable = tuple(h for h in summary.headers if not h.is_own_result)
+    if not usable:
+        reason = "made by this software: own results are never processed again"
+        return RouteDecision(None, "own results", reason, trace=(RuleTrace("own results", True, (reason,)),))
+    trace: list[RuleTrace] = []
+    usable_summary = SeriesSummary(usable, summary.calling_ae_title, summary.called_ae_title, summary.conflicting_uids)
+    for rule in rules:
+        matched, reasons = _match_rule(rule, usable_summary)
+        trace.append(RuleTrace(f"site rule: {rule.name}", matched, reasons))
+        if matched:
+            return _by_site_rule(rule, usable_summary, enabled, reasons, trace)
+    chosen: RouteDecision | None = None
+    for name in sorted(enabled):
+        fit = _fit(usable, enabled[name].acceptance)
+        trace.append(RuleTrace(f"adapter: {name}", not fit.obstacles, fit.obstacles or fit.matches))
+        if not fit.obstacles and chosen is None:
+            reason = "; ".join(fit.matches)
+            chosen = _decision(name, f"adapter: {name}", reason, fit.accepted, usable_summary, enabled[name])
+    if chosen is None:
+        reason = "; ".join(
+            f"{t.rule.removeprefix('adapter: ')}: {', '.join(t.reasons)}" for t in trace if not t.matched
+        )
+        return RouteDecision(None, "none", f"no rule and no adapter takes it ({reason})", trace=tuple(trace))
+    return RouteDecision(
+        chosen.adapter, chosen.rule, chosen.reason, chosen.priority, chosen.accepted_uids, chosen.doubts, tuple(trace)
+    )
+
+
+def _by_site_rule(
+    rule: RouteRule,
+    summary: SeriesSummary,
+    enabled: Mapping[str, AdapterDefinition],
+    reasons: tuple[str, ...],
+    trace: list[RuleTrace],
+) -> RouteDecision:
+    """Follow a site rule; where it overrules what the adapter accepts, the answer is held for a person."""
+    label = f"site rule: {rule.name}"
+    if rule.adapter is None:
+        return RouteDecision(None, label, f"left alone by the site: {'; '.join(reasons)}", trace=tuple(trace))
+    if rule.adapter not in enabled:
+        reason = (
+            f"the rule names adapter {rule.adapter!r}, which is not enabled (enabled: {', '.join(sorted(enabled))})"
+        )
+        return RouteDecision(None, label, reason, trace=tuple(trace))
+    adapter = enabled[rule.adapter]
+    fit = _fit(summary.headers, adapter.acceptance)
+    decision = _decision(
+        rule.adapter,
+        label,
+        "; ".join(reasons),
+        fit.accepted or summary.headers,
+        summary,
+        adapter,
+        Priority(rule.priority),
+    )
+    outside = tuple(f"outside what the adapter accepts: {obstacle}" for obstacle in fit.obstacles)
+    return RouteDecision(
+        decision.adapter,
+        decision.rule,
+        decision.reason,
+        decision.priority,
+        decision.accepted_uids,
+        (*outside, *decision.doubts),
+        tuple(trace),
+    )
+
+
+def _decision(
+    name: str,
+    rule: str,
+    reason: str,
+    accepted: tuple[InstanceHeader, ...],
+    summary: SeriesSummary,
+    adapter: AdapterDefinition,
+    at_least: Priority = Priority.ROUTINE,
+) -> RouteDecision:
+    requested = [PRIORITY_OF_REQUEST.get(h.requested_procedure_priority.upper(), Priority.ROUTINE) for h in accepted]
+    priority = max([at_least, *requested], key=lambda p: p.rank)
+    doubts: list[str] = []
+    if adapter.acceptance.min_age_years is not None and all(h.patient_age_years is None for h in accepted):
+        doubts.append(
+            f"the patient's age is unknown and the adapter is for ages from {adapter.acceptance.min_age_years:g}"
+        )
+    conflicts = {h.sop_instance_uid for h in accepted} & set(summary.conflicting_uids)
+    doubts.extend(f"another object with the same UID but other content arrived: {uid}" for uid in sorted(conflicts))
+    return RouteDecision(name, rule, reason, priority, tuple(h.sop_instance_uid for h in accepted), tuple(doubts))
+
+
+def _fit(headers: Sequence[InstanceHeader], acceptance: Acceptance) -> _Fit:
+    """Hold a series against an adapter's acceptance, SOP class first: it is the one header that cannot be wrong."""
+    matches: list[str] = []
+    left_out: Counter[str] = Counter()
+    accepted: list[InstanceHeader] = []
+    for header in headers:
+        obstacle = acceptance.obstacle(header)
+        if obstacle is None:
+            accepted.append(header)
+        else:
+            left_out[obstacle] += 1
+    if not accepted:
+        return _Fit((), (), tuple(left_out))
+    matches.append(f"SOP class and modality {accepted[0].modality} accepted")
+    matches.extend(f"{count} left out: {obstacle}" for obstacle, count in left_out.items())
+    obstacles: list[str] = []
+    if len(accepted) < acceptance.min_instances and all((h.number_of_frames or 1) <= 1 for h in accepted):
+        obstacles.append(f"{len(accepted)} instances, the adapter needs {acceptance.min_instances}")
+    if acceptance.body_regions:
+        _match_region(accepted, acceptance, matches, obstacles)
+    ages = [h.patient_age_years for h in accepted if h.patient_age_years is not None]
+    if acceptance.min_age_years is not None and ages:
+        if min(ages) < acceptance.min_age_years:
+            obstacles.append(f"patient aged {min(ages):.0f}, the adapter is for ages from {acceptance.min_age_years:g}")
+        else:
+            matches.append(f"patient aged {min(ages):.0f}")
+    return _Fit(tuple(accepted), tuple(matches), tuple(obstacles))
+
+
+def _match_region(
+    accepted: Sequence[InstanceHeader], acceptance: Acceptance, matches: list[str], obstacles: list[str]
+) -> None:
+    region = body_region(accepted[0])
+    shown = ", ".join(sorted(region.names)) or "unknown"
+    by = f" (by {region.source} {region.value!r})" if region.source else ""
+    if region.names & acceptance.body_regions:
+        matches.append(f"body region {shown}{by}")
+    else:
+        obstacles.append(f"body region {shown}{by}, the adapter takes {', '.join(sorted(acceptance.body_regions))}")
+
+
+def _match_rule(rule: RouteRule, summary: SeriesSummary) -> tuple[bool, tuple[str, ...]]:
+    """Match a site rule's patterns; an empty rule matches everything, which is what a last rule is for."""
+    header = summary.headers[0]
+    reasons: list[str] = []
+    matched = True
+    for condition, pattern in rule.when.model_dump(exclude_none=True).items():
+        values = _values_for(condition, header, summary)
+        fits = any(fnmatchcase(value.lower(), pattern.lower()) for value in values)
+        shown = " or ".join(repr(v) for v in values)
+        reasons.append(f"{condition} {shown} {'matches' if fits else 'does not match'} {pattern!r}")
+        matched = matched and fits
+    return matched, tuple(reasons) or ("matches everything",)
+
+
+def _values_for(condition: str, header: InstanceHeader, summary: SeriesSummary) -> tuple[str, ...]:
+    if condition == "calling_ae_title":
+        return (summary.calling_ae_title,)
+    if condition == "called_ae_title":
+        return (summary.called_ae_title,)
+    if condition == "body_region":
+        return tuple(sorted(body_region(header).names)) or ("",)
+    return (str(getattr(header, condition)),)

@@ -1,0 +1,260 @@
+"""Settings: a YAML file, overridden by `DICOM_WORKER_...` environment variables; frozen once read.
+
+An unknown key, a wrong value or an unreadable file raises `SettingsError`, which names the setting and the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "DICOM_WORKER_"
+DEFAULT_FILE = Path("dicom-worker.yaml")
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the message names the setting, the file and the remedy."""
+
+
+def _ae_title(text: str) -> str:
+    """Validate an AE title (PS3.5 6.2, VR AE): 1 to 16 printable ASCII characters without backslash."""
+    if not 1 <= len(text.strip()) <= 16 or "\\" in text or not (text.isascii() and text.isprintable()):
+        raise ValueError(f"{text!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
+    return text.strip()
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsSettings(_Section):
+    """Certificates for DICOM over TLS (PS3.15 B)."""
+
+    certificate: Path = Field(description="PEM certificate chain of this node")
+    key: Path = Field(description="PEM private key of this node")
+    ca: Path = Field(description="PEM certificates of the authorities that peers must be signed by")
+
+
+class DicomSettings(_Section):
+    """The DICOM node."""
+
+    ae_title: AeTitle = Field("DICOMWORKER", description="AE title of this node")
+    bind: str = Field("127.0.0.1", description="address the node listens on; 0.0.0.0 for all interfaces")
+    port: Port = Field(11112, description="TCP port the node listens on")
+    stable_after_s: float = Field(10, gt=0, description="seconds without a new image until a series counts as whole")
+    calling_ae_titles: list[AeTitle] = Field([], description="AE titles that may send; empty means any")
+    require_called_ae_title: bool = Field(True, description="refuse associations that call another AE title")
+    max_associations: int = Field(64, ge=1, description="associations served at once; more are refused for the moment")
+    max_pdu_bytes: int = Field(262144, ge=4096, description="largest PDU the node announces to senders")
+    idle_timeout_s: float = Field(60, gt=0, description="seconds of silence after which an association is aborted")
+    tls: TlsSettings | None = Field(None, description="TLS certificates; null for plain TCP")
+
+
+class WebSettings(_Section):
+    """The web pages and the HTTP API."""
+
+    bind: str = Field("127.0.0.1", description="address the pages are served on; they have no log-in yet")
+    port: Port = Field(8080, description="TCP port the pages are served on")
+
+
+class EngineSettings(_Section):
+    """What runs the models."""
+
+    kind: Literal["transformers", "openai", "standin"] = Field(
+        "transformers", description="transformers | openai | standin (drawn phantoms only, its answers mean nothing)"
+    )
+    bases: dict[str, Path] = Field(
+        {}, description="hub id of a base model -> local folder with its weights; else the hub cache is used"
+    )
+    adapters: dict[str, Path] = Field(
+        {}, description="adapter name -> local folder with its LoRA weights; else the hub cache is used"
+    )
+    enabled: list[str] = Field([], description="adapters to load; empty means all of them")
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the weights")
+    quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit NormalFloat with double quantisation")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes the GPU where there is one")
+
+
+class JobSettings(_Section):
+    """How jobs are worked on."""
+
+    lease_s: float = Field(30, gt=0, description="seconds after which a silent worker's job is given to another")
+    time_limit_s: float = Field(900, gt=0, description="seconds one job may run before its process is killed")
+    max_attempts: int = Field(3, ge=1, description="attempts before a job goes to a person")
+    retry_after_s: float = Field(5, ge=0, description="seconds before a failed job is tried again; doubles each time")
+    dispatch_every_s: float = Field(1, gt=0, description="seconds between two looks of the dispatcher")
+    ring_again_s: float = Field(10, gt=0, description="seconds after which unclaimed work is rung for again")
+
+
+class ReviewSettings(_Section):
+    """The review queue."""
+
+    audit_fraction: float = Field(0.02, ge=0, le=1, description="share of sure answers that are held for a person too")
+    organization: str = Field("", description="organisation of the reviewers, written into verified reports")
+
+
+class DeliverySettings(_Section):
+    """Sending results."""
+
+    timeout_s: float = Field(30, gt=0, description="seconds to wait for a destination to answer")
+    retry_after_s: float = Field(5, gt=0, description="seconds before a failed delivery is tried again; doubles")
+    retry_at_most_s: float = Field(600, gt=0, description="longest pause between two tries, in seconds")
+    max_attempts: int = Field(10, ge=1, description="refusals by a destination before a delivery is a dead letter")
+    batch: int = Field(50, ge=1, description="objects sent over one association")
+
+
+class Destination(_Section):
+    """A PACS or another system that results are sent to."""
+
+    name: str = Field(min_length=1, description="name in the ledger")
+    ae_title: AeTitle = Field(description="AE title that is called")
+    host: str = Field(min_length=1, description="host name or address")
+    port: Port = Field(description="TCP port")
+    tls: bool = Field(False, description="use the node's TLS certificates for this destination")
+
+
+class RouteConditions(_Section):
+    """What a site rule looks at: shell-style patterns, case-insensitive; all that are given must match."""
+
+    calling_ae_title: str | None = None
+    called_ae_title: str | None = None
+    modality: str | None = None
+    sop_class_uid: str | None = None
+    station_name: str | None = None
+    institution_name: str | None = None
+    study_description: str | None = None
+    series_description: str | None = None
+    protocol_name: str | None = None
+    body_part_examined: str | None = None
+    body_region: str | None = None
+
+
+class RouteRule(_Section):
+    """A site's own rule, looked at before what the adapters accept."""
+
+    name: str = Field(min_length=1, description="name in the ledger")
+    when: RouteConditions = Field(description="all conditions must match")
+    adapter: str | None = Field(description="adapter to use; null leaves the series alone")
+    priority: Literal["routine", "high", "stat"] = Field("routine", description="urgency of the jobs")
+
+
+class LogSettings(_Section):
+    """Logging."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    format: Literal["console", "json"] = Field("console", description="console for people, json for machines")
+
+
+class Settings(BaseSettings):
+    """All settings of the daemon."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
+        Path("data"), validate_default=True, description="folder for everything the daemon keeps"
+    )
+    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in data_dir")
+    broker_url: str = Field("embedded", description="embedded (files in data_dir) or redis://host:port/db")
+    dicom: DicomSettings = DicomSettings()
+    web: WebSettings = WebSettings()
+    engine: EngineSettings = EngineSettings()
+    jobs: JobSettings = JobSettings()
+    review: ReviewSettings = ReviewSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    destinations: list[Destination] = Field([], description="where results are sent")
+    routes: list[RouteRule] = Field([], description="site rules, looked at in order before the adapters' own")
+    log: LogSettings = LogSettings()
+    grace_s: float = Field(20, gt=0, description="seconds to finish or hand back what is running on SIGTERM")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment override the file, which comes in as keyword arguments."""
+        return env_settings, init_settings
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, with the default filled in from data_dir."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'dicom-worker.db'}"
+
+
+def load_settings(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        file: YAML file; without one, `dicom-worker.yaml` in the working directory if it is there.
+        overrides: values that stand in for the file's (the demo profile), deep-merged over it.
+
+    Raises:
+        SettingsError: a file cannot be read, a key is unknown or a value is wrong.
+    """
+    if file is not None and not file.is_file():
+        raise SettingsError(f"settings file {file}: there is no such file; check --config")
+    path = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    values = _merge(_read_yaml(path) if path else {}, overrides or {})
+    _refuse_unknown_environment()
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        origin = f"{path} or the environment" if path else "the environment"
+        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {_in_words(e)}" for e in error.errors()]
+        raise SettingsError(
+            f"wrong settings in {origin}:\n" + "\n".join(lines) + "\n`dicom-worker settings --help-all` lists them all"
+        ) from None
+
+
+def _in_words(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown setting"
+    return str(error["msg"]).removeprefix("Value error, ") + f" (got {error['input']!r})"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SettingsError(f"settings file {path}: it must hold `name: value` lines, see `dicom-worker settings`")
+    return values
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both_mappings = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both_mappings else value
+    return merged
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings ignores a misspelt top-level variable; a hospital's typo must not be silent."""
+    known = set(Settings.model_fields)
+    for variable in os.environ:
+        if variable.upper().startswith(ENV_PREFIX):
+            top = variable[len(ENV_PREFIX) :].lower().split("__")[0]
+            if top not in known:
+                raise SettingsError(f"environment variable {variable}: unknown setting {top!r}")

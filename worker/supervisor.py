@@ -1,0 +1,180 @@
+"""`dicom-worker run`: one child process per role (two for `worker`), restarted when they die, stopped in order.
+
+A child that ends with exit code 2 found something that only a person can mend (a port that is taken, weights that are
+missing): everything stops, with its message. SIGTERM and Ctrl-C stop the node first, let the others finish or hand back
+what is running, and end with exit code 0 within `grace_s`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from worker.db.schema import upgrade
+from worker.db.sessions import Database
+from worker.log import configure_logging
+from worker.settings import Settings, SettingsError
+
+log = structlog.get_logger()
+
+#: Role on the command line -> the processes it stands for, in the order they are stopped.
+PROCESSES_OF_ROLE = {
+    "node": ("node",),
+    "dispatcher": ("dispatcher",),
+    "worker": ("inference", "steps"),
+    "web": ("web",),
+}
+WRONG_CONFIGURATION = 2
+#: Seconds before a child that died is started again; doubles up to the second figure while it keeps dying.
+RESTART_AFTER_S, RESTART_AT_MOST_S = 0.2, 30.0
+#: A child that lived this long died of something new.
+HEALTHY_AFTER_S = 60.0
+_LOOK_EVERY_S = 0.1
+
+
+@dataclass
+class _Child:
+    """One process of the daemon."""
+
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0
+    deaths_in_a_row: int = 0
+    start_at: float = field(default_factory=time.monotonic)
+
+    def start(self, settings: Settings) -> None:
+        """Start the process; it reads its settings from standard input, whose end tells it that we are gone."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker.processes", self.name],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the supervisor only, which then stops them in order
+        )
+        assert self.process.stdin is not None  # noqa: S101 - for the type checker
+        self.process.stdin.write(settings.model_dump_json().encode() + b"\n")
+        self.process.stdin.flush()
+        self.started_at = time.monotonic()
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process and, for SIGKILL, everything it started."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        try:
+            if number is signal.SIGKILL:
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
+        except ProcessLookupError:
+            pass
+
+    def died(self) -> int | None:
+        """Return the exit code of a process that ended, None while it runs."""
+        return None if self.process is None else self.process.poll()
+
+
+class Supervisor:
+    """Keeps the processes of some roles running until it is told to stop."""
+
+    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
+        """Prepare; nothing is started yet."""
+        self._settings = settings
+        chosen = roles or list(PROCESSES_OF_ROLE)
+        if unknown := sorted(set(chosen) - set(PROCESSES_OF_ROLE)):
+            raise SettingsError(f"no role {', '.join(unknown)}: roles are {', '.join(PROCESSES_OF_ROLE)}")
+        self._children = [
+            _Child(name) for role in PROCESSES_OF_ROLE if role in chosen for name in PROCESSES_OF_ROLE[role]
+        ]
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask `run` to end; may be called from a signal handler or another thread."""
+        self._stop.set()
+
+    def run(self) -> int:
+        """Start everything, keep it running, stop it; return the exit code."""
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        database = Database(self._settings.resolved_database_url)
+        upgrade(database)
+        database.close()
+        exit_code = 0
+        try:
+            while not self._stop.is_set() and exit_code == 0:
+                exit_code = self._look_after_children()
+                self._stop.wait(_LOOK_EVERY_S)
+        finally:
+            self._stop_children()
+        return exit_code
+
+    def _look_after_children(self) -> int:
+        for child in self._children:
+            if child.process is None:
+                if time.monotonic() >= child.start_at:
+                    child.start(self._settings)
+                continue
+            code = child.died()
+            if code is None:
+                continue
+            if code == WRONG_CONFIGURATION:
+                log.error("a process cannot run with these settings: stopping", action="supervise", process=child.name)
+                return WRONG_CONFIGURATION
+            self._plan_restart(child, code)
+        return 0
+
+    def _plan_restart(self, child: _Child, code: int) -> None:
+        lived_s = time.monotonic() - child.started_at
+        child.deaths_in_a_row = 1 if lived_s > HEALTHY_AFTER_S else child.deaths_in_a_row + 1
+        pause_s = min(RESTART_AFTER_S * 2 ** (child.deaths_in_a_row - 1), RESTART_AT_MOST_S)
+        log.error("a process died and is started again", action="supervise", process=child.name, exit_code=code)
+        # What it had started goes with it: an orphaned inference process would hold the GPU.
+        if child.process is not None:
+            _kill_group(child.process.pid)
+        child.process, child.start_at = None, time.monotonic() + pause_s
+
+    def _stop_children(self) -> None:
+        deadline = time.monotonic() + self._settings.grace_s
+        for child in self._children:
+            child.send(signal.SIGTERM)
+        while any(child.process is not None and child.died() is None for child in self._children):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_EVERY_S / 2)
+        for child in self._children:
+            if child.process is not None:
+                if child.died() is None:
+                    log.warning("process did not end in time", action="stop", process=child.name)
+                _kill_group(child.process.pid)
+                child.process.wait()
+
+
+def _kill_group(process_group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process_group, signal.SIGKILL)
+
+
+def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Supervisor], Any] | None = None) -> int:
+    """Run the daemon in this process until SIGTERM or SIGINT.
+
+    Args:
+        settings: effective settings.
+        roles: roles to run; empty means all.
+        alongside: called in a thread of its own once the children are being started (the demo).
+
+    Returns:
+        0 after a stop, 2 when the settings cannot work.
+    """
+    configure_logging(settings.log, "supervisor")
+    supervisor = Supervisor(settings, roles)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    if alongside is not None:
+        threading.Thread(target=alongside, args=(supervisor,), name="alongside", daemon=True).start()
+    return supervisor.run()
