@@ -1,20 +1,35 @@
-"""An adapter is one folder under `models/adapters`; this is what such a folder must define, and their registry."""
+"""An adapter is one folder under `models/adapters`; this is what such a folder must define, and their registry.
+
+Input: the folders. Output: `adapters()`, a mapping of validated definitions by name. On failure: `AdapterError`, naming
+the folder and everything that is wrong with it, when the daemon starts and not when the first study arrives.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import BaseModel
 
-from dicom_node.headers import InstanceFile
-from dicom_node.report import Algorithm, Person, Report
+from dicom_node.headers import InstanceFile, InstanceHeader
+from dicom_node.regions import REGIONS
+from dicom_node.report import Algorithm, Person, Report, SourceFrames
 from models.confidence import Confidence, ReviewPolicy
-from models.generation import AnswerForm, Generation
+from models.generation import AnswerForm, Generation, JsonAnswer, LabelAnswer
 from models.parsing import ParseFailure
 from models.rendering import ModelInput
+
+
+class AdapterError(Exception):
+    """An adapter's folder does not define a usable adapter; the message names the folder and every fault."""
 
 
 class Unit(StrEnum):
@@ -40,6 +55,17 @@ class Acceptance:
     min_instances: int = 1
     #: Children are outside the intended use; an unknown age is routed but held for review.
     min_age_years: float | None = 18
+
+    def obstacle(self, header: InstanceHeader) -> str | None:
+        """Return why this instance is not for the adapter; SOP class first: that header alone cannot be wrong."""
+        if header.sop_class_uid not in self.sop_class_uids:
+            return f"SOP class {header.sop_class_uid} is not accepted"
+        if header.modality not in self.modalities:
+            return f"modality {header.modality or '(none)'} is not accepted"
+        excluded = self.excluded_image_types & {value.upper() for value in header.image_type}
+        if excluded:
+            return f"image type {', '.join(sorted(excluded))} is not accepted"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +98,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ReportContext:
-    """What a report needs beside the findings."""
+    """What a report needs beside the findings; all of it can be rebuilt from stored rows."""
 
-    model_input_sources: ModelInput | None
+    #: Everything the answer rests on (`InputRecord.sources`).
+    sources: tuple[SourceFrames, ...]
+    #: The frames a person should be shown first (`InputRecord.key_sources`).
+    key_sources: tuple[SourceFrames, ...]
+    #: What made the input incomplete or doubtful (`InputRecord.incomplete`).
+    incomplete: tuple[str, ...]
     algorithm: Algorithm
     confidence: Confidence | None
     answered_at: datetime
@@ -111,3 +142,125 @@ class AdapterDefinition:
     limitations: tuple[str, ...]
     #: 0 routine .. 9 most urgent; a STAT request beats it.
     priority: int = 0
+
+
+def load_prompt(folder: Path) -> Prompt:
+    """Read `prompt.md`, and `system.md` where there is one, from an adapter's folder; surrounding blanks are dropped.
+
+    Raises:
+        AdapterError: There is no readable `prompt.md`.
+    """
+    try:
+        user = (folder / "prompt.md").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterError(f"adapter {folder.name}: cannot read its prompt.md: {error}") from error
+    system_file = folder / "system.md"
+    system = system_file.read_text(encoding="utf-8").strip() if system_file.is_file() else None
+    return Prompt(user=user, system=system)
+
+
+def with_prompt(definition: AdapterDefinition, user: str, system: str | None = None) -> AdapterDefinition:
+    """Return the adapter with a site's own prompt; an omitted system prompt keeps the adapter's.
+
+    Raises:
+        AdapterError: The prompt is empty.
+    """
+    prompt = Prompt(user=user.strip(), system=definition.prompt.system if system is None else system.strip())
+    changed = replace(definition, prompt=prompt)
+    validate_adapter(changed)
+    return changed
+
+
+@cache
+def adapters() -> Mapping[str, AdapterDefinition]:
+    """Discover, validate and return every adapter under `models/adapters`, by name in alphabetical order.
+
+    A folder is an adapter when it is a package; its `adapter` module defines `ADAPTER`.
+
+    Raises:
+        AdapterError: A folder does not define a usable adapter.
+    """
+    package = importlib.import_module("models.adapters")
+    found: dict[str, AdapterDefinition] = {}
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda entry: entry.name):
+        if module.ispkg:
+            found[module.name] = _load(module.name)
+    return MappingProxyType(found)
+
+
+def _load(folder: str) -> AdapterDefinition:
+    module = importlib.import_module(f"models.adapters.{folder}.adapter")
+    definition = getattr(module, "ADAPTER", None)
+    if not isinstance(definition, AdapterDefinition):
+        raise AdapterError(
+            f"models/adapters/{folder}/adapter.py does not define ADAPTER; define it as an AdapterDefinition"
+        )
+    if definition.name != folder:
+        raise AdapterError(f"models/adapters/{folder}: its ADAPTER is named {definition.name!r}; name it {folder!r}")
+    validate_adapter(definition)
+    return definition
+
+
+def validate_adapter(definition: AdapterDefinition) -> None:
+    """Check what types cannot: names, ranges, thresholds, prompt, answer form.
+
+    Raises:
+        AdapterError: Names every fault at once.
+    """
+    faults = [*_identity_faults(definition), *_acceptance_faults(definition.acceptance), *_answer_faults(definition)]
+    if faults:
+        raise AdapterError(f"adapter {definition.name}: " + "; ".join(faults))
+
+
+def _identity_faults(definition: AdapterDefinition) -> list[str]:
+    lora = definition.lora_configuration
+    checks = {
+        "the name must be lower case letters, digits and underscores": re.fullmatch(
+            r"[a-z][a-z0-9_]*", definition.name
+        ),
+        "the title is empty": definition.title.strip(),
+        "the version is empty": definition.version.strip(),
+        "the prompt is empty": definition.prompt.user.strip(),
+        "it names no limitations; every adapter's card has some": definition.limitations,
+        f"priority {definition.priority} is not in 0..9": 0 <= definition.priority <= 9,
+        "the LoRA configuration needs r >= 1, lora_alpha >= 1, lora_dropout in [0, 1) and target modules": (
+            lora.r >= 1 and lora.lora_alpha >= 1 and 0 <= lora.lora_dropout < 1 and lora.target_modules
+        ),
+        "base and lora need a hub id, a revision and a licence": all(
+            part
+            for reference in (definition.base, definition.lora)
+            for part in (reference.hub_id, reference.revision, reference.licence)
+        ),
+    }
+    return [fault for fault, sound in checks.items() if not sound]
+
+
+def _acceptance_faults(acceptance: Acceptance) -> list[str]:
+    checks = {
+        "it accepts no SOP class": acceptance.sop_class_uids,
+        "a SOP class UID has other characters than digits and dots": all(
+            re.fullmatch(r"[0-9.]{1,64}", uid) for uid in acceptance.sop_class_uids
+        ),
+        "it accepts no modality": acceptance.modalities,
+        f"body regions must be among {', '.join(sorted(REGIONS))}": acceptance.body_regions <= REGIONS,
+        "min_instances must be at least 1": acceptance.min_instances >= 1,
+        "min_age_years is negative": acceptance.min_age_years is None or acceptance.min_age_years >= 0,
+    }
+    return [fault for fault, sound in checks.items() if not sound]
+
+
+def _answer_faults(definition: AdapterDefinition) -> list[str]:
+    faults = []
+    form, policy = definition.answer_form, definition.policy
+    if isinstance(form, LabelAnswer):
+        if len(set(form.labels)) < 2 or len(set(form.labels)) != len(form.labels):
+            faults.append("a label answer needs at least two different labels")
+    elif form.max_new_tokens < 1:
+        faults.append("max_new_tokens must be at least 1")
+    if isinstance(form, JsonAnswer) and form.json_schema.get("type") != "object":
+        faults.append("the JSON schema must describe an object")
+    if any(not 0 <= threshold <= 1.01 for threshold in policy.release_at.values()):
+        faults.append("release thresholds are probabilities, or 1.01 for never")
+    if not policy.rationale.strip():
+        faults.append("the review policy gives no rationale")
+    return faults

@@ -1,13 +1,28 @@
 """Raw score -> probability -> release or review, with the reason in words.
 
+Input: an adapter's policy, the parsed answer (or why it did not parse), the stored generation, and the doubts that
+earlier steps wrote down. Output: a `Decision` that gives every reason that applies. It reads nothing but values that
+rows keep, and it fails on nothing: what cannot be judged goes to review.
+
 No answer looks surer than it is: a probability that was never compared with reviewed cases says "uncalibrated".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from models.generation import Generation, TokenLogprob
+from models.parsing import ParseFailure
+
+if TYPE_CHECKING:
+    from models.adapter import Acceptance, AdapterDefinition
 
 
 class Outcome(StrEnum):
@@ -28,6 +43,19 @@ class Confidence:
     #: "label likelihood", "token likelihood of the decisive fields", ...
     method: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Confidence:
+        """Rebuild a confidence from `to_json`."""
+        return cls(**stored)
+
+    def __str__(self) -> str:
+        """Say it in words: "0.93 (uncalibrated label likelihood)"."""
+        return f"{self.probability:.2f} ({'calibrated' if self.calibrated else 'uncalibrated'} {self.method})"
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewPolicy:
@@ -40,11 +68,124 @@ class ReviewPolicy:
     #: Why the thresholds are what they are; shown with every held case.
     rationale: str = ""
 
+    def threshold(self, answer_class: str) -> float:
+        """Return the lowest probability at which answers of this class are released."""
+        return self.release_at.get(answer_class, self.default_release_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Release or review, and why."""
 
     outcome: Outcome
+    #: Every reason that applies, joined by "; ".
     reason: str
     confidence: Confidence | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Decision:
+        """Rebuild a decision from `to_json`."""
+        confidence = stored["confidence"]
+        return cls(Outcome(stored["outcome"]), stored["reason"], confidence and Confidence.from_json(confidence))
+
+
+def decide(
+    adapter: AdapterDefinition,
+    findings: BaseModel | ParseFailure,
+    generation: Generation,
+    *,
+    incomplete: Sequence[str] = (),
+    intended_use_doubts: Sequence[str] = (),
+    audit_fraction: float = 0.0,
+    audit_key: str = "",
+) -> Decision:
+    """Decide whether an answer is released or held.
+
+    Args:
+        adapter: Whose answer it is; its policy sets the thresholds.
+        findings: The parsed answer, or why it did not parse.
+        generation: The raw answer.
+        incomplete: `ModelInput.incomplete`, as stored.
+        intended_use_doubts: What speaks against the intended use (`intended_use_doubts`), one sentence each.
+        audit_fraction: Share of the answers that are held whatever their probability, 0 to 1.
+        audit_key: What the audit draw hangs on (the job's identity): the same key is always drawn alike.
+
+    Returns:
+        The decision, with all reasons that apply joined by "; ".
+    """
+    confidence: Confidence | None = None
+    reasons: list[str] = []
+    why_released = ""
+    if isinstance(findings, ParseFailure):
+        reasons.append(f"answer did not parse: {findings.reason}")
+    else:
+        confidence = adapter.confidence(generation, findings)
+        held, why_released = _judge(adapter.policy, adapter.answer_class(findings), confidence)
+        reasons += held
+    if generation.finish_reason == "length":
+        reasons.append("answer cut off: it reached the length limit")
+    reasons += [f"outside intended use: {doubt}" for doubt in intended_use_doubts]
+    reasons += [f"input incomplete: {sentence}" for sentence in incomplete]
+    if in_audit_sample(audit_key, audit_fraction):
+        reasons.append(f"audit sample: {audit_fraction:.0%} of all answers are reviewed whatever their probability")
+    if reasons:
+        return Decision(Outcome.REVIEW, "; ".join(reasons), confidence)
+    return Decision(Outcome.RELEASE, why_released, confidence)
+
+
+def _judge(policy: ReviewPolicy, answer_class: str, confidence: Confidence) -> tuple[list[str], str]:
+    """Return the reasons against release, and the words for it where there are none."""
+    threshold = policy.threshold(answer_class)
+    if threshold > 1:
+        return [f'answers of the kind "{answer_class}" are always reviewed'], ""
+    # "not >=" rather than "<": a probability that is not a number must be held.
+    if not confidence.probability >= threshold:
+        shown = f"{confidence.probability:.2f}"
+        # 0.9499 must not be shown as "0.95 is below 0.95".
+        if shown == f"{threshold:.2f}":
+            shown = f"{confidence.probability:.4f}"
+        return [f'low confidence: probability {shown} of "{answer_class}" is below {threshold:.2f}'], ""
+    return [], f'probability {confidence.probability:.2f} of "{answer_class}" is at or above {threshold:.2f}'
+
+
+def intended_use_doubts(acceptance: Acceptance, patient_age_years: float | None) -> tuple[str, ...]:
+    """Return what speaks against an adapter's intended use, one sentence each; empty where nothing does.
+
+    An unknown age is not taken for an adult's.
+    """
+    if acceptance.min_age_years is None:
+        return ()
+    least = f"{acceptance.min_age_years:g} years"
+    if patient_age_years is None:
+        return (f"the patient's age is unknown, and the adapter is for patients of {least} and older",)
+    if patient_age_years < acceptance.min_age_years:
+        return (f"the patient is {patient_age_years:.0f} years old, and the adapter is for {least} and older",)
+    return ()
+
+
+def in_audit_sample(audit_key: str, audit_fraction: float) -> bool:
+    """Tell whether this answer is drawn for audit: deterministic, so that a re-run draws the same."""
+    if audit_fraction <= 0:
+        return False
+    draw = int.from_bytes(hashlib.sha256(f"audit:{audit_key}".encode()).digest()[:8], "big") / 2**64
+    return draw < audit_fraction
+
+
+def likelihood_of_spans(tokens: Sequence[TokenLogprob], spans: Iterable[tuple[int, int]]) -> float | None:
+    """Return the joint probability of the tokens that overlap any of the spans of the joined token text.
+
+    Spans are (start, end) in characters, end exclusive. ``None`` where no token overlaps one.
+    """
+    wanted = list(spans)
+    total, touched, start = 0.0, False, 0
+    for token in tokens:
+        end = start + len(token.token)
+        if any(start < stop and begin < end for begin, stop in wanted):
+            total += token.logprob
+            touched = True
+        start = end
+    return min(1.0, math.exp(total)) if touched else None

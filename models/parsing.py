@@ -1,8 +1,26 @@
-"""Generation -> findings, or an honest `ParseFailure` that keeps the raw text and goes to a person."""
+"""Generation -> findings, or an honest `ParseFailure` that keeps the raw text and goes to a person.
+
+Input: the raw text of a generation. Output: what each adapter's parser needs of it: the answer without the model's
+thinking, the one JSON object in it, the one label it names. Lenient about the wrapping (markdown fences, chatter around
+the object), strict about the content: nothing is guessed. On failure: `ParseFailure`, never an exception.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.generation import Generation
+
+#: MedGemma 1.5 thinks between these two; the answer is what follows the second.
+THINKING_STARTS, THINKING_ENDS = "<unused94>", "<unused95>"
+_SPECIAL_TOKENS = re.compile(r"<(?:eos|bos|pad|end_of_turn|start_of_turn|unused\d+)>")
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +30,147 @@ class ParseFailure:
     #: What is wrong, in words a reviewer understands.
     reason: str
     raw_text: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return a JSON-ready dictionary."""
+        return {"reason": self.reason, "raw_text": self.raw_text}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, str]) -> ParseFailure:
+        """Rebuild a failure from `to_json`."""
+        return cls(reason=stored["reason"], raw_text=stored["raw_text"])
+
+
+def answer_text(generation: Generation) -> str | ParseFailure:
+    """Return the answer proper: what follows the model's thinking, without special tokens and outer blanks."""
+    text = generation.text
+    if THINKING_ENDS in text:
+        text = text.rsplit(THINKING_ENDS, 1)[1]
+    elif THINKING_STARTS in text:
+        return ParseFailure("the model was still thinking when its answer ended", generation.text)
+    text = _SPECIAL_TOKENS.sub("", text).strip()
+    return text or ParseFailure("the answer is empty", generation.text)
+
+
+def answered_object(generation: Generation, keys: Collection[str]) -> dict[str, Any] | ParseFailure:
+    """Return the one JSON object with all of `keys` in the answer, whatever stands around it.
+
+    An object repeated word for word is one answer; two that differ are none, because choosing would be guessing.
+    """
+    text = answer_text(generation)
+    if isinstance(text, ParseFailure):
+        return text
+    objects, unfinished = _objects_in(text)
+    complete = [found for found in objects if all(key in found for key in keys)]
+    if complete:
+        if any(found != complete[0] for found in complete):
+            return ParseFailure("the answer holds several JSON objects that differ", generation.text)
+        return complete[0]
+    if unfinished:
+        return ParseFailure("the answer ends before its JSON object is complete", generation.text)
+    if objects:
+        missing = sorted(set(keys) - set(max(objects, key=lambda found: len(set(found) & set(keys)))))
+        return ParseFailure(f"the JSON object in the answer lacks {', '.join(missing)}", generation.text)
+    return ParseFailure("the answer holds no JSON object", generation.text)
+
+
+def answered_label(generation: Generation, labels: Collection[str]) -> str | ParseFailure:
+    """Return the one label that the answer names.
+
+    Scored labels decide by themselves. Otherwise the text must name exactly one label, as a whole word and not negated;
+    "not blocked" is no answer, for it may stand for any of the others.
+    """
+    if generation.label_scores is not None:
+        if set(generation.label_scores) != set(labels):
+            named = ", ".join(sorted(generation.label_scores)) or "nothing"
+            return ParseFailure(f"the engine scored {named}, not {', '.join(sorted(labels))}", generation.text)
+        return max(generation.label_scores, key=lambda label: generation.label_scores[label])  # type: ignore[index]
+    text = answer_text(generation)
+    if isinstance(text, ParseFailure):
+        return text
+    words = re.findall(r"[^\W\d_]+(?:'t)?", text.lower())
+    named_labels = {label for label in labels if label.lower() in words}
+    if len(named_labels) != 1:
+        what = "names none of" if not named_labels else "names more than one of"
+        return ParseFailure(f"the answer {what}: {', '.join(labels)}", generation.text)
+    label = named_labels.pop()
+    if _is_negated(text, label):
+        return ParseFailure(f"the answer negates {label!r} and names no other label", generation.text)
+    return label
+
+
+def _is_negated(text: str, label: str) -> bool:
+    """Tell whether a sentence with the label denies it, before it ("no sign that it is ...") or right behind it."""
+    for sentence in re.split(r"[.;\n]+", text.lower()):
+        words = re.findall(r"[^\W\d_]+(?:['\u2019]t)?", sentence)
+        if label.lower() in words:
+            at = words.index(label.lower())
+            near = [*words[:at], *words[at + 1 : at + 3]]
+            if any(word in _NEGATIONS or word.endswith(("n't", "n\u2019t")) for word in near):
+                return True
+    return False
+
+
+_NEGATIONS = frozenset(
+    {"not", "no", "non", "without", "never", "cannot", "neither", "nor", "unlikely", "if", "whether", "false"}
+)
+
+
+def field_spans(text: str) -> dict[str, tuple[int, int]]:
+    """Return where each top-level value of the last JSON object in `text` stands: key -> (start, end), end exclusive.
+
+    Strings are given without their quotes. A text without a complete object gives an empty answer.
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    for start, _, _ in _object_positions(text):
+        spans = _spans_of_object(text, start)
+    return spans
+
+
+def reason_of(error: ValidationError) -> str:
+    """Say in one sentence what a findings model refused; the values stay out, they may be long."""
+    parts = [f"{'.'.join(str(part) for part in fault['loc']) or 'answer'}: {fault['msg']}" for fault in error.errors()]
+    return "the answer does not fit its form: " + "; ".join(parts)
+
+
+def _objects_in(text: str) -> tuple[list[dict[str, Any]], bool]:
+    """Return the top-level JSON objects in `text`, and whether one begins there and never ends."""
+    positions = list(_object_positions(text))
+    end = positions[-1][1] if positions else 0
+    # An opening brace with a key behind it, after the last whole object: that one was cut off.
+    unfinished = re.search(r'\{\s*(?:"|$)', text[end:]) is not None
+    return [found for _, _, found in positions], unfinished
+
+
+def _object_positions(text: str) -> list[tuple[int, int, dict[str, Any]]]:
+    """Return (start, end, object) of every top-level JSON object, in order."""
+    found: list[tuple[int, int, dict[str, Any]]] = []
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            found.append((at, end, value))
+        at = text.find("{", end)
+    return found
+
+
+def _spans_of_object(text: str, start: int) -> dict[str, tuple[int, int]]:
+    """Walk one valid JSON object and note where its values stand."""
+    spans: dict[str, tuple[int, int]] = {}
+    at = start + 1
+    while (at := _skip(text, at, ",")) < len(text) and text[at] == '"':
+        key, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, at, ":")
+        value, end = _DECODER.raw_decode(text, at)
+        spans[key] = (at + 1, end - 1) if isinstance(value, str) else (at, end)
+        at = end
+    return spans
+
+
+def _skip(text: str, at: int, also: str) -> int:
+    while at < len(text) and (text[at].isspace() or text[at] == also):
+        at += 1
+    return at

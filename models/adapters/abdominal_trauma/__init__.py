@@ -1,0 +1,1 @@
+"""Solid-organ injury and haemorrhage on abdominal CT."""

@@ -1,0 +1,1 @@
+"""Vessel patency on XA runs: patent or blocked."""

@@ -1,0 +1,40 @@
+"""Parts that every adapter's report has: the statements that go with an answer, and the probability as a measurement.
+
+Input: a `ReportContext`. Output: values of `dicom_node.report`. Pure; it cannot fail.
+"""
+
+from __future__ import annotations
+
+from dicom_node.codes import NO_UNITS, PROBABILITY
+from dicom_node.report import Measurement
+from models.adapter import ReportContext
+
+STANDIN_STATEMENT = "This answer comes from the built-in stand-in model, which knows only drawn phantoms: it means nothing for a patient."
+
+
+def statements(limitations: tuple[str, ...], context: ReportContext) -> tuple[str, ...]:
+    """Return what must be said with the answer: stand-in first, then what was incomplete, then the card's limits."""
+    said = [STANDIN_STATEMENT] if context.algorithm.is_standin else []
+    if context.reviewer is not None:
+        said.append("The findings were edited by a person; the algorithm's own answer is in the earlier version.")
+    elif context.confidence is not None and not context.confidence.calibrated:
+        said.append("The probability is the model's own and was never compared with reviewed cases (uncalibrated).")
+    said += [f"Input incomplete or doubtful: {sentence}." for sentence in context.incomplete]
+    return (*said, *limitations)
+
+
+def probability(context: ReportContext) -> tuple[Measurement, ...]:
+    """Return the probability of the answer as a measurement; nothing where a person's findings have none."""
+    if context.confidence is None or context.reviewer is not None:
+        return ()
+    return (Measurement(PROBABILITY, round(context.confidence.probability, 4), NO_UNITS),)
+
+
+def probability_in_words(context: ReportContext) -> str:
+    """Return ", probability 0.93 (uncalibrated)" for a headline, or who edited, or that there is none."""
+    if context.reviewer is not None:
+        return ", as edited by a reviewer"
+    if context.confidence is None:
+        return ", probability unknown"
+    calibrated = "calibrated" if context.confidence.calibrated else "uncalibrated"
+    return f", probability {context.confidence.probability:.2f} ({calibrated})"
