@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from dicom_node.codes import Code
 from dicom_node.headers import InstanceHeader
+from dicom_node.region_tables import ABBREVIATIONS, FOLDED_LETTERS, PIECES, REGIONS_BY_SCT, SRT_TO_SCT, STEMS
 
 #: The normalised region names.
 REGIONS: frozenset[str] = frozenset(
@@ -42,258 +43,7 @@ class BodyRegion:
         return f"{', '.join(sorted(self.names))} (from {self.source} {self.value!r})"
 
 
-#: SNOMED CT anatomic regions (PS3.16 CID 4, 4030, 4031) and those a procedure code may carry.
-_BY_SCT: dict[str, tuple[str, ...]] = {
-    "69536005": ("head",),
-    "12738006": ("head",),
-    "89546000": ("head",),
-    "45048000": ("neck",),
-    "774007": ("head", "neck"),
-    "51185008": ("chest",),
-    "39607008": ("chest",),
-    "818981001": ("abdomen",),
-    "113345001": ("abdomen",),
-    "10200004": ("abdomen",),
-    "78961009": ("abdomen",),
-    "64033007": ("abdomen",),
-    "15776009": ("abdomen",),
-    "12921003": ("pelvis",),
-    "816092008": ("pelvis",),
-    "416550000": ("chest", "abdomen"),
-    "416949008": ("abdomen", "pelvis"),
-    "818982008": ("abdomen", "pelvis"),
-    "416775004": ("chest", "abdomen", "pelvis"),
-    "416319003": ("neck", "chest", "abdomen", "pelvis"),
-    "416152001": ("neck", "chest", "abdomen"),
-    "417437006": ("neck", "chest"),
-    "421060004": ("spine",),
-    "122494005": ("spine",),
-    "122495006": ("spine",),
-    "122496007": ("spine",),
-    "80891009": ("heart",),
-    "41801008": ("heart",),
-    "81745001": ("eye",),
-    "5665001": ("eye",),
-    "76752008": ("breast",),
-    "38266002": ("whole_body",),
-    "61685007": ("extremity",),
-    "53120007": ("extremity",),
-    "30021000": ("extremity",),
-    "68367000": ("extremity",),
-    "72696002": ("extremity",),
-    "85562004": ("extremity",),
-    "56459004": ("extremity",),
-    "16982005": ("extremity",),
-    "24136001": ("extremity",),
-}
-
-#: Retired SNOMED RT identifiers (scheme SRT, or SNM3 in older files) and their SNOMED CT successors (PS3.16 annex L).
-_SRT_TO_SCT: dict[str, str] = {
-    "T-D1100": "69536005",
-    "T-A0100": "12738006",
-    "T-11100": "89546000",
-    "T-D1600": "45048000",
-    "T-D1000": "774007",
-    "T-D3000": "51185008",
-    "T-28000": "39607008",
-    "T-D4000": "113345001",
-    "T-62000": "10200004",
-    "T-C3000": "78961009",
-    "T-71000": "64033007",
-    "T-65000": "15776009",
-    "T-D6000": "12921003",
-    "R-FAB55": "416550000",
-    "R-FAB57": "416949008",
-    "R-FAB56": "416775004",
-    "R-FAB54": "416319003",
-    "R-FAB53": "416152001",
-    "R-FAB52": "417437006",
-    "T-11501": "122494005",
-    "T-11502": "122495006",
-    "T-11503": "122496007",
-    "T-32000": "80891009",
-    "T-43000": "41801008",
-    "T-AA000": "81745001",
-    "T-AA610": "5665001",
-    "T-04000": "76752008",
-    "T-D0010": "38266002",
-    "T-D9000": "61685007",
-    "T-D8000": "53120007",
-    "T-D8700": "85562004",
-    "T-D9700": "56459004",
-    "T-D9400": "30021000",
-    "T-D9200": "72696002",
-    "T-D2220": "16982005",
-}
-
-#: Whole words and their beginnings ("abdom*" is written as a stem with a trailing star).
-_WORDS: dict[str, tuple[str, ...]] = {
-    "head": (
-        "head",
-        "brain",
-        "skull",
-        "cranium",
-        "cranial",
-        "cerebr*",
-        "kopf",
-        "schaedel",
-        "tete",
-        "crane",
-        "cabeza",
-        "cerveau",
-        "testa",
-        "encephal*",
-        "sinus",
-        "sinuses",
-        "iac",
-        "pituitary",
-        "orbita*",
-        "face",
-        "facial",
-        "neuro",
-    ),
-    "neck": ("neck", "larynx", "thyroid", "hals", "cou", "cuello", "collo", "carotid*"),
-    "chest": ("chest", "thora*", "lung*", "pulmon*", "rib", "ribs", "torax", "mediastin*", "hrct", "poumon*"),
-    "abdomen": (
-        "abd",
-        "abdo",
-        "abdom*",
-        "bauch",
-        "oberbauch",
-        "liver",
-        "leber",
-        "foie",
-        "spleen",
-        "kidney*",
-        "renal*",
-        "hepat*",
-        "pancrea*",
-        "bowel",
-        "ventre",
-        "addome",
-        "kub",
-        "urogram",
-        "stomach",
-        "adrenal*",
-    ),
-    "pelvis": ("pelvi*", "pel", "becken", "bassin", "prostat*", "bladder", "uterus"),
-    "spine": (
-        "spine",
-        "spinal",
-        "cspine",
-        "tspine",
-        "lspine",
-        "tlspine",
-        "ctspine",
-        "lsspine",
-        "lumbar",
-        "sacrum",
-        "coccyx",
-        "wirbelsaeule",
-        "vertebr*",
-        "columna",
-        "rachis",
-        "ws",
-        "hws",
-        "bws",
-        "lws",
-        "sspine",
-    ),
-    "heart": ("heart", "card*", "coron*", "herz", "coeur", "corazon", "cuore", "lca", "rca"),
-    "extremity": (
-        "extremity",
-        "leg",
-        "legs",
-        "arm",
-        "arms",
-        "knee",
-        "foot",
-        "feet",
-        "hand",
-        "wrist",
-        "elbow",
-        "shoulder",
-        "ankle",
-        "hip",
-        "femur",
-        "tibia",
-        "fibula",
-        "humerus",
-        "forearm",
-        "thigh",
-        "calf",
-        "finger",
-        "toe",
-        "clavicle",
-        "knie",
-        "bein",
-        "fuss",
-        "schulter",
-        "hueft*",
-        "genou",
-        "lowleg",
-        "upleg",
-        "lowext*",
-        "upext*",
-    ),
-    "eye": ("eye", "eyes", "retina*", "fundus", "ocular", "cataract*", "ophthal*", "macula*", "auge", "oeil", "ojo"),
-    "breast": ("breast*", "mammo*", "mamma", "brust", "sein"),
-    "whole_body": ("wholebody", "ganzkoerper", "panscan", "polytrauma", "traumascan", "traumaspirale"),
-}
-
-#: Abbreviations that name several regions at once, matched as whole words.
-_ABBREVIATIONS: dict[str, tuple[str, ...]] = {
-    "tap": ("chest", "abdomen", "pelvis"),
-    "cap": ("chest", "abdomen", "pelvis"),
-    "ncap": ("neck", "chest", "abdomen", "pelvis"),
-    "ap": (),  # anteroposterior far more often than abdomen-pelvis: it decides nothing
-    "headneck": ("head", "neck"),
-    "neckchest": ("neck", "chest"),
-    "thorabd": ("chest", "abdomen"),
-}
-
-#: Pieces of run-together words such as CHABPEL, CHESTABDPELVIS, NECKCHESTABDPELV; a word must be made of them entirely.
-_PIECES: dict[str, str] = {
-    "head": "head",
-    "neck": "neck",
-    "chest": "chest",
-    "ches": "chest",
-    "thorax": "chest",
-    "thor": "chest",
-    "chst": "chest",
-    "ch": "chest",
-    "abdomen": "abdomen",
-    "abdom": "abdomen",
-    "abdo": "abdomen",
-    "abd": "abdomen",
-    "ab": "abdomen",
-    "pelvis": "pelvis",
-    "pelv": "pelvis",
-    "pel": "pelvis",
-    "heart": "heart",
-    "spine": "spine",
-}
-_PIECE = re.compile("|".join(sorted(_PIECES, key=len, reverse=True)))
-_UMLAUTS = str.maketrans(
-    {
-        "ä": "ae",
-        "ö": "oe",
-        "ü": "ue",
-        "ß": "ss",
-        "é": "e",
-        "è": "e",
-        "ê": "e",
-        "á": "a",
-        "ó": "o",
-        "í": "i",
-        "ú": "u",
-        "à": "a",
-        "ô": "o",
-        "â": "a",
-        "ç": "c",
-        "œ": "oe",
-    }
-)
+_PIECE = re.compile("|".join(sorted(PIECES, key=len, reverse=True)))
 
 
 def body_region(header: InstanceHeader) -> BodyRegion:
@@ -320,10 +70,9 @@ def regions_of_codes(codes: Iterable[Code]) -> frozenset[str]:
     """Return the regions of coded concepts: by SNOMED CT value, by its retired SRT form, else by the code's meaning."""
     names: set[str] = set()
     for code in codes:
-        value = code.value.strip()
-        if code.scheme.strip().upper() in {"SRT", "SNM3", "99SDM"}:
-            value = _SRT_TO_SCT.get(value.upper(), value)
-        names.update(_BY_SCT[value] if value in _BY_SCT else regions_in_text(code.meaning))
+        value, scheme = code.value.strip().upper(), code.scheme.strip().upper()
+        sct = value if scheme == "SCT" else SRT_TO_SCT.get(value, "") if scheme in {"SRT", "SNM3", "99SDM"} else ""
+        names.update(REGIONS_BY_SCT[sct] if sct in REGIONS_BY_SCT else regions_in_text(code.meaning))
     return frozenset(names)
 
 
@@ -344,14 +93,14 @@ def regions_in_text(text: str) -> frozenset[str]:
 
 
 def _regions_of_word(word: str) -> frozenset[str]:
-    if word in _ABBREVIATIONS:
-        return frozenset(_ABBREVIATIONS[word])
+    if word in ABBREVIATIONS:
+        return frozenset(ABBREVIATIONS[word])
     # Compounds first: the stems would read "thoraxabdomen" as a chest.
     if compound := _regions_of_compound(word):
         return compound
     found = {
         region
-        for region, stems in _WORDS.items()
+        for region, stems in STEMS.items()
         for stem in stems
         if word == stem or (stem.endswith("*") and word.startswith(stem[:-1]))
     }
@@ -365,7 +114,7 @@ def _regions_of_compound(word: str) -> frozenset[str]:
         match = _PIECE.match(word, at)
         if match is None:
             return frozenset()
-        pieces.append(_PIECES[match.group()])
+        pieces.append(PIECES[match.group()])
         at = match.end()
     # One piece of two letters ("ab", "ch") says too little.
     return frozenset(pieces) if len(word) > 2 else frozenset()
@@ -374,7 +123,7 @@ def _regions_of_compound(word: str) -> frozenset[str]:
 def _words(text: str) -> list[str]:
     """Split on everything that is not a letter and at camel case ("AbdRoutine"), in lower case, accents folded."""
     split = re.sub(r"(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])", " ", text)
-    folded = split.lower().translate(_UMLAUTS)
+    folded = re.sub(r"\b(head|feet) first\b", "", split.lower().translate(FOLDED_LETTERS))  # how the patient lies
     return [word for word in re.split(r"[^a-z]+", folded) if word]
 
 

@@ -9,7 +9,10 @@ from dicom_node.codes import NO_UNITS, PROBABILITY
 from dicom_node.report import Measurement
 from models.adapter import ReportContext
 
-STANDIN_STATEMENT = "This answer comes from the built-in stand-in model, which knows only drawn phantoms: it means nothing for a patient."
+STANDIN_STATEMENT = (
+    "This answer comes from the built-in stand-in model, which knows only drawn phantoms: "
+    "it means nothing for a patient."
+)
 
 
 def statements(limitations: tuple[str, ...], context: ReportContext) -> tuple[str, ...]:
@@ -17,10 +20,15 @@ def statements(limitations: tuple[str, ...], context: ReportContext) -> tuple[st
     said = [STANDIN_STATEMENT] if context.algorithm.is_standin else []
     if context.reviewer is not None:
         said.append("The findings were edited by a person; the algorithm's own answer is in the earlier version.")
-    elif context.confidence is not None and not context.confidence.calibrated:
+    elif context.confidence is not None and not is_calibrated(context):
         said.append("The probability is the model's own and was never compared with reviewed cases (uncalibrated).")
     said += [f"Input incomplete or doubtful: {sentence}." for sentence in context.incomplete]
     return (*said, *limitations)
+
+
+def is_calibrated(context: ReportContext) -> bool:
+    """Tell whether the report's probability was compared with reviewed cases."""
+    return context.confidence is not None and context.confidence.calibrated
 
 
 def probability(context: ReportContext) -> tuple[Measurement, ...]:

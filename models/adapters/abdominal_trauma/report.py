@@ -12,7 +12,7 @@ from dicom_node.codes import Code
 from dicom_node.report import Evaluation, Narrative, Report, ReportedFinding
 from models.adapter import ReportContext
 from models.adapters.abdominal_trauma.findings import Organ, Severity, TraumaFindings
-from models.report_parts import probability, probability_in_words, statements
+from models.report_parts import is_calibrated, probability, probability_in_words, statements
 
 TITLE = "Abdominal trauma on CT"
 LIMITATIONS = (
@@ -68,6 +68,7 @@ def report(findings: BaseModel, context: ReportContext) -> Report:
         sources=context.sources,
         headline=headline,
         answered_at=context.answered_at,
+        calibrated=is_calibrated(context),
     )
 
 

@@ -65,7 +65,7 @@ def find_subtraction(image: ImageAttributes, shown: Sequence[int]) -> tuple[Subt
     for frame in read_frames(image, [number - 1 for number in masks]):
         total += _domain(frame, logarithmic)
     words = f"AVG_SUB of frames {', '.join(map(str, masks))}{', logarithmic' if logarithmic else ''}"
-    return Subtraction(total / len(masks), logarithmic, words), ""
+    return Subtraction((total / len(masks)).astype(np.float32), logarithmic, words), ""
 
 
 def _domain(frame: NDArray[Any], logarithmic: bool) -> Values:

@@ -12,7 +12,7 @@ from dicom_node.codes import ABSENT, BLOOD_VESSEL, IMPRESSION, OCCLUSION, PRESEN
 from dicom_node.report import Evaluation, Narrative, Report, ReportedFinding
 from models.adapter import ReportContext
 from models.adapters.dsa_patency.findings import PatencyFindings
-from models.report_parts import probability, probability_in_words, statements
+from models.report_parts import is_calibrated, probability, probability_in_words, statements
 
 TITLE = "Vessel patency on angiography"
 LIMITATIONS = (
@@ -44,6 +44,7 @@ def report(findings: BaseModel, context: ReportContext) -> Report:
         sources=context.sources,
         headline=headline,
         answered_at=context.answered_at,
+        calibrated=is_calibrated(context),
     )
 
 
