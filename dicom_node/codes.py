@@ -112,8 +112,7 @@ DIFFERENTIAL_DIAGNOSIS: Final = _dcm("111023", "Differential Diagnosis/Impressio
 NARRATIVE_SUMMARY: Final = _dcm("111412", "Narrative Summary")
 INJURY_DESCRIPTION: Final = _private("INJURYDESC", "Injury description")
 BLEEDING_DESCRIPTION: Final = _private("BLEEDINGDESC", "Bleeding description")
-#: What must be known wherever the answer is shown: research use, limitations, what was incomplete.
-STATEMENT: Final = _private("STATEMENT", "Statement")
+
 
 # Triage (CID 7035) ---------------------------------------------------------------------------------------------------
 PRIORITY: Final = _sct("260870009", "Priority")
@@ -129,6 +128,7 @@ INSTRUMENT: Final = _sct("57134006", "Instrument, device")
 # The structure of a measurement report (TID 1500, 1600) and of derived images -----------------------------------------
 IMAGING_PROCEDURE: Final = _sct("363679005", "Imaging procedure")
 IMAGE_LIBRARY: Final = _dcm("111028", "Image Library")
+SOURCE: Final = _sct("260753009", "Source")
 IMAGE_LIBRARY_GROUP: Final = _dcm("126200", "Image Library Group")
 ARTIFICIAL_INTELLIGENCE: Final = _dcm("123110", "Artificial Intelligence")
 #: TID 1500 row 12; pydicom's dictionary lacks this UMLS concept, PS3.16 has it.

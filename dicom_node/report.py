@@ -95,3 +95,5 @@ class Report:
     headline: str
     #: When the model answered (aware, UTC); content date and time of what is written.
     answered_at: datetime
+    #: True where the probabilities were compared with reviewed cases; otherwise every object says "uncalibrated".
+    calibrated: bool = False
