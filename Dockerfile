@@ -13,7 +13,7 @@ COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
         > requirements.txt \
     && /opt/venv/bin/pip install --constraint constraints.txt ${PIP_INSTALL_ARGS} --requirement requirements.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY dicom_node dicom_node
 COPY models models
 COPY worker worker

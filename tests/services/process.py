@@ -42,7 +42,7 @@ def program(name: str, package: str) -> str:
     The virtual environment's folder is left out: pynetdicom installs scripts there that are called `storescp`,
     `storescu` and `echoscu` too, and a test against those would be a test of pynetdicom against itself.
     """
-    own = Path(sys.prefix, "bin").resolve()
+    own = Path(sys.prefix, "bin").resolve() if sys.prefix != sys.base_prefix else None
     folders = [f for f in os.environ.get("PATH", os.defpath).split(os.pathsep) if f and Path(f).resolve() != own]
     found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
     if found is None:

@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from worker.settings import load_settings
+from worker.supervisor import PROCESSES_OF_ROLE
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -29,7 +30,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 GPU: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "gpu.yml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-ROLES = {"node", "worker", "dispatcher", "web"}
+ROLES = set(PROCESSES_OF_ROLE)
 OURS = {name: service for name, service in COMPOSE["services"].items() if "dicom-worker" in service["image"]}
 
 # torch pins these itself, exactly and by platform; they are there only beside its CUDA build.
@@ -150,7 +151,7 @@ def test_image_copies_every_package_and_runs_as_a_user_without_rights() -> None:
     packages = {pattern.rstrip("*") for pattern in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert copied == packages
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert packages | {"pyproject.toml", "constraints.txt", "README.md"} == kept
+    assert packages | {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} == kept
     assert re.search(r"^USER (?!root)\w+$", DOCKERFILE, re.MULTILINE)
 
 
