@@ -51,6 +51,9 @@ def modality_values(image: ImageAttributes, frame: Frame, index: int = 0) -> Val
     """
     if frame.ndim != 2:
         raise image.error("a colour image has no modality values", "use its RGB values as they are")
+    if image.dataset.get("PixelIntensityRelationship") == "LOG":
+        # An XA image's LUT then leads back to linear intensities and is not for display (PS3.4 N.2.1.2).
+        return frame.astype(np.float32)
     rescale = _functional_group(image.dataset, "PixelValueTransformationSequence", index)
     if rescale is not None:
         return frame.astype(np.float32) * _number(rescale, "RescaleSlope", 1.0) + _number(

@@ -9,19 +9,15 @@ from dicom_node.codes import NO_UNITS, PROBABILITY
 from dicom_node.report import Measurement
 from models.adapter import ReportContext
 
-STANDIN_STATEMENT = (
-    "This answer comes from the built-in stand-in model, which knows only drawn phantoms: "
-    "it means nothing for a patient."
-)
-
 
 def statements(limitations: tuple[str, ...], context: ReportContext) -> tuple[str, ...]:
-    """Return what must be said with the answer: stand-in first, then what was incomplete, then the card's limits."""
-    said = [STANDIN_STATEMENT] if context.algorithm.is_standin else []
+    """Return what must be said with the answer: who edited it, what was incomplete, then the card's limits.
+
+    That a stand-in answered, or that a probability is uncalibrated, is said by `dicom_node.marking` for every report.
+    """
+    said: list[str] = []
     if context.reviewer is not None:
         said.append("The findings were edited by a person; the algorithm's own answer is in the earlier version.")
-    elif context.confidence is not None and not is_calibrated(context):
-        said.append("The probability is the model's own and was never compared with reviewed cases (uncalibrated).")
     said += [f"Input incomplete or doubtful: {sentence}." for sentence in context.incomplete]
     return (*said, *limitations)
 

@@ -16,7 +16,7 @@ from models.report_parts import is_calibrated, probability, probability_in_words
 
 TITLE = "Abdominal trauma on CT"
 LIMITATIONS = (
-    "Research use only: not a medical device, always to be reviewed by a radiologist.",
+    "Not a medical device: always to be reviewed by a radiologist.",
     "Subtle bowel injury is a known weakness; the adapter was trained on 200 cases.",
     "The model saw eight slices of the middle 60 % of the series, not the whole of it.",
 )

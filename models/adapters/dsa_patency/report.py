@@ -16,7 +16,7 @@ from models.report_parts import is_calibrated, probability, probability_in_words
 
 TITLE = "Vessel patency on angiography"
 LIMITATIONS = (
-    "Research use only: not a medical device, not for autonomous diagnosis or emergency triage.",
+    "Not a medical device: not for autonomous diagnosis, nor for emergency triage without a person.",
     "A blocked vessel can be missed; the whole run must be read by a physician.",
     "Not validated for children, nor for anything but angiography.",
 )
