@@ -1,0 +1,53 @@
+"""Engines: what turns a `GenerationRequest` into a `Generation`.
+
+Input: an `EngineConfig`. Output: an `Engine` with its models in memory. On failure: `EngineError` or
+`models.weights.WeightsError`, with the reason and the remedy. Importing this package loads neither torch nor
+transformers; `load_engine` does.
+"""
+
+from __future__ import annotations
+
+from models.engines.configuration import (
+    BASE_ONLY,
+    Dtype,
+    EngineConfig,
+    EngineError,
+    EngineKind,
+    EngineOutOfMemoryError,
+    Quantization,
+    WeightsReference,
+)
+from models.generation import Engine
+
+__all__ = [
+    "BASE_ONLY",
+    "Dtype",
+    "EngineConfig",
+    "EngineError",
+    "EngineKind",
+    "EngineOutOfMemoryError",
+    "Quantization",
+    "WeightsReference",
+    "load_engine",
+]
+
+
+def load_engine(config: EngineConfig) -> Engine:
+    """Load the models and return the engine that answers with them.
+
+    Raises:
+        WeightsError: Weights are missing or belong to another base model.
+        EngineError: The device, precision or kind cannot be had here.
+    """
+    if config.kind == EngineKind.STANDIN:
+        from models.engines.standin import load_standin
+
+        return load_standin(config)
+    if config.kind == EngineKind.TRANSFORMERS:
+        from models.engines.transformers import TransformersEngine
+
+        return TransformersEngine(config)
+    raise EngineError(
+        f"engine.kind is {str(config.kind)!r}, which this version cannot run yet; set engine.kind to 'transformers' "
+        f"(weights in this process) or 'standin' (demonstration only)"
+    )

@@ -1,0 +1,89 @@
+"""What an engine is to be: kind, weights, precision, device. Plain values; reading them loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+#: Request to this adapter name: the base model answers alone. For comparisons; no folder may have this name.
+BASE_ONLY = "base"
+
+
+class EngineError(Exception):
+    """The engine cannot be set up or cannot answer this request; the message says why and what to do. Permanent."""
+
+    #: True where the same request may succeed later.
+    transient = False
+
+
+class EngineOutOfMemoryError(EngineError):
+    """The device ran out of memory on this request. Transient: others may have left less room than usual."""
+
+    transient = True
+
+
+class EngineKind(StrEnum):
+    """Which machinery answers."""
+
+    #: A resident base model with LoRA adapters, in this process.
+    TRANSFORMERS = "transformers"
+    #: The tiny checkpoint in this package: real code path, meaningless answers.
+    STANDIN = "standin"
+    #: A separate server that speaks the OpenAI protocol.
+    OPENAI = "openai"
+
+
+class Dtype(StrEnum):
+    """Precision of weights and arithmetic."""
+
+    #: bfloat16 on a GPU, float32 on a CPU.
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class Quantization(StrEnum):
+    """How the base model's weights are stored in memory."""
+
+    NONE = "none"
+    #: 4-bit NormalFloat with double quantisation (QLoRA, Dettmers 2023); vision tower and projector stay as they are.
+    NF4 = "nf4"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsReference:
+    """Weights by their name on the hub, and where they lie if not in the hub cache."""
+
+    hub_id: str
+    #: A commit hash, tag or branch.
+    revision: str = "main"
+    licence: str = ""
+    #: A folder with the files; it wins over the hub cache. It keeps its `hub_id`, by which adapters name their base.
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything needed to load an engine. Code that comes with weights is never run; only safetensors are read."""
+
+    kind: EngineKind = EngineKind.TRANSFORMERS
+    #: Needed by `transformers`; `standin` brings its own.
+    base: WeightsReference | None = None
+    #: Adapter name -> its LoRA weights.
+    adapters: Mapping[str, WeightsReference] = field(default_factory=dict)
+    dtype: Dtype = Dtype.AUTO
+    quantization: Quantization = Quantization.NONE
+    #: "auto", "cpu", "cuda" or "cuda:N". A GPU that was asked for and is not there is an error, never the CPU.
+    device: str = "auto"
+    #: transformers' `attn_implementation`: "sdpa", "eager", "flash_attention_2".
+    attention: str = "sdpa"
+    #: Hub cache; None is the hub library's own (`HF_HOME`).
+    cache_dir: Path | None = None
+    #: False lets loading download what is missing; the check at start-up still wants it there.
+    local_files_only: bool = True
+    #: CPU threads; None leaves it to torch.
+    threads: int | None = None
+    #: JSON file that remembers the digests of large weight files between starts; None hashes anew each time.
+    digest_cache: Path | None = None

@@ -1,0 +1,119 @@
+"""Loading: a base model with its LoRA adapters into the memory of one device, where they stay.
+
+Input: an `EngineConfig` and where its weights lie. Output: a `Resident`. On failure: `EngineError` that names the
+setting. Weights are read from safetensors only, and no code that comes with them is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from models.engines.configuration import Dtype, EngineConfig, EngineError, Quantization
+
+#: Left unquantised: the vision tower's shapes do not fit 4-bit blocks on every device, and they are small.
+_NOT_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A base model and its adapters in memory."""
+
+    #: The base model with LoRA layers in place; called directly, so that no wrapper changes its inputs.
+    model: Any
+    #: Switches the adapters; None where there are none.
+    switch: peft.PeftModel | None
+    processor: Any
+    device: torch.device
+    dtype: torch.dtype
+    eos_token_ids: tuple[int, ...]
+
+
+def load_resident(config: EngineConfig, base: Path, adapters: Mapping[str, Path]) -> Resident:
+    """Load base, processor and adapters.
+
+    Raises:
+        EngineError: The device or precision cannot be had, or the files do not fit the architecture.
+    """
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            base,
+            dtype=dtype,
+            attn_implementation=config.attention,
+            quantization_config=_quantization(config.quantization, dtype),
+            device_map={"": device},
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        ).eval()
+        switch = _attach(model, adapters, device)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise EngineError(f"the model in {base} cannot be loaded on {device} as {dtype}: {error}") from error
+    return Resident(model, switch, processor, device, dtype, _eos_token_ids(model, processor.tokenizer))
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device; "auto" takes a GPU if there is one. Raises `EngineError` for a GPU that is not there."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise EngineError(f"engine.device is {wanted!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise EngineError(
+            f"engine.device is {wanted!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices "
+            f"here; install a CUDA build of torch and its driver, or set engine.device to cpu or auto"
+        )
+    return device
+
+
+def choose_dtype(wanted: Dtype, device: torch.device) -> torch.dtype:
+    """Return the precision; "auto" is bfloat16 on a GPU and float32 on a CPU."""
+    if wanted == Dtype.AUTO:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if wanted == Dtype.BFLOAT16 else torch.float32
+
+
+def _quantization(wanted: Quantization, dtype: torch.dtype) -> transformers.BitsAndBytesConfig | None:
+    if wanted == Quantization.NONE:
+        return None
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=_NOT_QUANTIZED,
+    )
+
+
+def _attach(model: Any, adapters: Mapping[str, Path], device: torch.device) -> peft.PeftModel | None:
+    """Load every adapter beside the base, none of them merged, so that switching costs nothing."""
+    switch: peft.PeftModel | None = None
+    for name, folder in adapters.items():
+        if switch is None:
+            switch = peft.PeftModel.from_pretrained(model, folder, adapter_name=name, torch_device=str(device))
+        else:
+            switch.load_adapter(folder, adapter_name=name, torch_device=str(device))
+    return switch.eval() if switch is not None else None
+
+
+def _eos_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return every token that ends an answer: the model's own list, the tokenizer's, and the end of a turn."""
+    declared = model.generation_config.eos_token_id
+    ids: Sequence[int] = declared if isinstance(declared, Sequence) else [declared]
+    turn_end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    candidates = [*ids, tokenizer.eos_token_id, None if turn_end == tokenizer.unk_token_id else turn_end]
+    return tuple(dict.fromkeys(token for token in candidates if token is not None))
