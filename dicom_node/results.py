@@ -1,8 +1,8 @@
 """Finished data set -> bytes for the outbox, read back and checked before they leave.
 
 Input: what `sr.build_sr` and `capture.build_capture` return. Output: a DICOM file (PS3.10) in Explicit VR Little
-Endian, the same bytes for the same data set. On failure `ResultError` says what the written object lacks; it must not be
-sent.
+Endian, the same bytes for the same data set. On failure `ResultError` says what the written object lacks; it must not
+be sent.
 """
 
 from __future__ import annotations

@@ -1,0 +1,135 @@
+"""Key image + report -> Secondary Capture: a picture every PACS can show, with the banner burnt in.
+
+Input: an RGB image, the `Report` and the source instance it was taken from. Output: a Secondary Capture Image data set
+(PS3.3 A.8.1), 8-bit RGB, uncompressed, the same for the same input. On failure `PictureError` or `EvidenceError` names
+the input and the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_node import codes
+from dicom_node.evidence import CHARACTER_SET, copy_patient_and_study, evidence_header
+from dicom_node.headers import OWN_MANUFACTURER
+from dicom_node.marking import OWN_VERSION, concept, mark_equipment, mark_times, series_description, statements_of
+from dicom_node.picture import RgbArray, render_picture, verification_line
+from dicom_node.report import Person, Report, SourceFrames
+
+_DERIVATION: Final = "Image as shown to the AI model, with its answer and warnings burnt in below"
+
+
+def build_capture(
+    image: RgbArray,
+    report: Report,
+    source: Path | Dataset,
+    *,
+    sop_instance_uid: str,
+    series_instance_uid: str,
+    series_number: int,
+    instance_number: int,
+    shown: Sequence[SourceFrames] = (),
+    reviewer: Person | None = None,
+    edited: bool = False,
+) -> Dataset:
+    """Return the Secondary Capture of `image` (uint8, rows x columns x 3, RGB) with the report's banner.
+
+    `source` is the instance the image was taken from; its header names patient and study. `shown` are the frames in the
+    image (by default what the report says of `source`, else all its sources). Raises `PictureError`, `EvidenceError`.
+    """
+    header = evidence_header(source)
+    frames = tuple(shown) or _frames_of(report, str(header.SOPInstanceUID))
+    picture = render_picture(image, report, caption=_caption(frames), reviewer=reviewer, edited=edited)
+    ds = Dataset()
+    ds.SpecificCharacterSet = CHARACTER_SET
+    ds.SOPClassUID = SecondaryCaptureImageStorage
+    ds.SOPInstanceUID = sop_instance_uid
+    copy_patient_and_study(header, ds)
+    ds.Modality = "OT"
+    ds.SeriesInstanceUID = series_instance_uid
+    ds.SeriesNumber = series_number
+    ds.SeriesDescription = series_description(report, "AI key images")
+    ds.InstanceNumber = instance_number
+    mark_equipment(ds, report.algorithm)
+    mark_times(ds, header, report.answered_at)
+    _mark_secondary_capture(ds)
+    _mark_laterality(ds, header)
+    _mark_derivation(ds, header, report, frames)
+    ds.ImageComments = "\n".join(
+        (report.headline, verification_line(reviewer, edited=edited), *statements_of(report))
+    ).replace("\\", "/")
+    _put_pixels(ds, picture)
+    return ds
+
+
+def _frames_of(report: Report, sop_instance_uid: str) -> tuple[SourceFrames, ...]:
+    of_source = tuple(frames for frames in report.sources if frames.sop_instance_uid == sop_instance_uid)
+    return of_source or report.sources
+
+
+def _caption(frames: Sequence[SourceFrames]) -> str:
+    numbers = [number for entry in frames for number in entry.frame_numbers]
+    if not numbers or len(frames) > 1:
+        return ""
+    return f"{'frame' if len(numbers) == 1 else 'frames'} {', '.join(str(number) for number in numbers)}"
+
+
+def _mark_secondary_capture(ds: Dataset) -> None:
+    """SC Equipment and SC Image modules (PS3.3 C.8.6.1, C.8.6.2)."""
+    ds.ConversionType = "WSD"
+    ds.SecondaryCaptureDeviceManufacturer = OWN_MANUFACTURER
+    ds.SecondaryCaptureDeviceManufacturerModelName = ds.ManufacturerModelName
+    ds.SecondaryCaptureDeviceSoftwareVersions = OWN_VERSION
+    ds.DateOfSecondaryCapture = ds.ContentDate
+    ds.TimeOfSecondaryCapture = ds.ContentTime
+
+
+def _mark_laterality(ds: Dataset, header: Dataset) -> None:
+    """Say the side the source says; where it says none, say that none is known (PS3.3 C.7.3.1, type 2C)."""
+    if "BodyPartExamined" in header:
+        ds.BodyPartExamined = header.BodyPartExamined
+    if "ImageLaterality" in header:
+        ds.ImageLaterality = header.ImageLaterality
+    else:
+        ds.Laterality = header.get("Laterality", "")
+    ds.PatientOrientation = ""
+
+
+def _mark_derivation(ds: Dataset, header: Dataset, report: Report, frames: Sequence[SourceFrames]) -> None:
+    """General Image and General Reference modules (PS3.3 C.7.6.1, C.12.4)."""
+    ds.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    ds.BurnedInAnnotation = "YES"
+    ds.DerivationDescription = f"{_DERIVATION}: {report.title}, version {report.algorithm.version}"[:1024]
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if keyword in header:  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
+            ds[keyword] = header[keyword]
+    sources = []
+    for entry in frames:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = entry.sop_class_uid
+        reference.ReferencedSOPInstanceUID = entry.sop_instance_uid
+        if entry.frame_numbers:
+            reference.ReferencedFrameNumber = list(entry.frame_numbers)
+        reference.PurposeOfReferenceCodeSequence = DicomSequence([concept(codes.SOURCE_IMAGE)])
+        sources.append(reference)
+    ds.SourceImageSequence = DicomSequence(sources)
+
+
+def _put_pixels(ds: Dataset, picture: RgbArray) -> None:
+    """Image Pixel module (PS3.3 C.7.6.3). Uncompressed: every viewer shows it, and noise hardly compresses in RLE."""
+    ds.SamplesPerPixel = 3
+    ds.PhotometricInterpretation = "RGB"
+    ds.PlanarConfiguration = 0
+    ds.Rows, ds.Columns = picture.shape[:2]
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
+    pixels = picture.tobytes()
+    ds.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    ds["PixelData"].VR = "OB"
