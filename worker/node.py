@@ -10,7 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.headers import HeaderError, read_header
-from dicom_node.spool import Spool, StoredFile
+from dicom_node.scp import ScpConfig, StoreScp
+from dicom_node.spool import Spool, SpoolError, StoredFile
+from worker.celery_app import Doorbell
 from worker.db.records import Instance, Result, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import record_event

@@ -15,12 +15,13 @@ from celery import Celery
 from celery.signals import setup_logging, worker_process_init
 from models.weights import WeightsError
 
-from models.engines import EngineConfig, EngineError, load_engine
+from models.engines import EngineError, load_engine
 from models.generation import Engine
 from worker import delivery
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell, make_celery
 from worker.db.sessions import Database
 from worker.dispatch import Dispatcher
+from worker.engine_setup import check_engine, engine_config
 from worker.log import configure_logging
 from worker.node import run_node
 from worker.settings import Settings, SettingsError
@@ -33,13 +34,9 @@ log = structlog.get_logger()
 STEPS_AT_ONCE = 4
 
 
-def engine_config(settings: Settings) -> EngineConfig:
-    """Return what `models.engines.load_engine` needs, from the settings."""
-    raise NotImplementedError
-
-
 def run_inference(settings: Settings) -> None:
     """Celery worker of the inference queue: one process with a resident model, killed at the time limit."""
+    check_engine(settings)
     workplace = Workplace(settings, load_engine=lambda: load_engine(engine_config(settings)))
     app = make_celery(settings)
     register(app, workplace)

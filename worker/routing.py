@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.regions import body_region
 from models.adapter import Acceptance, AdapterDefinition, adapters
+from models.confidence import intended_use_doubts
 from worker.settings import RouteRule, SettingsError
 from worker.states import Priority
 
@@ -94,7 +95,7 @@ def route(
         reason = "made by this software: own results are never processed again"
         return RouteDecision(None, "own results", reason, trace=(RuleTrace("own results", True, (reason,)),))
     trace: list[RuleTrace] = []
-    usable_summary = SeriesSummary(usable, summary.calling_ae_title, summary.called_ae_title, summary.conflicting_uids)
+    usable_summary = replace(summary, headers=usable)
     for rule in rules:
         matched, reasons = _match_rule(rule, usable_summary)
         trace.append(RuleTrace(f"site rule: {rule.name}", matched, reasons))
@@ -112,9 +113,7 @@ def route(
             f"{t.rule.removeprefix('adapter: ')}: {', '.join(t.reasons)}" for t in trace if not t.matched
         )
         return RouteDecision(None, "none", f"no rule and no adapter takes it ({reason})", trace=tuple(trace))
-    return RouteDecision(
-        chosen.adapter, chosen.rule, chosen.reason, chosen.priority, chosen.accepted_uids, chosen.doubts, tuple(trace)
-    )
+    return replace(chosen, trace=tuple(trace))
 
 
 def _by_site_rule(
@@ -144,16 +143,8 @@ def _by_site_rule(
         adapter,
         Priority(rule.priority),
     )
-    outside = tuple(f"outside what the adapter accepts: {obstacle}" for obstacle in fit.obstacles)
-    return RouteDecision(
-        decision.adapter,
-        decision.rule,
-        decision.reason,
-        decision.priority,
-        decision.accepted_uids,
-        (*outside, *decision.doubts),
-        tuple(trace),
-    )
+    outside = tuple(f"outside intended use: {obstacle}" for obstacle in fit.obstacles)
+    return replace(decision, doubts=(*outside, *decision.doubts), trace=tuple(trace))
 
 
 def _decision(
@@ -168,12 +159,11 @@ def _decision(
     requested = [PRIORITY_OF_REQUEST.get(h.requested_procedure_priority.upper(), Priority.ROUTINE) for h in accepted]
     priority = max([at_least, *requested], key=lambda p: p.rank)
     doubts: list[str] = []
-    if adapter.acceptance.min_age_years is not None and all(h.patient_age_years is None for h in accepted):
-        doubts.append(
-            f"the patient's age is unknown and the adapter is for ages from {adapter.acceptance.min_age_years:g}"
-        )
+    ages = [h.patient_age_years for h in accepted if h.patient_age_years is not None]
+    about_age = intended_use_doubts(adapter.acceptance, min(ages, default=None))
+    doubts.extend(f"outside intended use: {doubt}" for doubt in about_age)
     conflicts = {h.sop_instance_uid for h in accepted} & set(summary.conflicting_uids)
-    doubts.extend(f"another object with the same UID but other content arrived: {uid}" for uid in sorted(conflicts))
+    doubts.extend(f"input in doubt: another object with UID {uid} but other content arrived" for uid in sorted(conflicts))
     return RouteDecision(name, rule, reason, priority, tuple(h.sop_instance_uid for h in accepted), tuple(doubts))
 
 

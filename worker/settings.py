@@ -79,7 +79,9 @@ class EngineSettings(_Section):
         {}, description="adapter name -> local folder with its LoRA weights; else the hub cache is used"
     )
     enabled: list[str] = Field([], description="adapters to load; empty means all of them")
-    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the weights")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU"
+    )
     quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit NormalFloat with double quantisation")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes the GPU where there is one")
 

@@ -22,6 +22,7 @@ import structlog
 
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
+from worker.engine_setup import check_engine
 from worker.log import configure_logging
 from worker.settings import Settings, SettingsError
 
@@ -169,10 +170,16 @@ def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Superviso
         alongside: called in a thread of its own once the children are being started (the demo).
 
     Returns:
-        0 after a stop, 2 when the settings cannot work.
+        0 after a stop, 2 when a process found that the settings cannot work.
+
+    Raises:
+        SettingsError: the settings do not fit together.
+        WeightsError: the model's weights are missing.
     """
     configure_logging(settings.log, "supervisor")
     supervisor = Supervisor(settings, roles)
+    if not roles or "worker" in roles:
+        check_engine(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     if alongside is not None:
