@@ -18,10 +18,20 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from dicom_node import codes
 from dicom_node.evidence import CHARACTER_SET, copy_patient_and_study, evidence_header
 from dicom_node.headers import OWN_MANUFACTURER
-from dicom_node.marking import OWN_VERSION, concept, mark_equipment, mark_times, series_description, statements_of
+from dicom_node.marking import (
+    OWN_VERSION,
+    clean_text,
+    concept,
+    mark_equipment,
+    mark_times,
+    series_description,
+    statements_of,
+)
 from dicom_node.picture import RgbArray, render_picture, verification_line
 from dicom_node.report import Person, Report, SourceFrames
 
+#: Longest LT (PS3.5 6.2).
+_LONG_TEXT: Final = 10240
 _DERIVATION: Final = "Image as shown to the AI model, with its answer and warnings burnt in below"
 
 
@@ -61,9 +71,8 @@ def build_capture(
     _mark_secondary_capture(ds)
     _mark_laterality(ds, header)
     _mark_derivation(ds, header, report, frames)
-    ds.ImageComments = "\n".join(
-        (report.headline, verification_line(reviewer, edited=edited), *statements_of(report))
-    ).replace("\\", "/")
+    said = (clean_text(report.headline), verification_line(reviewer, edited=edited), *statements_of(report))
+    ds.ImageComments = "\n".join(said).replace("\\", "/")[:_LONG_TEXT]
     _put_pixels(ds, picture)
     return ds
 

@@ -7,6 +7,7 @@ answer wherever it is shown. Nothing fails here but a time without a zone (`Evid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from importlib.metadata import version
@@ -32,6 +33,7 @@ UNCALIBRATED_STATEMENT: Final = (
 #: Release of this software, for SoftwareVersions.
 OWN_VERSION: Final = version("dicom-worker")
 _LONG_STRING: Final = 64
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def shorten(text: str, length: int = _LONG_STRING) -> str:
@@ -40,14 +42,19 @@ def shorten(text: str, length: int = _LONG_STRING) -> str:
     return flat if len(flat) <= length else flat[: length - 3].rstrip() + "..."
 
 
+def clean_text(text: str) -> str:
+    """Return `text` without the control characters that DICOM text forbids (PS3.5 6.1.3); lines stay lines."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n")).strip()
+
+
 def statements_of(report: Report) -> tuple[str, ...]:
     """Return the sentences that go with the answer, the loudest first, each once."""
     sentences = [STANDIN_WARNING] if report.algorithm.is_standin else []
     sentences.append(RESEARCH_STATEMENT)
     if not report.calibrated and _has_probability(report):
         sentences.append(UNCALIBRATED_STATEMENT)
-    sentences.extend(sentence for sentence in report.statements if sentence.strip())
-    return tuple(dict.fromkeys(sentences))
+    sentences.extend(clean_text(sentence) for sentence in report.statements)
+    return tuple(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 
 def probability_of(report: Report) -> float | None:

@@ -21,6 +21,7 @@ from dicom_node.marking import (
     RESEARCH_STATEMENT,
     STANDIN_WARNING,
     UNCALIBRATED_STATEMENT,
+    clean_text,
     probability_of,
     statements_of,
 )
@@ -113,7 +114,7 @@ def _lines(report: Report, caption: str, reviewer: Person | None, *, edited: boo
     shown_above = {STANDIN_WARNING, RESEARCH_STATEMENT, UNCALIBRATED_STATEMENT}
     statements = [sentence for sentence in statements_of(report) if sentence not in shown_above]
     lines = [
-        _Line(report.headline, _WHITE, 1.45, 0.018),
+        _Line(clean_text(report.headline), _WHITE, 1.45, 0.018),
         _Line(probability_line(report), _WHITE, 1.1),
         _Line(verification_line(reviewer, edited=edited), _GREEN if reviewer else _AMBER, 1.0, 0.012),
         _Line(f"{report.title}, version {report.algorithm.version}", _GREY),

@@ -20,7 +20,7 @@ from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, S
 
 from dicom_node.evidence import PATIENT_AND_STUDY
 from dicom_node.headers import OWN_MANUFACTURER
-from dicom_node.marking import RESEARCH_STATEMENT, STANDIN_WARNING
+from dicom_node.marking import RESEARCH_STATEMENT, STANDIN_WARNING, clean_text
 from dicom_node.report import Report
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_valid_uid
 
@@ -106,7 +106,7 @@ def _check_sr(ds: FileDataset, report: Report, *, verified: bool) -> None:
     }
     _demand({s.sop_instance_uid for s in report.sources} <= referenced, ds, "a source instance is not referenced")
     texts = _texts(ds)
-    _demand(report.headline in texts, ds, "the headline is missing")
+    _demand(clean_text(report.headline) in texts, ds, "the headline is missing")
     _demand(RESEARCH_STATEMENT in texts, ds, f"it does not say {RESEARCH_STATEMENT!r}")
     if report.algorithm.is_standin:
         said = STANDIN_WARNING in texts and STANDIN_WARNING in ds.SeriesDescription

@@ -21,12 +21,18 @@ from dicom_node import codes
 from dicom_node.codes import Code
 from dicom_node.evidence import CHARACTER_SET, copy_patient_and_study, evidence_header, read_source
 from dicom_node.headers import OWN_MANUFACTURER
-from dicom_node.marking import mark_equipment, mark_private_scheme, mark_times, series_description, statements_of
+from dicom_node.marking import (
+    clean_text,
+    mark_equipment,
+    mark_private_scheme,
+    mark_times,
+    series_description,
+    statements_of,
+)
 from dicom_node.report import Algorithm, Person, Report, ReportedFinding, SourceFrames
 from dicom_node.uids import derive_uid
 
 _CONTAINS: Final = hd.RelationshipTypeValues.CONTAINS
-EDITED_STATEMENT: Final = "Edited by a person; the algorithm's own answer is the predecessor of this document"
 
 
 class SrError(ValueError):
@@ -93,6 +99,8 @@ class _Document(hd.Comprehensive3DSR):  # type: ignore[misc]
 def _check(report: Report, headers: Sequence[Dataset], verifying: Person | None, *, edited: bool) -> None:
     if not headers or not report.sources:
         raise SrError(f"{report.title}: no source instance is given; a report must rest on at least one")
+    if not clean_text(report.headline):
+        raise SrError(f"{report.title}: the report has no headline; say the answer in one line")
     if not report.findings:
         raise SrError(f"{report.title}: the report has no finding; TID 1500 needs at least one measurement group")
     studies = {str(header.get("StudyInstanceUID", "")) for header in headers}
@@ -145,7 +153,7 @@ def _content(report: Report, editor: Person | None) -> Any:
     root = measurement_report[0]
     measurements = root.ContentSequence[-1]
     items = list(root.ContentSequence[:-1])
-    items += [_image_library(report.sources), measurements, _texts(report, edited=editor is not None)]
+    items += [_image_library(report.sources), measurements, _texts(report)]
     root.ContentSequence = ContentSequence(items)
     return measurement_report
 
@@ -235,14 +243,12 @@ def _image_library(sources: Sequence[SourceFrames]) -> Any:
     return library
 
 
-def _texts(report: Report, *, edited: bool) -> Any:
+def _texts(report: Report) -> Any:
     """TID 1500 row 12: free text below "Qualitative Evaluations"; what must be known comes before what was found."""
-    statements = list(statements_of(report))
-    if edited:
-        statements.append(EDITED_STATEMENT)
-    texts = [(codes.COMMENT, statement) for statement in statements]
-    texts.append((codes.SUMMARY, report.headline))
-    texts += [(narrative.heading, narrative.text) for narrative in report.narratives if narrative.text.strip()]
+    texts = [(codes.COMMENT, statement) for statement in statements_of(report)]
+    texts.append((codes.SUMMARY, clean_text(report.headline)))
+    narratives = ((narrative.heading, clean_text(narrative.text)) for narrative in report.narratives)
+    texts += [(heading, text) for heading, text in narratives if text]
     container = hd.ContainerContentItem(name=_concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=_CONTAINS)
     container.ContentSequence = ContentSequence(
         [hd.TextContentItem(name=_concept(heading), value=text, relationship_type=_CONTAINS) for heading, text in texts]
