@@ -123,7 +123,8 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     J.DECIDED: frozenset({J.RELEASED, J.HELD, J.SUPERSEDED}),
     J.RELEASED: frozenset({J.ACCEPTED, J.REJECTED, J.SUPERSEDED}),
     J.HELD: frozenset({J.ACCEPTED, J.REJECTED, J.QUEUED, J.SUPERSEDED}),
-    J.ACCEPTED: frozenset({J.VERIFIED}),
+    # Back to the person where what was signed cannot be written (a source image is gone).
+    J.ACCEPTED: frozenset({J.VERIFIED, J.HELD}),
     J.VERIFIED: frozenset({J.SUPERSEDED}),
     J.REJECTED: frozenset({J.SUPERSEDED}),
     J.SUPERSEDED: frozenset(),

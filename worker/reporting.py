@@ -1,0 +1,296 @@
+"""Findings -> SR and Secondary Capture in the outbox: what was decided, or what a person signed, is written.
+
+Input: a job that is DECIDED or ACCEPTED. Output, in one transaction: the result rows, the deliveries, and the state
+RELEASED, HELD or VERIFIED; what an earlier revision had put into the PACS is superseded. The files are built outside
+any transaction and are durable before their rows. On failure the job is HELD with the reason; a job that another
+process has moved on in the meantime is dropped; a full disk or a lost database leaves it for the next ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_node.report import Person
+from dicom_node.spool import Spool, StoredFile
+from models.adapter import AdapterDefinition
+from models.adapter import adapters as known_adapters
+from models.confidence import Confidence, Outcome
+from models.generation import ModelProvenance
+from models.rendering import InputRecord
+from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
+from worker.db.records import Delivery, Instance, Job, Result
+from worker.db.sessions import Database
+from worker.db.transitions import move_delivery, move_job, record_event
+from worker.db.units import unit_files
+from worker.documents import SR, Answer, Document, Predecessor, Signature, build_documents, document_uid
+from worker.settings import Settings
+from worker.states import DeliveryState, InstanceState, JobState
+
+log = structlog.get_logger()
+
+#: Earlier revisions that a newer one takes the place of.
+REPLACEABLE = (JobState.HELD, JobState.RELEASED, JobState.VERIFIED)
+SIGNED = (JobState.ACCEPTED, JobState.VERIFIED)
+SIGNED_EARLIER = "a person has signed the result of an earlier revision of this series"
+
+
+class _MovedOnError(Exception):
+    """A row that the answer was built on has changed: everything is undone, and the next ring builds it anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Assignment:
+    """What is to be written for a job, read in one snapshot."""
+
+    job_id: str
+    state: JobState
+    #: Why nothing can be written; the job is held.
+    obstacle: str | None
+    answer: Answer | None
+    predecessor: Predecessor | None
+
+
+def write_results(
+    db: Database,
+    spool: Spool,
+    settings: Settings,
+    job_id: str,
+    *,
+    adapters: Mapping[str, AdapterDefinition] | None = None,
+) -> tuple[str, ...]:
+    """Write what a job's decision, or its reviewer, asks for.
+
+    Returns:
+        The names of the destinations that have something new to be sent; empty where the job waits for no one here.
+
+    Raises:
+        SpoolError: The disk does not take the files; the job stays as it is.
+    """
+    with db.reading() as session:
+        job = session.get(Job, job_id)
+        if job is None or job.state not in (JobState.DECIDED, JobState.ACCEPTED):
+            return ()
+        assignment = _read(session, settings, job, known_adapters() if adapters is None else adapters)
+    documents, obstacle = _build(assignment)
+    if obstacle is not None:
+        _hold(db, assignment, obstacle)
+        return ()
+    stored = [(document, spool.put_bytes(document.data)) for document in documents]
+    try:
+        with db.writing() as session:
+            return _commit(session, settings, assignment, stored)
+    except _MovedOnError as moved:
+        log.info("results are dropped", action="report", job_id=job_id, reason=str(moved))
+        return ()
+
+
+def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str, AdapterDefinition]) -> _Assignment:
+    signature = _signature(settings, job) if job.state is JobState.ACCEPTED else None
+    findings = job.reviews[-1].findings if signature else job.findings
+    adapter = adapters.get(job.adapter)
+    obstacle = None
+    if findings is None or job.model_input is None or job.provenance is None:
+        obstacle = job.decision_reason or job.error or "there are no findings"
+    elif adapter is None:
+        obstacle = f"the adapter {job.adapter} is not enabled any more: enable it and retry, or reject the job"
+    if obstacle is not None or adapter is None or findings is None:
+        return _Assignment(job.id, job.state, obstacle, None, None)
+    try:
+        answer = _answer(session, job, adapter, findings, signature)
+    except ValidationError as error:
+        obstacle = f"the findings do not fit this release of the adapter: {error.errors()[0]['msg']}; retry the job"
+        return _Assignment(job.id, job.state, obstacle, None, None)
+    return _Assignment(job.id, job.state, None, answer, _predecessor(session, job, answer))
+
+
+def _signature(settings: Settings, job: Job) -> Signature:
+    review = job.reviews[-1]
+    return Signature(
+        person=Person(review.reviewer_name, review.reviewer_organization or settings.review.organization),
+        edited=review.findings != job.findings,
+        signed_at=review.decided_at,
+    )
+
+
+def _answer(
+    session: Session, job: Job, adapter: AdapterDefinition, findings: Mapping[str, Any], signature: Signature | None
+) -> Answer:
+    files = unit_files(session, job, adapter)
+    digests = session.scalars(
+        select(Instance.digest).where(
+            Instance.series_id == job.series_id,
+            Instance.state == InstanceState.STORED,
+            Instance.sop_instance_uid.in_([file.header.sop_instance_uid for file in files]),
+        )
+    )
+    return Answer(
+        adapter=adapter,
+        findings=adapter.findings.model_validate(findings),
+        input_record=InputRecord.from_json(job.model_input or {}),
+        provenance=ModelProvenance.from_json(job.provenance or {}),
+        confidence=None if job.confidence is None else Confidence.from_json(job.confidence),
+        answered_at=job.answered_at or job.created_at,
+        revision=job.revision,
+        files=tuple(files),
+        digests=tuple(sorted(digests)),
+        signature=signature,
+    )
+
+
+def _predecessor(session: Session, job: Job, answer: Answer) -> Predecessor | None:
+    """Return the report that the new one stands in the place of: the one the destinations have, else our own draft."""
+    out = _last_report(job) if answer.signature else None
+    for earlier in earlier_jobs(session, job):
+        if out is None and earlier.state in (JobState.RELEASED, *SIGNED):
+            out = _last_report(earlier)
+    if out is None and answer.signature:
+        out = _draft(job, answer)
+    return None if out is None else Predecessor(out.sop_instance_uid, Path(out.path))
+
+
+def _last_report(job: Job) -> Result | None:
+    """Return the newest SR of a job that was sent or queued."""
+    reports = [result for result in job.results if result.kind == SR and result.deliveries]
+    return max(reports, key=lambda result: (result.verified, result.id), default=None)
+
+
+def _draft(job: Job, answer: Answer) -> Result | None:
+    """Return the unsigned SR of a held answer; a job that was retried may have others, of other answers."""
+    if job.findings is None:
+        return None
+    unsigned = replace(answer, findings=answer.adapter.findings.model_validate(job.findings), signature=None)
+    for result in job.results:
+        uid = document_uid(unsigned, result.predecessor_sop_instance_uid, SR)
+        if result.kind == SR and result.sop_instance_uid == uid:
+            return result
+    return None
+
+
+def _build(assignment: _Assignment) -> tuple[list[Document], str | None]:
+    """Build the files; return them, or why the job must be held."""
+    if assignment.answer is None:
+        return [], assignment.obstacle
+    try:
+        return build_documents(assignment.answer, assignment.predecessor), None
+    except Exception as error:  # the process edge of a job: adapters and images can fail in any way, a person is told
+        log.exception("results cannot be written", action="report", job_id=assignment.job_id)
+        return [], f"the results cannot be written: {type(error).__name__}: {error}"
+
+
+def _hold(db: Database, assignment: _Assignment, reason: str) -> None:
+    with db.writing() as session:
+        job = session.get_one(Job, assignment.job_id)
+        if job.state is assignment.state:
+            failed = assignment.answer is not None or assignment.state is JobState.ACCEPTED
+            move_job(session, job, JobState.HELD, reason, error=reason if failed else job.error)
+
+
+def _commit(
+    session: Session, settings: Settings, assignment: _Assignment, stored: Sequence[tuple[Document, StoredFile]]
+) -> tuple[str, ...]:
+    """Write rows, state and deliveries; return the destinations that have something new."""
+    job = session.get_one(Job, assignment.job_id)
+    answer = assignment.answer
+    if (
+        job.state is not assignment.state
+        or answer is None
+        or _predecessor(session, job, answer) != assignment.predecessor
+    ):
+        raise _MovedOnError("the job, or the report it stands in the place of, has changed")
+    earlier = earlier_jobs(session, job)
+    signed = answer.signature
+    to_state, reason = _verdict(job, signed, earlier)
+    _move(session, job, to_state, reason)
+    results = [_keep(session, job, document, file, verified=signed is not None) for document, file in stored]
+    log.info("results written", action="report", job_id=job.id, state=to_state.value, results=len(results))
+    if to_state is JobState.HELD:
+        return ()
+    if signed is not None:
+        drafts = [delivery for delivery in deliveries_of(session, job.id) if not delivery.result.verified]
+        _cancel(session, job, drafts, "the signed report stands in its place")
+    for replaced in earlier:
+        _supersede(session, replaced, job)
+    return _queue(session, settings, job, results)
+
+
+def _verdict(job: Job, signed: Signature | None, earlier: Sequence[Job]) -> tuple[JobState, str]:
+    """Return where the job goes, and why."""
+    if signed is not None:
+        if any(other.state is JobState.ACCEPTED for other in earlier):
+            raise _MovedOnError("the signed report of an earlier revision is being written; it comes first")
+        return JobState.VERIFIED, f"the report signed by {signed.person.name} is written"
+    if job.decision != Outcome.RELEASE.value:
+        return JobState.HELD, job.decision_reason or "held for review"
+    # Looked at again here: assembly saw the earlier revisions before the model answered.
+    if any(other.state in SIGNED for other in earlier):
+        return JobState.HELD, SIGNED_EARLIER
+    return JobState.RELEASED, job.decision_reason or "released"
+
+
+def _move(session: Session, job: Job, to_state: JobState, reason: str) -> None:
+    changed = {"decision": Outcome.REVIEW.value, "decision_reason": reason} if reason == SIGNED_EARLIER else {}
+    if not move_job(session, job, to_state, reason, **changed):
+        raise _MovedOnError(f"job {job.id} is {job.state.value} now")
+
+
+def _keep(session: Session, job: Job, document: Document, file: StoredFile, *, verified: bool) -> Result:
+    """Return the row of a result; the same object of an earlier try stays the one it was."""
+    known = session.scalar(select(Result).where(Result.sop_instance_uid == document.sop_instance_uid))
+    if known is not None:
+        return known
+    result = Result(
+        job_id=job.id,
+        sop_instance_uid=document.sop_instance_uid,
+        sop_class_uid=document.sop_class_uid,
+        kind=document.kind,
+        verified=verified,
+        digest=file.sha256,
+        path=str(file.path),
+        predecessor_sop_instance_uid=document.predecessor_sop_instance_uid,
+    )
+    session.add(result)
+    session.flush()
+    return result
+
+
+def _supersede(session: Session, replaced: Job, by: Job) -> None:
+    """End an earlier revision, and what of it was not sent yet."""
+    if replaced.state not in REPLACEABLE:
+        return
+    reason = f"revision {by.revision} stands in its place"
+    _move(session, replaced, JobState.SUPERSEDED, reason)
+    _cancel(session, replaced, deliveries_of(session, replaced.id), reason)
+
+
+def _cancel(session: Session, job: Job, deliveries: Sequence[Delivery], reason: str) -> None:
+    """Stop what was not sent yet; what is on its way is stopped by delivery, should it come back."""
+    for delivery in deliveries:
+        if delivery.state in UNSENT:
+            move_delivery(session, delivery, DeliveryState.CANCELLED, reason, study_id=job.study_id)
+
+
+def _queue(session: Session, settings: Settings, job: Job, results: Sequence[Result]) -> tuple[str, ...]:
+    """Put every result into the outbox of every destination."""
+    names = tuple(dict.fromkeys(destination.name for destination in settings.destinations))
+    for name in names:
+        for result in results:
+            delivery = Delivery(result_id=result.id, destination=name)
+            session.add(delivery)
+            session.flush()
+            record_event(
+                session,
+                "delivery",
+                delivery.id,
+                study_id=job.study_id,
+                reason=f"{result.kind} {result.sop_instance_uid} is queued for {name}",
+                to_state=DeliveryState.PENDING,
+            )
+    return names
