@@ -91,17 +91,11 @@ def read_image(path: Path, limits: PixelLimits | None = None) -> ImageAttributes
     if not syntax:
         raise PixelError(uid or path.name, "the file names no transfer syntax", "send it again")
     image = _attributes(path, dataset, uid, UID(syntax))
+    _check_decodable(image)
     _check_sizes(image, limits)
     if image.transfer_syntax != DeflatedExplicitVRLittleEndian:
         # A deflated data set shows its pixels only once inflated; the decoder compares then.
         _check_pixels_are_there(image, element_head, path.stat().st_size - value_start)
-    try:
-        get_decoder(image.transfer_syntax)
-    except NotImplementedError as error:
-        raise image.error(
-            f"no decoder for transfer syntax {image.transfer_syntax.name} ({image.transfer_syntax})",
-            "have the source send it uncompressed or in JPEG lossless, JPEG-LS, JPEG 2000 or RLE",
-        ) from error
     return image
 
 
@@ -135,7 +129,7 @@ def read_frames(image: ImageAttributes, indices: Sequence[int] | None = None) ->
         number = wanted[delivered] + 1 if delivered < len(wanted) else image.frames
         raise image.error(
             f"frame {number} cannot be decoded ({_first_line(error)})",
-            f"check the original; transfer syntax {image.transfer_syntax.name}",
+            f"check the original; transfer syntax {_spell(image.transfer_syntax)}",
         ) from error
 
 
@@ -173,6 +167,20 @@ def _attributes(path: Path, dataset: Dataset, uid: str, syntax: UID) -> ImageAtt
         )
     except (TypeError, ValueError) as error:
         raise PixelError(uid, f"its image attributes are not numbers ({error})", "check the original") from error
+
+
+def _check_decodable(image: ImageAttributes) -> None:
+    try:
+        get_decoder(image.transfer_syntax)
+    except NotImplementedError as error:
+        raise image.error(
+            f"no decoder for transfer syntax {_spell(image.transfer_syntax)}",
+            "have the source send it uncompressed or in JPEG lossless, JPEG-LS, JPEG 2000 or RLE",
+        ) from error
+
+
+def _spell(syntax: UID) -> str:
+    return str(syntax) if syntax.name == str(syntax) else f"{syntax.name} ({syntax})"
 
 
 def _check_sizes(image: ImageAttributes, limits: PixelLimits) -> None:
