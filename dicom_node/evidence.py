@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +87,11 @@ def read_source(source: Path | Dataset) -> Dataset:
         raise EvidenceError(f"{source}: cannot be read as evidence: {error}") from error
 
 
+def uid_of(source: Dataset, keyword: str) -> str:
+    """Return a UID of a data set as it is stored, valid or not; "" where it is absent."""
+    return _Texts(source).of(keyword)
+
+
 def evidence_header(source: Path | Dataset) -> Dataset:
     """Return the sanitised header of a source instance. Raises `EvidenceError` where one of its UIDs is missing."""
     found = read_source(source)
@@ -157,9 +162,8 @@ def text_of(value: Any, encodings: Sequence[str]) -> str:
         return ""
     if isinstance(value, bytes):
         return _decoded(value, encodings).strip(" \0")
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return str(value).strip(" \0")
-    return "\\".join(str(part) for part in value).strip(" \0")
+    values = value if isinstance(value, (MutableSequence, tuple)) else (value,)  # a PersonName iterates over letters
+    return "\\".join(str(part) for part in values).strip(" \0")
 
 
 def _as_terms(value: Any) -> list[str]:

@@ -19,7 +19,7 @@ from pydicom.sr.codedict import codes as published
 
 from dicom_node import codes
 from dicom_node.codes import Code
-from dicom_node.evidence import CHARACTER_SET, copy_patient_and_study, evidence_header, read_source
+from dicom_node.evidence import CHARACTER_SET, copy_patient_and_study, evidence_header, read_source, uid_of
 from dicom_node.headers import OWN_MANUFACTURER
 from dicom_node.marking import (
     clean_text,
@@ -103,13 +103,14 @@ def _check(report: Report, headers: Sequence[Dataset], verifying: Person | None,
         raise SrError(f"{report.title}: the report has no headline; say the answer in one line")
     if not report.findings:
         raise SrError(f"{report.title}: the report has no finding; TID 1500 needs at least one measurement group")
-    studies = {str(header.get("StudyInstanceUID", "")) for header in headers}
+    studies = {uid_of(header, "StudyInstanceUID") for header in headers}
     if len(studies) != 1:
         raise SrError(f"{report.title}: the sources belong to {len(studies)} studies; write one report for each study")
-    given = {str(header.get("SOPInstanceUID", "")) for header in headers}
+    given = {uid_of(header, "SOPInstanceUID") for header in headers}
     named = [*report.sources, *(frames for finding in report.findings for frames in finding.sources)]
     if missing := sorted({frames.sop_instance_uid for frames in named} - given):
-        raise SrError(f"{report.title}: the report rests on instances that are not among the sources: {missing}")
+        names = ", ".join(missing[:3])
+        raise SrError(f"{report.title}: {len(missing)} instances it rests on are not among the sources, first {names}")
     if edited and verifying is None:
         raise SrError(f"{report.title}: an edited report needs the person who edited it")
     if verifying is not None and not (verifying.name.strip() and verifying.organization.strip()):
