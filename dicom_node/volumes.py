@@ -171,7 +171,7 @@ def _main_group(
     usual, share = kinds.most_common(1)[0]
     if share < len(main):
         others = len(main) - share
-        problems.append(f"mixed matrix size or frame of reference: {_count(others, 'slice')} differ from the rest")
+        problems.append("mixed matrix size or frame of reference in the series")
         left_out.append(f"{_count(others, 'slice')} of other matrix size or frame of reference left out")
     return [index for index in main if _kind(headers[index]) == usual]
 
