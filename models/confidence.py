@@ -99,7 +99,7 @@ def decide(
     generation: Generation,
     *,
     incomplete: Sequence[str] = (),
-    intended_use_doubts: Sequence[str] = (),
+    doubts: Sequence[str] = (),
     audit_fraction: float = 0.0,
     audit_key: str = "",
 ) -> Decision:
@@ -110,7 +110,7 @@ def decide(
         findings: The parsed answer, or why it did not parse.
         generation: The raw answer.
         incomplete: `ModelInput.incomplete`, as stored.
-        intended_use_doubts: What speaks against the intended use (`intended_use_doubts`), one sentence each.
+        doubts: What speaks against the case itself, one whole sentence each ("outside intended use: ...").
         audit_fraction: Share of the answers that are held whatever their probability, 0 to 1.
         audit_key: What the audit draw hangs on (the job's identity): the same key is always drawn alike.
 
@@ -128,7 +128,7 @@ def decide(
         reasons += held
     if generation.finish_reason == "length":
         reasons.append("answer cut off: it reached the length limit")
-    reasons += [f"outside intended use: {doubt}" for doubt in intended_use_doubts]
+    reasons += doubts
     reasons += [f"input incomplete: {sentence}" for sentence in incomplete]
     if in_audit_sample(audit_key, audit_fraction):
         reasons.append(f"audit sample: {audit_fraction:.0%} of all answers are reviewed whatever their probability")

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 import structlog
-from dicom_node.scp import AssociationRecord, ReceivedInstance
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -24,6 +23,7 @@ from sqlalchemy.orm import Session
 from dicom_node import status
 from dicom_node.completeness import is_complete_by_itself
 from dicom_node.headers import InstanceHeader
+from dicom_node.scp import AssociationRecord, ReceivedInstance
 from dicom_node.spool import StoredFile
 from worker.db.records import Association, Instance, Series, Study, utc_now
 from worker.db.sessions import Database
@@ -102,19 +102,27 @@ class IngestWriter:
         stopping = False
         while not stopping:
             batch, stopping = self._take_batch()
-            if not batch:
-                continue
-            try:
-                to_assemble = commit_arrivals(self._db, [w.work for w in batch], self._stable_after)
-            except Exception as error:  # noqa: BLE001 - whatever the database's reason, senders must get a failure status
-                log.error("received instances cannot be recorded", action="ingest", count=len(batch), error=str(error))
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        """Write a batch in one transaction and answer all who wait for it."""
+        try:
+            to_assemble = commit_arrivals(self._db, [w.work for w in batch], self._stable_after)
+        except Exception as error:  # noqa: BLE001 - whatever the database's reason, senders must get a failure status
+            if len(batch) > 1 and not isinstance(error, OperationalError):
+                # The database is there but refuses a value: one bad instance must not fail those beside it.
                 for waiting in batch:
-                    waiting.done.set_result(status.OUT_OF_RESOURCES)
-                continue
+                    self._commit([waiting])
+                return
+            log.error("received instances cannot be recorded", action="ingest", count=len(batch), error=str(error))
             for waiting in batch:
-                waiting.done.set_result(status.SUCCESS)
-            for series_id in to_assemble:
-                self._ring_assemble(series_id)
+                waiting.done.set_result(status.OUT_OF_RESOURCES)
+            return
+        for waiting in batch:
+            waiting.done.set_result(status.SUCCESS)
+        for series_id in to_assemble:
+            self._ring_assemble(series_id)
 
     def _take_batch(self) -> tuple[list[_Waiting], bool]:
         first = self._queue.get()
@@ -169,6 +177,10 @@ def _write(session: Session, arrivals: list[Arrival | AssociationRecord], stable
             series.due_at = now if complete else now + stable_after
             if complete:
                 to_assemble[series.id] = None
+        elif series.state is SeriesState.RECEIVING and series.due_at is None:
+            # Nothing in it can be used so far: it must come to an end all the same, with the reason.
+            series.due_at = utc_now()
+            to_assemble[series.id] = None
     return list(to_assemble)
 
 

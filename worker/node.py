@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,16 +15,81 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.headers import HeaderError, read_header
-from dicom_node.scp import ScpConfig, StoreScp
+from dicom_node.scp import ScpConfig, ScpError, StoreScp
 from dicom_node.spool import Spool, SpoolError, StoredFile
+from dicom_node.tls import TlsError, server_context
 from worker.celery_app import Doorbell
 from worker.db.records import Instance, Result, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
-from worker.ingest import BATCH, Arrival, commit_arrivals
+from worker.ingest import BATCH, Arrival, IngestWriter, commit_arrivals
+from worker.settings import Settings, SettingsError
 from worker.states import InstanceState
 
 log = structlog.get_logger()
+
+
+def run_node(settings: Settings) -> None:
+    """Receive until SIGTERM; then stop accepting, let associations finish, write what waits.
+
+    Raises:
+        SettingsError: the port, the spool or the certificates cannot be used.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    db = Database(settings.resolved_database_url)
+    try:
+        spool = Spool(settings.data_dir / "spool")
+        with _alone(spool.root):
+            _receive(settings, db, spool, stop)
+    except (ScpError, SpoolError, TlsError) as error:
+        raise SettingsError(str(error)) from error
+    finally:
+        db.close()
+
+
+def _receive(settings: Settings, db: Database, spool: Spool, stop: threading.Event) -> None:
+    reconcile(db, spool, settings.dicom.stable_after_s)
+    doorbell = Doorbell(settings)
+    writer = IngestWriter(db, settings.dicom.stable_after_s, doorbell.ring_assemble)
+    scp = StoreScp(_scp_config(settings), spool, writer.record, writer.association_ended)
+    try:
+        scp.start()
+        stop.wait()
+        # Half the grace is the associations', the rest is for writing and for the other processes.
+        scp.stop(settings.grace_s / 2)
+    finally:
+        writer.close()
+        doorbell.close()
+
+
+def _scp_config(settings: Settings) -> ScpConfig:
+    dicom = settings.dicom
+    return ScpConfig(
+        ae_title=dicom.ae_title,
+        bind=dicom.bind,
+        port=dicom.port,
+        calling_ae_titles=frozenset(dicom.calling_ae_titles),
+        require_called_ae_title=dicom.require_called_ae_title,
+        max_associations=dicom.max_associations,
+        max_pdu_bytes=dicom.max_pdu_bytes,
+        idle_timeout_s=dicom.idle_timeout_s,
+        tls=None if dicom.tls is None else server_context(dicom.tls.certificate, dicom.tls.key, dicom.tls.ca),
+    )
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the spool for this node alone: another one's start would sweep away what this one is receiving."""
+    with (root / "node.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError(
+                f"data_dir: another node receives into {root}; stop it, or give this one a data_dir of its own"
+            ) from None
+        yield
 
 
 def reconcile(db: Database, spool: Spool, stable_after_s: float) -> tuple[int, int]:

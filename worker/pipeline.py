@@ -231,7 +231,7 @@ def score(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefini
             parsed,
             generation,
             incomplete=tuple(job.model_input["incomplete"]),
-            intended_use_doubts=tuple(job.doubts),
+            doubts=tuple(job.doubts),
             audit_fraction=settings.review.audit_fraction,
             audit_key=job.unit_uid,
         )

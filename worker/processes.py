@@ -13,10 +13,10 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_process_init
-from models.weights import WeightsError
 
 from models.engines import EngineError, load_engine
 from models.generation import Engine
+from models.weights import WeightsError
 from worker import delivery
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell, make_celery
 from worker.db.sessions import Database

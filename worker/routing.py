@@ -163,7 +163,9 @@ def _decision(
     about_age = intended_use_doubts(adapter.acceptance, min(ages, default=None))
     doubts.extend(f"outside intended use: {doubt}" for doubt in about_age)
     conflicts = {h.sop_instance_uid for h in accepted} & set(summary.conflicting_uids)
-    doubts.extend(f"input in doubt: another object with UID {uid} but other content arrived" for uid in sorted(conflicts))
+    doubts.extend(
+        f"input in doubt: another object with UID {uid} but other content arrived" for uid in sorted(conflicts)
+    )
     return RouteDecision(name, rule, reason, priority, tuple(h.sop_instance_uid for h in accepted), tuple(doubts))
 
 

@@ -59,7 +59,7 @@ def test_every_reason_that_applies_is_said() -> None:
     decision = decided(
         scored(0.6, "length"),
         incomplete=["gap of 10.0 mm after slice 14"],
-        intended_use_doubts=["the patient's age is unknown"],
+        doubts=["outside intended use: the patient's age is unknown"],
         audit_fraction=1.0,
         audit_key="job-1",
     )
@@ -72,7 +72,7 @@ def test_every_reason_that_applies_is_said() -> None:
     "doubt",
     [
         {"incomplete": ["a slice is missing"]},
-        {"intended_use_doubts": ["a child"]},
+        {"doubts": ["outside intended use: a child"]},
         {"audit_fraction": 1.0, "audit_key": "x"},
     ],
 )
