@@ -6,6 +6,7 @@ the jobs, committed together. When the series is not whole yet, only its clock i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -47,6 +48,8 @@ def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDef
         new = [row for row in usable if row.revision is None]
         if not new:
             series.due_at = None
+            if rows and not usable:
+                _leave_alone(session, series, rows)
             return []
         sign = _sign_of_completeness(session, settings, series, new, headers)
         if sign is None:
@@ -55,6 +58,21 @@ def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDef
         move_series(session, series, SeriesState.STABLE, sign, due_at=None)
         decision = route(_summary(rows, usable, headers), settings.routes, adapters)
         return [job.id for job in _commit_route(session, series, new, decision, adapters)]
+
+
+def _leave_alone(session: Session, series: Series, rows: Sequence[Instance]) -> None:
+    """End a series of which nothing can be used, with the reason."""
+    states = Counter(row.state for row in rows)
+    words = {
+        InstanceState.CONFLICT: "came under a SOP Instance UID that another object with other content has",
+        InstanceState.MISSING: "has no file any more",
+    }
+    found = "; ".join(f"{count} {words[state]}" for state, count in states.items())
+    reason = f"none of its {len(rows)} instances can be used: {found}"
+    move_series(session, series, SeriesState.STABLE, reason)
+    move_series(
+        session, series, SeriesState.UNROUTED, reason, route_adapter=None, route_rule="none", route_reason=reason
+    )
 
 
 def _sign_of_completeness(

@@ -116,8 +116,9 @@ class IngestWriter:
                     self._commit([waiting])
                 return
             log.error("received instances cannot be recorded", action="ingest", count=len(batch), error=str(error))
+            answer = status.OUT_OF_RESOURCES if isinstance(error, OperationalError) else status.CANNOT_UNDERSTAND
             for waiting in batch:
-                waiting.done.set_result(status.OUT_OF_RESOURCES)
+                waiting.done.set_result(answer)
             return
         for waiting in batch:
             waiting.done.set_result(status.SUCCESS)
