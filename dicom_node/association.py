@@ -46,8 +46,6 @@ from dicom_node.upper_layer import (
 
 log = structlog.get_logger()
 
-#: No command set of any service comes near this.
-_COMMAND_LIMIT_BYTES: Final = 1 << 16
 #: How long the peer has to close the connection after the last PDU (the ARTIM timer of Sta13, PS3.8 9.2).
 _LINGER_S: Final = 2.0
 
@@ -239,8 +237,8 @@ class Association:
                 self._finish(message, message.operation)
 
     def _take_command(self, message: _Message, fragment: Fragment) -> None:
-        if len(message.command) + len(fragment.data) > _COMMAND_LIMIT_BYTES:
-            what = f"a command set of more than {_COMMAND_LIMIT_BYTES} bytes"
+        if len(message.command) + len(fragment.data) > dimse.COMMAND_LIMIT_BYTES:
+            what = f"a command set of more than {dimse.COMMAND_LIMIT_BYTES} bytes"
             raise ProtocolError(what, AbortReason.INVALID_PARAMETER_VALUE)
         message.command += fragment.data
         if not fragment.is_last:

@@ -58,6 +58,15 @@ def _short(number: int, vr: bytes, text: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class FileMeta:
+    """What File Meta Information says, and where it ends."""
+
+    transfer_syntax_uid: str
+    #: Offset of the data set in the file.
+    data_set_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenFile:
     """A file opened at its data set. `fp` must be closed by who asked for it."""
 
@@ -74,7 +83,7 @@ def open_data_set(path: Path) -> OpenFile:
     fp = path.open("rb")
     try:
         end = os.fstat(fp.fileno()).st_size
-        transfer_syntax_uid = _read_meta(fp, end)
+        transfer_syntax_uid = read_file_meta(fp).transfer_syntax_uid
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
             inflated = _inflate(fp)
             fp.close()
@@ -91,8 +100,9 @@ def open_data_set(path: Path) -> OpenFile:
     )
 
 
-def _read_meta(fp: BinaryIO, end: int) -> str:
-    """Read the File Meta Information, leave `fp` behind it and return the transfer syntax UID."""
+def read_file_meta(fp: BinaryIO) -> FileMeta:
+    """Read the File Meta Information of an open file and leave `fp` at the data set. Raises `FileFormatError`."""
+    end = os.fstat(fp.fileno()).st_size
     if end == 0:
         raise FileFormatError("the file is empty")
     if fp.read(132)[128:] != b"DICM":
@@ -108,7 +118,7 @@ def _read_meta(fp: BinaryIO, end: int) -> str:
     element = found.elements.get(_TRANSFER_SYNTAX)
     if element is None or not element.value.strip(b"\0 "):
         raise FileFormatError("its File Meta Information has no TransferSyntaxUID")
-    return element.value.decode("ascii", "replace").strip("\0 ")
+    return FileMeta(element.value.decode("ascii", "replace").strip("\0 "), start + length)
 
 
 def _meta_length(fp: BinaryIO, start: int, end: int) -> int:

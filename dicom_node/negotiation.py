@@ -7,38 +7,35 @@ the PDU to send. On failure `ProtocolError`: the request is malformed. Items are
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydicom.uid import UID
-from pynetdicom.pdu_items import (
-    ApplicationContextItem,
-    PresentationContextItemAC,
-    PresentationContextItemRQ,
-    UserInformationItem,
-)
-from pynetdicom.pdu_primitives import (
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-)
+from pynetdicom.pdu_items import PresentationContextItemAC, PresentationContextItemRQ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_acceptable_uid
+from dicom_node.associate_items import (
+    APPLICATION_CONTEXT,
+    APPLICATION_CONTEXT_ITEM,
+    CONTEXT_RQ_ITEM,
+    USER_INFORMATION_ITEM,
+    VERIFICATION,
+    application_context,
+    items,
+    maximum_length,
+    user_information,
+)
+from dicom_node.uids import is_acceptable_uid
 from dicom_node.upper_layer import AbortReason, PduType, ProtocolError, a_associate_rj
 
-VERIFICATION: Final = "1.2.840.10008.1.1"
-_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 _DICOM_ROOT: Final = "1.2.840.10008."
 #: Composite storage SOP classes have the first root (PS3.6 A); some retired ones have the second.
 _STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
 _OLD_STORAGE_ROOT: Final = "1.2.840.10008.5.1."
 #: Verification carries no data set: any of the uncompressed syntaxes will do.
 _UNCOMPRESSED: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
-_ITEM_HEADER: Final = struct.Struct(">BxH")
 
 #: Result of a presentation context (PS3.8 table 9-18).
 _ACCEPTANCE, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4
@@ -101,15 +98,15 @@ def read_request(variable_field: memoryview) -> AssociationRequest:
     if len(body) < 68:
         raise ProtocolError(f"an A-ASSOCIATE-RQ of {len(body)} bytes is too short", AbortReason.INVALID_PARAMETER_VALUE)
     contexts: list[tuple[int, str, tuple[str, ...]]] = []
-    application_context, max_pdu_bytes = "", 0
+    named_context, max_pdu_bytes = "", 0
     try:
-        for item_type, item in _items(body[68:]):
-            if item_type == 0x10:
-                application_context = item[4:].decode("ascii").strip("\0 ")
-            elif item_type == 0x20:
+        for item_type, item in items(body[68:]):
+            if item_type == APPLICATION_CONTEXT_ITEM:
+                named_context = item[4:].decode("ascii").strip("\0 ")
+            elif item_type == CONTEXT_RQ_ITEM:
                 contexts.append(_proposed(item))
-            elif item_type == 0x50:
-                max_pdu_bytes = _maximum_length(item)
+            elif item_type == USER_INFORMATION_ITEM:
+                max_pdu_bytes = maximum_length(item)
     except ProtocolError:
         raise
     except Exception as error:  # what a decoder makes of a stranger's bytes is not for us to list
@@ -119,24 +116,11 @@ def read_request(variable_field: memoryview) -> AssociationRequest:
         called_ae_title=_title(body[4:20]),
         calling_ae_title=_title(body[20:36]),
         protocol_version=int.from_bytes(body[:2], "big"),
-        application_context=application_context,
+        application_context=named_context,
         contexts=tuple(contexts),
         max_pdu_bytes=max_pdu_bytes,
         echo=body[4:68],
     )
-
-
-def _items(body: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(body):
-        if len(body) - at < _ITEM_HEADER.size:
-            raise ProtocolError("the A-ASSOCIATE-RQ ends inside an item", AbortReason.INVALID_PARAMETER_VALUE)
-        item_type, length = _ITEM_HEADER.unpack_from(body, at)
-        end = at + _ITEM_HEADER.size + length
-        if end > len(body):
-            raise ProtocolError("the A-ASSOCIATE-RQ ends inside an item", AbortReason.INVALID_PARAMETER_VALUE)
-        yield item_type, body[at:end]
-        at = end
 
 
 def _title(field: bytes) -> str:
@@ -154,22 +138,11 @@ def _proposed(encoded: bytes) -> tuple[int, str, tuple[str, ...]]:
     return int(item.context_id), str(item.abstract_syntax), transfer_syntaxes
 
 
-def _maximum_length(encoded: bytes) -> int:
-    """Maximum Length Received (PS3.8 D.1); the other items of User Information ask for nothing that is granted here.
-
-    They are not decoded: no reply to them stands for the default roles, one operation at a time and no user identity.
-    """
-    for item_type, item in _items(encoded[4:]):
-        if item_type == 0x51 and len(item) == 8:
-            return int.from_bytes(item[4:], "big")
-    return 0
-
-
 def negotiate(request: AssociationRequest, policy: Policy) -> Accepted | Rejected:
     """Decide on a request. Rejections are permanent, with the reasons of PS3.8 table 9-21."""
     if not request.protocol_version & 1:
         return Rejected("it does not speak version 1 of the protocol", a_associate_rj(1, 2, 2))
-    if request.application_context != _APPLICATION_CONTEXT:
+    if request.application_context != APPLICATION_CONTEXT:
         return Rejected("its application context is not DICOM's", a_associate_rj(1, 1, 2))
     if policy.require_called_ae_title and request.called_ae_title != policy.ae_title:
         return Rejected(f"it calls {request.called_ae_title!r}, this is {policy.ae_title!r}", a_associate_rj(1, 1, 7))
@@ -230,16 +203,6 @@ def _answer(context_id: int, result: int, transfer_syntax: str) -> bytes:
 
 
 def _a_associate_ac(request: AssociationRequest, answers: list[bytes], max_pdu_bytes: int) -> bytes:
-    application_context = ApplicationContextItem()
-    application_context.application_context_name = UID(_APPLICATION_CONTEXT)
-    maximum_length = MaximumLengthNotification()
-    maximum_length.maximum_length_received = max_pdu_bytes
-    implementation_class = ImplementationClassUIDNotification()
-    implementation_class.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version_name = ImplementationVersionNameNotification()
-    version_name.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    notifications: list[Any] = [maximum_length, implementation_class, version_name]
-    user_information = UserInformationItem()
-    user_information.from_primitive(notifications)
-    body = b"".join((b"\0\1\0\0", request.echo, application_context.encode(), *answers, user_information.encode()))
+    encoded = (application_context(), *answers, user_information(max_pdu_bytes))
+    body = b"\0\1\0\0" + request.echo + b"".join(encoded)
     return struct.pack(">BxL", PduType.A_ASSOCIATE_AC, len(body)) + body

@@ -70,6 +70,7 @@ _RELEASE_LIMIT_BYTES: Final = 1_024
 _HEADER: Final = struct.Struct(">BxL")
 _FRAGMENT_HEADER: Final = struct.Struct(">LBB")
 
+A_RELEASE_RQ: Final = _HEADER.pack(PduType.A_RELEASE_RQ, 4) + b"\0\0\0\0"
 A_RELEASE_RP: Final = _HEADER.pack(PduType.A_RELEASE_RP, 4) + b"\0\0\0\0"
 
 
@@ -89,11 +90,15 @@ def p_data(context_id: int, message: bytes, *, is_command: bool, max_pdu_bytes: 
     pdus = bytearray()
     for start in range(0, len(message), size):
         chunk = message[start : start + size]
-        control = is_command | (start + size >= len(message)) << 1
-        pdus += _HEADER.pack(PduType.P_DATA_TF, len(chunk) + _FRAGMENT_HEADER.size)
-        pdus += _FRAGMENT_HEADER.pack(len(chunk) + 2, context_id, control)
-        pdus += chunk
+        pdus += p_data_fragment(context_id, chunk, is_command=is_command, is_last=start + size >= len(message))
     return bytes(pdus)
+
+
+def p_data_fragment(context_id: int, chunk: bytes, *, is_command: bool, is_last: bool) -> bytes:
+    """Return a P-DATA-TF with one fragment (PS3.8 9.3.5, annex E)."""
+    control = is_command | is_last << 1
+    header = _HEADER.pack(PduType.P_DATA_TF, len(chunk) + _FRAGMENT_HEADER.size)
+    return header + _FRAGMENT_HEADER.pack(len(chunk) + 2, context_id, control) + chunk
 
 
 def fragments(variable_field: memoryview) -> Iterator[Fragment]:
