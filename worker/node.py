@@ -95,8 +95,8 @@ def _alone(root: Path) -> Iterator[None]:
 def reconcile(db: Database, spool: Spool, stable_after_s: float) -> tuple[int, int]:
     """Make spool and database agree at start.
 
-    Half files are removed (they were never acknowledged); whole files without a row are adopted; rows whose file is
-    gone are flagged `missing`.
+    Half files are removed (they were never acknowledged); whole files without a row, and those that are back, are
+    adopted; rows whose file is gone are flagged `missing`.
 
     Returns:
         Number of files adopted and of rows flagged.
@@ -106,7 +106,8 @@ def reconcile(db: Database, spool: Spool, stable_after_s: float) -> tuple[int, i
     with db.reading() as session:
         rows = session.execute(select(Instance.id, Instance.digest, Instance.state)).all()
         results = set(session.scalars(select(Result.digest)))
-    in_rows = {digest for _, digest, _ in rows}
+    # A file that was put back (from a backup) is received again, which ends its row's being `missing`.
+    in_rows = {digest for _, digest, state in rows if state is not InstanceState.MISSING}
     adopted = [a for digest, path in on_disk.items() if digest not in in_rows | results and (a := _adoptable(path))]
     for start in range(0, len(adopted), BATCH):
         commit_arrivals(db, adopted[start : start + BATCH], timedelta(seconds=stable_after_s))
