@@ -8,7 +8,7 @@ and whether trying again can help.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.uid import UID, ImplicitVRLittleEndian
@@ -40,6 +40,8 @@ class StoreOutcome:
     status: int | None = None
     #: The reason in words; the peer's Error Comment, if it sent one.
     comment: str = ""
+    #: False where no association came about: that says nothing about this file.
+    is_associated: bool = True
 
     @property
     def is_delivered(self) -> bool:
@@ -131,7 +133,7 @@ def _store_all(
                 failed, rest = batch[done:] + readable, []
                 readable = []
             for file in failed:
-                yield file.outcome(klass, str(error))
+                yield replace(file.outcome(klass, str(error)), is_associated=is_open)
             readable = rest + readable
 
 
