@@ -184,7 +184,7 @@ def write_mr_series(folder: Path, *, slices: int = 4, size: int = 64, **identity
     paths = []
     for number in range(1, slices + 1):
         ds = _image(MRImageStorage, "MR", None, shared)
-        ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
         _set_plane(ds, head.shape, frame_of_reference, 240.0 / size, 5.0, number)
         ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
         ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = 500, 12, 1

@@ -18,7 +18,7 @@ TITLE = "Abdominal trauma on CT"
 LIMITATIONS = (
     "Not a medical device: always to be reviewed by a radiologist.",
     "Subtle bowel injury is a known weakness; the adapter was trained on 200 cases.",
-    "The model saw eight slices of the middle 60 % of the series, not the whole of it.",
+    "The model saw at most eight slices, of the middle 60 % of the series.",
 )
 
 _SEVERITIES: dict[Severity, Code] = {
