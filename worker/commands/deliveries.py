@@ -1,0 +1,113 @@
+"""`deliveries`: results on their way to the destinations, and dead letters that a person sends again.
+
+Input: conditions. Output: a table or JSON; `resend` puts dead letters back into the outbox and rings for the daemon.
+Nothing to resend ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from worker.commands.console import (
+    ConfigOption,
+    JsonOption,
+    fail,
+    ledger,
+    note,
+    out,
+    print_json,
+    read_settings,
+    table,
+    wrong_usage,
+)
+
+app = typer.Typer(help="Results on their way: list, resend.", no_args_is_help=True)
+
+SHOWN_AT_MOST = 200
+
+
+@app.command("list")
+def list_deliveries(
+    state: Annotated[str, typer.Option(help="only this state: pending, sending, delivered, confirmed, dead, ...")] = "",
+    destination: Annotated[str, typer.Option(help="only this destination")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help=f"at most so many [default: {SHOWN_AT_MOST}]")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List deliveries, the newest first."""
+    from sqlalchemy import select
+    from sqlalchemy.orm import joinedload
+
+    from worker.db.records import Delivery, Job, Result
+    from worker.states import DeliveryState
+
+    if state and state not in set(DeliveryState):
+        wrong_usage(f"--state {state}: states are {', '.join(DeliveryState)}")
+    settings = read_settings(config)
+    wanted = select(Delivery).options(joinedload(Delivery.result).joinedload(Result.job).joinedload(Job.study))
+    if state:
+        wanted = wanted.where(Delivery.state == DeliveryState(state))
+    if destination:
+        wanted = wanted.where(Delivery.destination == destination)
+    shown = limit or SHOWN_AT_MOST
+    with ledger(settings) as database, database.reading() as session:
+        found = [_entry(row) for row in session.scalars(wanted.order_by(Delivery.id.desc()).limit(shown))]
+    if as_json:
+        print_json(found)
+        return
+    columns = ("id", "accession_number", "kind", "destination", "state", "attempts", "last_error")
+    rows = [["" if entry[name] is None else str(entry[name]) for name in columns] for entry in found]
+    out().print(table("id", "accession", "kind", "destination", "state", "attempts", "remark", rows=rows))
+    if len(found) == shown:
+        note(f"the newest {shown} deliveries; --limit for more")
+
+
+@app.command()
+def resend(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="deliveries, by their number")] = None,
+    job: Annotated[str, typer.Option(help="all dead letters of this job")] = "",
+    destination: Annotated[str, typer.Option(help="all dead letters for this destination")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put dead letters back into the outbox."""
+    from worker import delivery
+    from worker.celery_app import Doorbell
+
+    if not (ids or job or destination):
+        wrong_usage("say what to send again: delivery numbers, --job or --destination")
+    settings = read_settings(config)
+    with ledger(settings) as database:
+        count = delivery.resend(database, delivery_ids=ids or None, job_id=job or None, destination=destination or None)
+    if count:
+        doorbell = Doorbell(settings)
+        for known in settings.destinations:
+            doorbell.ring_deliver(known.name)
+        doorbell.close()
+    if as_json:
+        print_json({"queued_again": count})
+    elif count:
+        out().print(f"{count} queued again", markup=False)
+    if not count:
+        fail("no dead letter fits: `dicom-worker deliveries list --state dead` shows them all")
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    study = row.result.job.study
+    return {
+        "id": row.id,
+        "destination": row.destination,
+        "state": row.state.value,
+        "attempts": row.attempts,
+        "tries": row.tries,
+        "last_error": row.last_error,
+        "not_before": row.not_before.isoformat(),
+        "delivered_at": row.delivered_at.isoformat() if row.delivered_at else None,
+        "kind": row.result.kind,
+        "sop_instance_uid": row.result.sop_instance_uid,
+        "job": row.result.job_id,
+        "study_instance_uid": study.study_instance_uid,
+        "accession_number": study.accession_number,
+    }

@@ -1,0 +1,138 @@
+"""`send` and `echo`: C-STORE and C-ECHO to any node, with the site's own AE title and certificates.
+
+Input: files or folders, and a peer written AET@HOST:PORT. Output: one line or JSON entry per file with the DICOM status
+in words. Exit code 1 when the peer does not answer or did not take everything; files that are not DICOM are named and
+left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.console import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    fail,
+    note,
+    out,
+    print_json,
+    read_settings,
+    wrong_usage,
+)
+from worker.commands.dicom_files import PathsArgument, read_instances
+
+if TYPE_CHECKING:
+    from dicom_node.scu import Peer
+    from worker.settings import Destination, Settings
+
+CallingOption = Annotated[str, typer.Option("--calling", metavar="AET", help="our AE title [default: dicom.ae_title]")]
+TlsOption = Annotated[bool, typer.Option("--tls", help="use the certificates of dicom.tls")]
+
+
+def send(
+    paths: PathsArgument,
+    to: Annotated[str, typer.Option("--to", metavar="AET@HOST:PORT", help="who is to receive them")],
+    calling: CallingOption = "",
+    tls: TlsOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send DICOM files by C-STORE."""
+    from dicom_node.scu import PeerError, c_store
+
+    settings = read_settings(config)
+    peer = _peer(to, settings, tls=tls)
+    files, left_out = read_instances(paths)
+    if not files:
+        fail("none of these is a DICOM file:" + "".join(f"\n  {reason}" for reason in left_out))
+    try:
+        outcomes = list(
+            c_store(peer, [file.path for file in files], calling_ae_title=calling or settings.dicom.ae_title)
+        )
+    except PeerError as error:
+        wrong_usage(str(error))
+    refused = [outcome for outcome in outcomes if not outcome.is_delivered]
+    if as_json:
+        sent = [
+            {
+                "path": str(outcome.path),
+                "sop_instance_uid": outcome.sop_instance_uid,
+                "delivered": outcome.is_delivered,
+                "status": outcome.status,
+                "message": outcome.message,
+            }
+            for outcome in outcomes
+        ]
+        print_json({"to": str(peer), "sent": sent, "left_out": left_out})
+    else:
+        for outcome in refused:
+            note(f"{outcome.path}: {outcome.message}")
+        for reason in left_out:
+            note(f"left out: {reason}")
+        out().print(f"{len(outcomes) - len(refused)} of {len(outcomes)} files are with {peer}", markup=False)
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+def echo(
+    peer: Annotated[str, typer.Argument(metavar="AET@HOST:PORT", help="who is asked")],
+    calling: CallingOption = "",
+    tls: TlsOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a DICOM node whether it is there (C-ECHO)."""
+    from dicom_node.scu import EchoError, PeerError, c_echo
+
+    settings = read_settings(config)
+    asked = _peer(peer, settings, tls=tls)
+    trouble = None
+    try:
+        c_echo(asked, calling_ae_title=calling or settings.dicom.ae_title)
+    except PeerError as error:
+        wrong_usage(str(error))
+    except EchoError as error:
+        trouble = str(error)
+    if as_json:
+        print_json({"peer": str(asked), "ok": trouble is None, "message": trouble or "answers"})
+        if trouble:
+            raise typer.Exit(FAILED)
+    elif trouble:
+        fail(trouble)
+    else:
+        out().print(f"{asked} answers", markup=False)
+
+
+def peer_of(destination: Destination, settings: Settings) -> Peer:
+    """Return a destination of the settings as a peer, with certificates if it wants them.
+
+    Raises:
+        PeerError, TlsError: The settings do not allow it.
+    """
+    from dicom_node.scu import Peer, PeerError
+    from dicom_node.tls import client_context
+
+    context = None
+    if destination.tls:
+        files = settings.dicom.tls
+        if files is None:
+            raise PeerError("TLS is asked for, but the settings have no dicom.tls (certificate, key, ca)")
+        context = client_context(files.ca, files.certificate, files.key)
+    return Peer(destination.ae_title, destination.host, destination.port, context)
+
+
+def _peer(text: str, settings: Settings, *, tls: bool) -> Peer:
+    """Read a peer off the command line, or end with exit code 2."""
+    from dicom_node.scu import PeerError, parse_peer
+    from dicom_node.tls import TlsError
+    from worker.settings import Destination
+
+    try:
+        peer = parse_peer(text)
+        named = Destination(name="command line", ae_title=peer.ae_title, host=peer.host, port=peer.port, tls=tls)
+        return peer_of(named, settings)
+    except (PeerError, TlsError) as error:
+        wrong_usage(str(error))

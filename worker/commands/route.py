@@ -1,0 +1,103 @@
+"""`route explain`: what routing would do with files, and why.
+
+Input: files or folders, and the site's rules. Output: for each series every rule, matched or why not, and the adapter
+chosen. Files that are not DICOM are named and left out; where none is, exit code 1.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from worker.commands.console import ConfigOption, JsonOption, fail, note, out, print_json, read_settings, wrong_usage
+from worker.commands.dicom_files import PathsArgument, read_instances
+
+if TYPE_CHECKING:
+    from dicom_node.headers import InstanceHeader
+    from worker.routing import RouteDecision
+
+app = typer.Typer(help="Why a series goes where it goes: explain.", no_args_is_help=True)
+
+
+@app.callback()
+def route() -> None:
+    """Routing."""
+
+
+@app.command()
+def explain(
+    paths: PathsArgument,
+    calling_ae_title: Annotated[str, typer.Option(help="AE title of the sender, for rules that ask for it")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say for each series which rules match or why not, and which adapter it goes to."""
+    from models.adapter import AdapterError
+    from worker.routing import SeriesSummary, enabled_adapters
+    from worker.routing import route as decide
+    from worker.settings import SettingsError
+
+    settings = read_settings(config)
+    files, left_out = read_instances(paths)
+    if not files:
+        fail("none of these is a DICOM file:" + "".join(f"\n  {reason}" for reason in left_out))
+    try:
+        enabled = enabled_adapters(settings.engine.enabled)
+    except (SettingsError, AdapterError) as error:
+        wrong_usage(str(error))
+    by_series: dict[tuple[str, str], list[InstanceHeader]] = defaultdict(list)
+    for file in files:
+        by_series[file.header.study_instance_uid, file.header.series_instance_uid].append(file.header)
+    decisions = [
+        (headers, decide(
+            SeriesSummary(tuple(headers), calling_ae_title, settings.dicom.ae_title), settings.routes, enabled
+        ))
+        for headers in by_series.values()
+    ]  # fmt: skip
+    if as_json:
+        print_json({"series": [_as_json(headers, decision) for headers, decision in decisions], "left_out": left_out})
+        return
+    for headers, decision in decisions:
+        _print(headers, decision)
+    for reason in left_out:
+        note(f"left out: {reason}")
+
+
+def _as_json(headers: list[InstanceHeader], decision: RouteDecision) -> dict[str, Any]:
+    first = headers[0]
+    return {
+        "study_instance_uid": first.study_instance_uid,
+        "series_instance_uid": first.series_instance_uid,
+        "accession_number": first.accession_number,
+        "modality": first.modality,
+        "instances": len(headers),
+        "adapter": decision.adapter,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "priority": decision.priority.value,
+        "accepted_instances": len(decision.accepted_uids),
+        "doubts": list(decision.doubts),
+        "trace": [
+            {"rule": step.rule, "matched": step.matched, "reasons": list(step.reasons)} for step in decision.trace
+        ],
+    }
+
+
+def _print(headers: list[InstanceHeader], decision: RouteDecision) -> None:
+    console = out()
+    first = headers[0]
+    described = first.series_description or first.study_description
+    title = f"series {first.series_instance_uid}: {first.modality or '?'}, {len(headers)} instances, {described!r}"
+    console.print(Text(title, style="bold"))
+    for step in decision.trace:
+        mark = Text("  matches       ", style="green") if step.matched else Text("  does not match", style="dim")
+        console.print(Text.assemble(mark, f"  {step.rule}: {'; '.join(step.reasons)}"))
+    if decision.adapter:
+        console.print(Text.assemble((f"  -> {decision.adapter}", "bold green"), f", {decision.priority.value}"))
+    else:
+        console.print(Text("  -> left alone", style="bold"))
+    for doubt in decision.doubts:
+        console.print(Text(f"     held for review: {doubt}", style="yellow"))

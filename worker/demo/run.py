@@ -1,0 +1,160 @@
+"""The demo: start the daemon, send studies to it, wait, and show what came back.
+
+Input: nothing but free ports and a folder. Output: a table on standard output; then the daemon stays up until Ctrl-C.
+On failure (a study did not get to its end in time) the table shows how far it came, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from dicom_node.scu import Peer, c_store
+from worker import supervisor
+from worker.db import queries
+from worker.db.sessions import Database
+from worker.demo.folder import fresh_folder
+from worker.demo.profile import demo_settings, forget_environment, settings_file
+from worker.demo.receiver import Receiver, StoredObject, receiving
+from worker.demo.studies import DemoStudy, demo_studies
+from worker.demo.table import demo_table, write_key_images
+from worker.schemas import STANDIN_NOTICE, StudyView
+from worker.settings import Settings, load_settings
+from worker.states import DeliveryState, StudyState
+from worker.web.app import address
+
+CALLING_AE_TITLE = "DEMOMODALITY"
+START_TIMEOUT_S = 90.0
+RESULTS_TIMEOUT_S = 120.0
+LOOK_EVERY_S = 0.1
+AT_AN_END = frozenset({StudyState.HELD, StudyState.DONE, StudyState.UNROUTED, StudyState.DELIVERY_FAILED})
+UNDERWAY = frozenset({DeliveryState.PENDING, DeliveryState.SENDING})
+
+
+class DemoError(Exception):
+    """The demo did not get to its end; the message says how far it came."""
+
+
+@dataclass
+class Demo:
+    """One run of the demo, alongside the daemon."""
+
+    settings: Settings
+    folder: Path
+    receiver: Receiver
+    console: Console
+    exit_afterwards: bool
+    started_at: float
+    failed: bool = field(default=False, init=False)
+    _stopping: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def play(self, daemon: supervisor.Supervisor) -> None:
+        """Send, wait and show; runs in a thread beside the supervisor."""
+        try:
+            sent = demo_studies(self.folder / "sent")
+            self._wait(self._listens, START_TIMEOUT_S, "the node did not start")
+            self._send(sent)
+            try:
+                self._wait(lambda: self._is_finished(sent), RESULTS_TIMEOUT_S, "not every study got to its end")
+            finally:
+                self._show(sent)
+        except DemoError as error:
+            self.failed = True
+            self.console.print(Text(f"the demo failed: {error}", style="bold red"))
+        finally:
+            if self.exit_afterwards or self.failed:
+                daemon.stop()
+
+    def end(self) -> None:
+        """Stop waiting: the daemon has ended."""
+        self._stopping.set()
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if self._stopping.wait(LOOK_EVERY_S):
+                raise DemoError("the daemon ended")
+            if time.monotonic() > deadline:
+                raise DemoError(f"{otherwise} within {timeout_s:g} s; see the log above")
+
+    def _listens(self) -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(1)
+            return sock.connect_ex(("127.0.0.1", self.settings.dicom.port)) == 0
+
+    def _send(self, sent: list[DemoStudy]) -> None:
+        peer = Peer(self.settings.dicom.ae_title, "127.0.0.1", self.settings.dicom.port)
+        for study in sent:
+            for outcome in c_store(peer, study.files, calling_ae_title=CALLING_AE_TITLE):
+                if not outcome.is_delivered:
+                    raise DemoError(f"{study.title}: {outcome.path.name} was not taken: {outcome.message}")
+
+    def _ledger(self) -> dict[str, StudyView]:
+        database = Database(self.settings.resolved_database_url)
+        try:
+            with database.reading() as session:
+                return {study.study_instance_uid: study for study in queries.studies(session)}
+        finally:
+            database.close()
+
+    def _is_finished(self, sent: list[DemoStudy]) -> bool:
+        ledger = self._ledger()
+        if any(study.study_instance_uid not in ledger for study in sent):
+            return False
+        deliveries = (
+            delivery.state
+            for study in ledger.values()
+            for job in study.jobs
+            for result in job.results
+            for delivery in result.deliveries
+        )
+        return all(study.state in AT_AN_END for study in ledger.values()) and not UNDERWAY.intersection(deliveries)
+
+    def _show(self, sent: list[DemoStudy]) -> None:
+        in_pacs: dict[str, list[StoredObject]] = defaultdict(list)
+        for stored in self.receiver.objects():
+            in_pacs[stored.study_instance_uid].append(stored)
+        ledger = self._ledger()
+        self.console.print(demo_table(sent, ledger, in_pacs))
+        self.console.print(Text(STANDIN_NOTICE, style="bold yellow"))
+        for title, path in write_key_images(sent, ledger, self.folder / "key-images"):
+            self.console.print(Text.assemble("key image  ", (str(path), "cyan"), f"  {title}"), soft_wrap=True)
+        config = settings_file(self.folder)
+        self.console.print(Text.assemble("dashboard  ", (address(self.settings), "bold cyan")), soft_wrap=True)
+        self.console.print(f"PACS       {self.receiver.folder}", soft_wrap=True, markup=False)
+        self.console.print(f"ledger     dicom-worker studies --config {config}", soft_wrap=True, markup=False)
+        self.console.print(f"review     dicom-worker review list --config {config}", soft_wrap=True, markup=False)
+        self.console.print(f"{time.monotonic() - self.started_at:.1f} s from start to here.", markup=False)
+        if not self.exit_afterwards:
+            self.console.print("The daemon stays up; Ctrl-C ends it.")
+
+
+def run_demo(config: Path | None, console: Console, *, exit_afterwards: bool) -> int:
+    """Run the demo until Ctrl-C, or until the table is printed.
+
+    Returns:
+        0; 1 if a study did not get to its end; 2 if the settings cannot work.
+
+    Raises:
+        SettingsError: The site's own settings are wrong.
+    """
+    started_at = time.monotonic()
+    demos = load_settings(config).data_dir / "demo"
+    forget_environment()
+    with fresh_folder(demos) as folder, receiving(folder / "pacs") as receiver:
+        settings, notes = demo_settings(config, folder, receiver.port)
+        for remark in notes:
+            console.print(remark, markup=False)
+        console.print(f"demo: node {settings.dicom.ae_title} on port {settings.dicom.port}, everything in {folder}")
+        demo = Demo(settings, folder, receiver, console, exit_afterwards, started_at)
+        code = supervisor.run(settings, [], alongside=demo.play)
+        demo.end()
+    return code or int(demo.failed)

@@ -1,0 +1,143 @@
+"""Settings -> the web application, and the process that serves it.
+
+Input: HTTP requests; the database says what there is to show. Output: pages, read-only JSON, probes and metrics.
+There is no log-in yet, so nothing can be changed here and the pages listen on this machine only unless a site binds
+them elsewhere. On failure: `SettingsError` where the port cannot be had; a page whose data cannot be read answers 503
+with the reason.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import worker
+from worker.db.sessions import Database
+from worker.settings import Settings, SettingsError
+from worker.web import api, pages, probes
+
+log = structlog.get_logger()
+
+#: Names under which a page bound to this machine is asked for; any other is another site's doing (DNS rebinding).
+LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # Pages hold patient data: no copy in the browser's or a proxy's cache.
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; its database connections close with it."""
+    database = Database(settings.resolved_database_url)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        database.close()
+
+    app = FastAPI(
+        title="dicom-worker",
+        version=worker.__version__,
+        description="The ledger, read-only. Nothing here is a diagnosis.",
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # its page would load scripts from another host
+        redoc_url=None,
+    )
+    app.state.settings, app.state.database = settings, database
+    app.include_router(probes.router)
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.add_exception_handler(SQLAlchemyError, _database_failed)
+    app.middleware("http")(_add_headers)
+    if is_local(settings.web.bind):
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished within `grace_s`.
+
+    Raises:
+        SettingsError: `web.bind` and `web.port` cannot be listened on.
+    """
+    if not is_local(settings.web.bind):
+        log.warning(
+            "the pages have no log-in and are served beyond this machine: whoever reaches the port reads patient data;"
+            " put a proxy with a log-in before it or set web.bind to 127.0.0.1",
+            action="serve",
+            bind=settings.web.bind,
+            port=settings.web.port,
+        )
+    listener = _listen(settings)
+    # uvicorn raises the signal that stopped it once more when it is done; by then it has nothing left to say.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, int(settings.grace_s)),
+    )
+    log.info("pages are served", action="serve", url=address(settings))
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def address(settings: Settings) -> str:
+    """Return the URL under which a person on this machine reaches the pages."""
+    host = settings.web.bind
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.web.port}/"
+
+
+def is_local(bind: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    if bind == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(settings: Settings) -> socket.socket:
+    bind, port = settings.web.bind, settings.web.port
+    try:
+        family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((bind, port), family=family, reuse_port=False)
+    except OSError as error:
+        raise SettingsError(
+            f"web.bind {bind}, web.port {port}: cannot listen there: {error.strerror or error}; choose another web.port"
+        ) from None
+
+
+async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+async def _database_failed(_request: Request, error: Exception) -> Response:
+    log.error("database cannot be read", action="serve", error=str(error).splitlines()[0])
+    return JSONResponse(
+        {"detail": "the database cannot be read; see the log and `dicom-worker doctor`"}, status_code=503
+    )
