@@ -99,14 +99,15 @@ class StoreScp:
             on_start=on_association_start,
             on_end=on_association_end,
         )
-        self._listener: socket.socket | None = None
+        self._port = config.port
         self._listening: threading.Thread | None = None
-        self._waker, self._wakened = socket.socketpair()
+        #: Ends the listener's wait.
+        self._waker: socket.socket | None = None
 
     @property
     def port(self) -> int:
         """The TCP port that is listened on."""
-        return int(self._listener.getsockname()[1]) if self._listener is not None else self._config.port
+        return self._port
 
     @property
     def associations(self) -> int:
@@ -119,22 +120,31 @@ class StoreScp:
         family = socket.AF_INET6 if ":" in self._config.bind else socket.AF_INET
         address = (self._config.bind, self._config.port)
         try:
-            self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+            listener = socket.create_server(address, family=family, backlog=_BACKLOG)
         except (OSError, OverflowError) as error:
             where = f"{self._config.bind}:{self._config.port}"
             raise ScpError(f"cannot listen on {where}: {error}; choose another dicom.bind or dicom.port") from error
-        self._listener.setblocking(False)
-        self._listening = threading.Thread(target=self._accept_all, name="dicom-listener", daemon=True)
+        listener.setblocking(False)
+        self._port = int(listener.getsockname()[1])
+        self._waker, wakened = socket.socketpair()
+        self._listening = threading.Thread(
+            target=self._accept_all, args=(listener, wakened), name="dicom-listener", daemon=True
+        )
         self._listening.start()
         log.info("listening", action="scp", ae_title=self._config.ae_title, bind=self._config.bind, port=self.port)
 
     def stop(self, grace_s: float = 10.0) -> bool:
-        """Stop accepting, let associations finish for `grace_s`, abort the rest; return whether none was aborted."""
+        """Stop accepting, let associations finish for `grace_s`, abort the rest; return whether none was aborted.
+
+        Calling it again does nothing.
+        """
         deadline = time.monotonic() + grace_s
         self._is_stopping = True
-        self._waker.send(b"\0")
-        if self._listening is not None:
-            self._listening.join()
+        if self._waker is None or self._listening is None:
+            return True
+        self._waker.close()
+        self._waker = None
+        self._listening.join()
         for association, thread in self._snapshot():
             if association.is_established:
                 thread.join(max(deadline - time.monotonic(), 0))
@@ -161,14 +171,11 @@ class StoreScp:
         with self._lock:
             return list(self._threads.items())
 
-    def _accept_all(self) -> None:
+    def _accept_all(self, listener: socket.socket, wakened: socket.socket) -> None:
         """The listener's thread: one new thread for every connection."""
-        listener = self._listener
-        if listener is None:
-            return
-        with selectors.DefaultSelector() as selector, listener, self._waker, self._wakened:
+        with selectors.DefaultSelector() as selector, listener, wakened:
             selector.register(listener, selectors.EVENT_READ)
-            selector.register(self._wakened, selectors.EVENT_READ)
+            selector.register(wakened, selectors.EVENT_READ)
             while not self._is_stopping:
                 for key, _ in selector.select():
                     if key.fileobj is listener:
