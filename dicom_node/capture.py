@@ -32,6 +32,11 @@ from dicom_node.report import Person, Report, SourceFrames
 
 #: Longest LT (PS3.5 6.2).
 _LONG_TEXT: Final = 10240
+#: Body parts without a side (PS3.16 annex L), the frequent ones.
+_UNPAIRED: Final = frozenset(
+    {"ABDOMEN", "AORTA", "BLADDER", "BRAIN", "CHEST", "COLON", "CSPINE", "HEAD", "HEART", "LIVER", "LSPINE", "NECK"}
+    | {"PANCREAS", "PELVIS", "SKULL", "SPINE", "SPLEEN", "STOMACH", "TSPINE", "UTERUS"}
+)
 _DERIVATION: Final = "Image as shown to the AI model, with its answer and warnings burnt in below"
 
 
@@ -100,14 +105,20 @@ def _mark_secondary_capture(ds: Dataset) -> None:
 
 
 def _mark_laterality(ds: Dataset, header: Dataset) -> None:
-    """Say the side the source says; where it says none, say that none is known (PS3.3 C.7.3.1, type 2C)."""
-    if "BodyPartExamined" in header:
-        ds.BodyPartExamined = header.BodyPartExamined
-    if "ImageLaterality" in header:
-        ds.ImageLaterality = header.ImageLaterality
-    else:
-        ds.Laterality = header.get("Laterality", "")
+    """Say the side the source says; where it says none, that it is unknown (Laterality, type 2C, PS3.3 C.7.3.1).
+
+    Laterality must be there for a paired body part and may not be there for another: the body part is copied only where
+    it agrees with the side, which matters more.
+    """
     ds.PatientOrientation = ""
+    sides = [keyword for keyword in ("ImageLaterality", "Laterality") if keyword in header]
+    body_part = header.get("BodyPartExamined", "")
+    if body_part and bool(sides) != (body_part in _UNPAIRED):
+        ds.BodyPartExamined = body_part
+    if sides:
+        setattr(ds, sides[0], header[sides[0]].value)
+    elif body_part not in _UNPAIRED:
+        ds.Laterality = ""
 
 
 def _mark_derivation(ds: Dataset, header: Dataset, report: Report, frames: Sequence[SourceFrames]) -> None:

@@ -1,0 +1,207 @@
+"""Every kind of result passes the field's validators, on sources of every kind, and shows in other people's viewers."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.capture import build_capture
+from dicom_node.report import Report
+from dicom_node.results import check_result, write_dicom
+from dicom_node.sr import build_sr
+from models.phantoms import draw_vessel_run
+from tests import dicom_validators
+from tests.sample_reports import (
+    CHARSET_FILES,
+    DATA_STORE,
+    REVIEWER,
+    TEST_FILES,
+    awkward_headers,
+    frames_of,
+    grey_image,
+    trauma_report,
+    vessel_report,
+)
+from tests.services import Orthanc
+from tests.services.process import dcmtk
+from worker.demo.phantom_studies import write_xa_run
+
+#: Real files by kind of source; a run of XA is drawn, because there is no free one.
+SOURCES: Mapping[str, Path] = {
+    "CT": TEST_FILES / "CT_small.dcm",
+    "CT without names": DATA_STORE / "693_UNCI.dcm",
+    "enhanced CT": DATA_STORE / "eCT_Supplemental.dcm",
+    "MR": TEST_FILES / "MR_small.dcm",
+    "enhanced MR": DATA_STORE / "emri_small.dcm",
+    "CR": DATA_STORE / "RG1_UNCR.dcm",
+    "CR with a Japanese name": CHARSET_FILES / "chrJapMulti.dcm",
+    "US multi-frame": TEST_FILES / "examples_ybr_color.dcm",
+    "US of a retired class": DATA_STORE / "US1_UNCR.dcm",
+    "SC with a Korean name": CHARSET_FILES / "chrI2.dcm",
+    "SC with a Chinese name": CHARSET_FILES / "chrX2.dcm",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The files of one source: its AI result, what may take its place, and the capture."""
+
+    unverified: Path
+    verified: Path
+    edited: Path
+    superseding: Path
+    capture: Path
+
+    def documents(self) -> list[Path]:
+        """The SR documents."""
+        return [self.unverified, self.verified, self.edited, self.superseding]
+
+
+def _results(folder: Path, source: Path | Dataset, report: Report) -> Results:
+    folder.mkdir(parents=True)
+    series: dict[str, Any] = {"series_instance_uid": "2.25.500", "series_number": 9001}
+
+    def write(name: str, number: int, **options: Any) -> Path:
+        uid = f"2.25.{600 + number}"
+        document = build_sr(report, [source], sop_instance_uid=uid, instance_number=number, **series, **options)
+        return _written(folder / f"{name}.dcm", document, report, verified="verifying" in options)
+
+    unverified = write("unverified", 1)
+    predecessor = dcmread(unverified)
+    capture = build_capture(
+        grey_image(512, 512),
+        report,
+        source,
+        sop_instance_uid="2.25.700",
+        series_instance_uid="2.25.501",
+        series_number=9002,
+        instance_number=1,
+    )
+    return Results(
+        unverified=unverified,
+        verified=write("verified", 2, predecessor=predecessor, verifying=REVIEWER),
+        edited=write("edited", 3, predecessor=predecessor, verifying=REVIEWER, edited=True),
+        superseding=write("superseding", 4, predecessor=predecessor),
+        capture=_written(folder / "capture.dcm", capture, report),
+    )
+
+
+def _written(path: Path, ds: Dataset, report: Report, *, verified: bool = False) -> Path:
+    data = write_dicom(ds)
+    check_result(data, report, verified=verified)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def xa_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn XA run with a true header and a name in kanji."""
+    frames = draw_vessel_run(np.random.default_rng(7), blocked=True, size=64).pixels
+    return write_xa_run(tmp_path_factory.mktemp("xa"), frames, patient_name="Yamada^Tarou=山田^太郎", body_part="LEG")
+
+
+@pytest.fixture(scope="module")
+def vessel_results(tmp_path_factory: pytest.TempPathFactory, xa_run: Path) -> Results:
+    """What the DSA adapter makes of the run."""
+    report = vessel_report([frames_of(xa_run, 2, 5)])
+    return _results(tmp_path_factory.mktemp("vessel") / "results", xa_run, report)
+
+
+@pytest.fixture(scope="module")
+def trauma_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What the trauma adapter makes of a CT, the stand-in answering."""
+    source = SOURCES["CT"]
+    return _results(tmp_path_factory.mktemp("trauma") / "results", source, trauma_report([frames_of(source)]))
+
+
+def _assert_dciodvfy_passes(results: Results) -> None:
+    for path in (*results.documents(), results.capture):
+        assert dicom_validators.dciodvfy(path).errors == (), path.name
+
+
+def test_dciodvfy_passes_the_results_of_a_run(vessel_results: Results) -> None:
+    _assert_dciodvfy_passes(vessel_results)
+
+
+@pytest.mark.parametrize("kind", sorted(SOURCES))
+def test_dciodvfy_passes_results_on_sources_of_every_kind(kind: str, tmp_path: Path) -> None:
+    source = SOURCES[kind]
+    _assert_dciodvfy_passes(_results(tmp_path / "results", source, trauma_report([frames_of(source)])))
+
+
+@pytest.mark.parametrize("name", sorted(awkward_headers().keys() - {"accession number of 20 characters"}))
+def test_dciodvfy_passes_results_on_odd_headers(name: str, tmp_path: Path) -> None:
+    source = awkward_headers()[name]
+    _assert_dciodvfy_passes(_results(tmp_path / "results", source, vessel_report([frames_of(source)])))
+
+
+def test_identifier_too_long_for_the_standard_is_the_only_error_it_brings(tmp_path: Path) -> None:
+    """It is kept, or the result would belong to another order; the source has the same error."""
+    source = awkward_headers()["accession number of 20 characters"]
+    results = _results(tmp_path / "results", source, vessel_report([frames_of(source)]))
+    errors = dicom_validators.dciodvfy(results.unverified).errors
+    assert len(errors) == 1
+    assert "AccessionNumber" in errors[0]
+
+
+@pytest.mark.slow
+def test_pixelmed_passes_every_kind_of_document(vessel_results: Results, trauma_results: Results) -> None:
+    """Its rules know the templates; one Java process checks all files, at several seconds each."""
+    paths = [*vessel_results.documents(), trauma_results.unverified]
+    verdicts = dicom_validators.pixelmed(paths)
+    assert {path.name: verdict.errors for path, verdict in verdicts.items() if verdict.errors} == {}
+    assert len(verdicts) == len(paths)
+
+
+def test_dcentvfy_finds_source_and_results_consistent(xa_run: Path, vessel_results: Results) -> None:
+    paths = [xa_run, *vessel_results.documents(), vessel_results.capture]
+    assert dicom_validators.dcentvfy(paths).errors == ()
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind in SOURCES if "name" not in kind))
+def test_dcentvfy_finds_real_sources_and_results_consistent(kind: str, tmp_path: Path) -> None:
+    """Sources in other character sets are left out: dcentvfy compares bytes, and the results are in UTF-8."""
+    source = SOURCES[kind]
+    results = _results(tmp_path / "results", source, vessel_report([frames_of(source)]))
+    assert dicom_validators.dcentvfy([source, *results.documents(), results.capture]).errors == ()
+
+
+def test_dsrdump_prints_finding_answer_and_warning(vessel_results: Results, trauma_results: Results) -> None:
+    vessel, trauma = (dicom_validators.dsrdump(path) for path in (vessel_results.unverified, trauma_results.unverified))
+    assert '(26036001,SCT,"Occlusion")' in vessel
+    assert '(121052,DCM,"Presence of property")=(52101004,SCT,"Present")' in vessel
+    assert '(122157,DCM,"Probability")="0.93"' in vessel
+    assert '"Source of Measurement")=(XA image,,2,5)' in vessel
+    assert '(LACERATION,99DCMWORKER,"Laceration")' in trauma
+    assert "STAND-IN MODEL: MEANS NOTHING" in trauma
+    assert "Moderate injury of liver, probability 0.71 (uncalibrated)" in trauma
+
+
+def test_dcmtk_shows_the_capture(vessel_results: Results, tmp_path: Path) -> None:
+    target = tmp_path / "capture.png"
+    subprocess.run([dcmtk("dcm2pnm"), "+on", str(vessel_results.capture), str(target)], check=True, timeout=60)
+    shown = np.asarray(Image.open(target).convert("RGB"))
+    assert np.array_equal(shown, dcmread(vessel_results.capture).pixel_array)
+
+
+def test_orthanc_stores_the_results_with_the_source_and_shows_the_capture(
+    orthanc: Orthanc, xa_run: Path, vessel_results: Results
+) -> None:
+    for path in (xa_run, *vessel_results.documents(), vessel_results.capture):
+        orthanc.upload(path.read_bytes())
+    (study,) = orthanc.rest("GET", "/studies").json()
+    assert len(orthanc.rest("GET", f"/studies/{study}/instances").json()) == 6
+    looked_up = orthanc.rest("POST", "/tools/lookup", content="2.25.700").json()
+    preview = orthanc.rest("GET", f"/instances/{looked_up[0]['ID']}/preview", headers={"Accept": "image/png"})
+    shown = np.asarray(Image.open(BytesIO(preview.content)).convert("RGB"))
+    assert np.array_equal(shown, dcmread(vessel_results.capture).pixel_array)
