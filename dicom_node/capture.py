@@ -66,7 +66,7 @@ def build_capture(
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.SOPInstanceUID = sop_instance_uid
     copy_patient_and_study(header, ds)
-    ds.Modality = "OT"
+    ds.Modality = "OT"  # codespell:ignore ot
     ds.SeriesInstanceUID = series_instance_uid
     ds.SeriesNumber = series_number
     ds.SeriesDescription = series_description(report, "AI key images")

@@ -124,7 +124,7 @@ def test_capture_holds_the_very_picture_and_its_source_frames() -> None:
     (reference,) = ds.SourceImageSequence
     assert reference.ReferencedSOPInstanceUID == frames_of(MULTI_FRAME).sop_instance_uid
     assert list(reference.ReferencedFrameNumber) == [3, 7]
-    assert (ds.ConversionType, ds.BurnedInAnnotation, ds.Modality) == ("WSD", "YES", "OT")
+    assert (ds.ConversionType, ds.BurnedInAnnotation, ds.Modality) == ("WSD", "YES", "OT")  # codespell:ignore ot
     assert ds.SeriesDescription.startswith(STANDIN_WARNING)
     assert STANDIN_WARNING in ds.ImageComments
     assert report.headline in ds.ImageComments
