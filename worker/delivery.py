@@ -1,0 +1,301 @@
+"""The outbox -> destinations: each result to each destination, until it is there or a person must look.
+
+Input: PENDING deliveries whose time has come. Output: DELIVERED; PENDING again, later each time, where trying again can
+help (the destination is down, busy or full); DEAD with the reason where it cannot. Objects are claimed in batches under
+a lease, sent over one association, and each outcome is committed as it comes. A sender that dies in between leaves rows
+that `rescue_expired` frees: the same bytes are sent again, which is harmless, since a PACS knows them by their UID.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from dicom_node.scu import Peer, StoreOutcome, c_store
+from dicom_node.status import Outcome
+from dicom_node.tls import client_context
+from worker.db.records import Delivery, Job, Result, utc_now
+from worker.db.sessions import Database
+from worker.db.transitions import move_delivery
+from worker.settings import Destination, Settings
+from worker.states import DeliveryState, JobState
+
+log = structlog.get_logger()
+
+#: A lease outlasts the slowest object: connecting, negotiating, sending and waiting for the answer may each time out.
+LEASE_TIMEOUTS = 5
+#: A pause is lengthened by up to this share, so that many senders do not come back at the same moment.
+JITTER = 0.25
+#: Doublings of the pause; beyond it the longest pause is reached with any setting.
+MOST_DOUBLINGS = 30
+#: Jobs whose results are not sent any more.
+WITHDRAWN = (JobState.SUPERSEDED, JobState.REJECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """A delivery that this process holds."""
+
+    delivery_id: int
+    token: str
+    sop_instance_uid: str
+    path: Path
+
+
+def deliver(db: Database, settings: Settings, destination: str) -> bool:
+    """Send one batch of what is due for a destination.
+
+    Returns:
+        True when more is due now.
+    """
+    target = next((known for known in settings.destinations if known.name == destination), None)
+    parcels, withdrawn = _claim(db, settings, destination)
+    if target is None:
+        _bury(
+            db, parcels, f"no destination is named {destination!r} in the settings any more; name it, then send again"
+        )
+    elif parcels:
+        _send(db, settings, target, parcels)
+    if not parcels and not withdrawn:
+        return False
+    with db.reading() as session:
+        return session.scalar(_due(destination).limit(1)) is not None
+
+
+def resend(
+    db: Database,
+    *,
+    delivery_ids: Collection[int] | None = None,
+    job_id: str | None = None,
+    destination: str | None = None,
+) -> int:
+    """Put dead letters back into the outbox: those that all given conditions name; return how many.
+
+    Raises:
+        ValueError: No condition is given.
+    """
+    if delivery_ids is None and job_id is None and destination is None:
+        raise ValueError("name deliveries, a job or a destination to send again")
+    wanted = select(Delivery).join(Delivery.result).where(Delivery.state == DeliveryState.DEAD)
+    if delivery_ids is not None:
+        wanted = wanted.where(Delivery.id.in_(delivery_ids))
+    if job_id is not None:
+        wanted = wanted.where(Result.job_id == job_id)
+    if destination is not None:
+        wanted = wanted.where(Delivery.destination == destination)
+    with db.writing() as session:
+        found = session.scalars(wanted.order_by(Delivery.id).options(_with_job())).all()
+        reason = "a person asked to send it again"
+        return sum(
+            _move(session, row, DeliveryState.PENDING, reason, attempts=0, tries=0, not_before=utc_now())
+            for row in found
+        )
+
+
+def rescue_expired(db: Database) -> int:
+    """Free the deliveries whose sender stopped renewing its lease; return how many."""
+    expired = select(Delivery).where(Delivery.state == DeliveryState.SENDING, Delivery.claim_expires_at < utc_now())
+    with db.reading() as session:
+        if session.scalar(expired.with_only_columns(Delivery.id).limit(1)) is None:
+            return 0
+    with db.writing() as session:
+        rows = session.scalars(expired.options(_with_job()).with_for_update(skip_locked=True, of=Delivery)).all()
+        reason = "the process that was sending it is gone; it is sent again"
+        return sum(
+            _move(session, row, DeliveryState.PENDING, reason, token=row.claim_token, claim_token=None) for row in rows
+        )
+
+
+def _due(destination: str) -> Select[int]:
+    return select(Delivery.id).where(
+        Delivery.destination == destination,
+        Delivery.state == DeliveryState.PENDING,
+        Delivery.not_before <= utc_now(),
+    )
+
+
+def _with_job() -> Any:
+    return joinedload(Delivery.result).joinedload(Result.job)
+
+
+def _claim(db: Database, settings: Settings, destination: str) -> tuple[list[_Parcel], int]:
+    """Take the next batch, least tried first: an object that always fails comes last and keeps no other waiting.
+
+    Returns:
+        What is to be sent, and how many others were withdrawn in the meantime.
+    """
+    token, lease = uuid.uuid4().hex, _lease(settings)
+    parcels: list[_Parcel] = []
+    cancelled = 0
+    with db.writing() as session:
+        in_order = (
+            select(Delivery)
+            .where(Delivery.id.in_(_due(destination)), Delivery.state == DeliveryState.PENDING)
+            .order_by(Delivery.tries, Delivery.id)
+            .options(_with_job())
+            .with_for_update(skip_locked=True, of=Delivery)
+        )
+        for row in session.scalars(in_order.limit(settings.delivery.batch)):
+            withdrawn = _withdrawn(row)
+            if withdrawn is not None:
+                cancelled += _move(session, row, DeliveryState.CANCELLED, withdrawn)
+                continue
+            reason = f"is being sent to {destination}"
+            if _move(session, row, DeliveryState.SENDING, reason, claim_token=token, claim_expires_at=lease):
+                parcels.append(_Parcel(row.id, token, row.result.sop_instance_uid, Path(row.result.path)))
+    return parcels, cancelled
+
+
+def _withdrawn(row: Delivery) -> str | None:
+    """Say why a result is not sent any more: its job may have moved on while it was on its way."""
+    job: Job = row.result.job
+    if job.state in WITHDRAWN:
+        return f"job {job.id} is {job.state.value}"
+    if job.state is JobState.VERIFIED and not row.result.verified:
+        return "the signed report stands in its place"
+    return None
+
+
+def _send(db: Database, settings: Settings, target: Destination, parcels: Sequence[_Parcel]) -> None:
+    """Send the parcels and commit each outcome as it comes; whatever happens, none is left without a state."""
+    waiting = {parcel.path: parcel for parcel in parcels}
+    jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 - it spreads load, it keeps no secret
+    timeout_s = settings.delivery.timeout_s
+    try:
+        outcomes = c_store(
+            _peer(settings, target),
+            list(waiting),
+            calling_ae_title=settings.dicom.ae_title,
+            connect_timeout_s=timeout_s,
+            timeout_s=timeout_s,
+        )
+        for outcome in outcomes:
+            parcel = waiting.pop(outcome.path)
+            _settle(db, settings, target, parcel, outcome, list(waiting.values()), jitter)
+    finally:
+        _hand_back(db, settings, list(waiting.values()))
+
+
+def _peer(settings: Settings, target: Destination) -> Peer:
+    tls = settings.dicom.tls if target.tls else None
+    context = None if tls is None else client_context(tls.ca, tls.certificate, tls.key)
+    return Peer(target.ae_title, target.host, target.port, context)
+
+
+def _settle(
+    db: Database,
+    settings: Settings,
+    target: Destination,
+    parcel: _Parcel,
+    outcome: StoreOutcome,
+    waiting: Sequence[_Parcel],
+    jitter: float,
+) -> None:
+    """Commit what became of one object, and renew the lease of those that still wait for their turn."""
+    with db.writing() as session:
+        row = session.get_one(Delivery, parcel.delivery_id, options=[_with_job()])
+        state, reason, values = _consequence(settings, row, outcome, jitter)
+        if row.state is DeliveryState.SENDING:
+            _move(session, row, state, reason, token=parcel.token, claim_token=None, **values)
+        if not outcome.is_associated and state is DeliveryState.PENDING:
+            _pause_destination(session, target.name, values["not_before"])
+        session.execute(
+            update(Delivery)
+            .where(Delivery.id.in_([other.delivery_id for other in waiting]), Delivery.claim_token == parcel.token)
+            .values(claim_expires_at=_lease(settings)),
+            execution_options={"synchronize_session": False},
+        )
+    log.info(
+        "result sent" if outcome.is_delivered else "result not sent",
+        action="deliver",
+        delivery_id=parcel.delivery_id,
+        sop_instance_uid=parcel.sop_instance_uid,
+        destination=target.name,
+        state=state.value,
+        outcome=outcome.message,
+    )
+
+
+def _consequence(
+    settings: Settings, row: Delivery, outcome: StoreOutcome, jitter: float
+) -> tuple[DeliveryState, str, dict[str, Any]]:
+    """Return the state that an outcome leads to, the reason, and the columns that change with it."""
+    tries = row.tries + 1
+    if outcome.is_delivered:
+        remark = outcome.message if outcome.klass is Outcome.WARNING else None
+        reason = f"{row.destination} has it" + (f" ({remark})" if remark else "")
+        return DeliveryState.DELIVERED, reason, {"tries": tries, "delivered_at": utc_now(), "last_error": remark}
+    changes: dict[str, Any] = {"tries": tries, "last_error": outcome.message}
+    if outcome.klass is Outcome.PERMANENT:
+        changes["attempts"] = row.attempts + 1
+        # A peer that refuses us altogether may only not know us yet: that is tried some more, unlike a refused object.
+        if outcome.is_associated or changes["attempts"] >= settings.delivery.max_attempts:
+            return DeliveryState.DEAD, outcome.message, changes
+    pause_s = settings.delivery.retry_after_s * 2.0 ** min(tries - 1, MOST_DOUBLINGS)
+    pause_s = min(pause_s, settings.delivery.retry_at_most_s) * jitter
+    changes["not_before"] = utc_now() + timedelta(seconds=pause_s)
+    return DeliveryState.PENDING, f"{outcome.message}; next try in {pause_s:.0f} s", changes
+
+
+def _pause_destination(session: Session, destination: str, not_before: datetime) -> None:
+    """Let everything that is due for a destination wait with the batch that could not reach it."""
+    session.execute(
+        update(Delivery)
+        .where(
+            Delivery.destination == destination,
+            Delivery.state == DeliveryState.PENDING,
+            Delivery.not_before <= utc_now(),
+        )
+        .values(not_before=not_before),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _hand_back(db: Database, settings: Settings, waiting: Sequence[_Parcel]) -> None:
+    """Put back what an interrupted sender did not get to."""
+    for parcel in waiting:
+        with db.writing() as session:
+            row = session.get_one(Delivery, parcel.delivery_id, options=[_with_job()])
+            if row.state is DeliveryState.SENDING:
+                later = utc_now() + timedelta(seconds=settings.delivery.retry_after_s)
+                reason = "the sender was interrupted before it came to it"
+                _move(
+                    session,
+                    row,
+                    DeliveryState.PENDING,
+                    reason,
+                    token=parcel.token,
+                    claim_token=None,
+                    tries=row.tries + 1,
+                    not_before=later,
+                    last_error=reason,
+                )
+
+
+def _bury(db: Database, parcels: Sequence[_Parcel], reason: str) -> None:
+    for parcel in parcels:
+        with db.writing() as session:
+            row = session.get_one(Delivery, parcel.delivery_id, options=[_with_job()])
+            if row.state is DeliveryState.SENDING:
+                values = {"claim_token": None, "last_error": reason, "attempts": row.attempts + 1}
+                _move(session, row, DeliveryState.DEAD, reason, token=parcel.token, **values)
+
+
+def _lease(settings: Settings) -> datetime:
+    return utc_now() + timedelta(seconds=LEASE_TIMEOUTS * settings.delivery.timeout_s)
+
+
+def _move(
+    session: Session, row: Delivery, to_state: DeliveryState, reason: str, *, token: str | None = None, **values: Any
+) -> bool:
+    study_id = row.result.job.study_id
+    return move_delivery(session, row, to_state, reason, study_id=study_id, token=token, **values)
