@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import BaseModel
+from pydicom.uid import UID
 
 from dicom_node.headers import InstanceFile, InstanceHeader
 from dicom_node.regions import REGIONS
@@ -59,7 +60,8 @@ class Acceptance:
     def obstacle(self, header: InstanceHeader) -> str | None:
         """Return why this instance is not for the adapter; SOP class first: that header alone cannot be wrong."""
         if header.sop_class_uid not in self.sop_class_uids:
-            return f"SOP class {header.sop_class_uid} is not accepted"
+            # The name is what an administrator knows; an unknown (private) class has only its UID.
+            return f"SOP class {UID(header.sop_class_uid).name or '(none)'} is not accepted"
         if header.modality not in self.modalities:
             return f"modality {header.modality or '(none)'} is not accepted"
         excluded = self.excluded_image_types & {value.upper() for value in header.image_type}
