@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from kombu.exceptions import ChannelError
 
 from worker import embedded_broker
 from worker.settings import Settings, SettingsError
@@ -38,7 +39,7 @@ def make_celery(settings: Settings) -> Celery:
     """
     app = Celery("dicom-worker", set_as_current=False)
     if settings.broker_url == "embedded":
-        broker_url, transport = f"{embedded_broker.SCHEME}://", _embedded_transport(settings.data_dir / "broker")
+        broker_url, transport = f"{embedded_broker.SCHEME}://localhost//", _embedded_transport(settings.data_dir / "broker")
     elif settings.broker_url.startswith(("redis://", "rediss://", "unix://")):
         # A message handed out twice is harmless (the row guard), so the time-out only has to exceed the longest job.
         broker_url = settings.broker_url
@@ -105,6 +106,17 @@ class Doorbell:
     def ring_deliver(self, destination: str) -> None:
         """Say that a destination has something to be sent."""
         self._ring(DELIVER, destination)
+
+    def rings_waiting(self, queue: str) -> int | None:
+        """Return how many rings for a queue nobody has taken yet; None where the broker cannot be reached."""
+        try:
+            with self._app.connection_for_write() as connection:
+                return int(connection.channel().queue_declare(queue, passive=True).message_count)
+        except ChannelError:
+            return 0  # Redis keeps no empty queues
+        except Exception as error:  # noqa: BLE001 - a broker's failure, whatever its kind, must not stop the dispatcher
+            log.warning("broker cannot be reached", action="ring", queue=queue, error=str(error))
+            return None
 
     def close(self, timeout_s: float = 5) -> None:
         """Send what still waits, and stop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,6 +56,8 @@ class Workplace:
 def work_on(app: Celery, queue: str, pool: str, concurrency: int) -> None:
     """Run a Celery worker on one queue in this process until SIGTERM; ends the process."""
     setup_logging.connect(_keep_our_logging, weak=False)
+    # Celery's warning is about pickled messages; ours are JSON, and containers and laptops are told nothing by it.
+    warnings.filterwarnings("ignore", module="celery.platforms")
     worker = app.Worker(
         queues=[queue],
         pool=pool,
