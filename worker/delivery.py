@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from dicom_node.scu import Peer, StoreOutcome, c_store
 from dicom_node.status import Outcome
-from dicom_node.tls import client_context
+from dicom_node.tls import TlsError, client_context
 from worker.db.records import Delivery, Job, Result, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery
@@ -169,25 +169,35 @@ def _send(db: Database, settings: Settings, target: Destination, parcels: Sequen
     """Send the parcels and commit each outcome as it comes; whatever happens, none is left without a state."""
     waiting = {parcel.path: parcel for parcel in parcels}
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 - it spreads load, it keeps no secret
-    timeout_s = settings.delivery.timeout_s
     try:
-        outcomes = c_store(
-            _peer(settings, target),
-            list(waiting),
-            calling_ae_title=settings.dicom.ae_title,
-            connect_timeout_s=timeout_s,
-            timeout_s=timeout_s,
-        )
-        for outcome in outcomes:
+        for outcome in _outcomes(settings, target, parcels):
             parcel = waiting.pop(outcome.path)
             _settle(db, settings, target, parcel, outcome, list(waiting.values()), jitter)
     finally:
         _hand_back(db, settings, list(waiting.values()))
 
 
+def _outcomes(settings: Settings, target: Destination, parcels: Sequence[_Parcel]) -> Iterable[StoreOutcome]:
+    timeout_s, title = settings.delivery.timeout_s, settings.dicom.ae_title
+    try:
+        peer = _peer(settings, target)
+    except TlsError as error:
+        return [
+            StoreOutcome(p.path, p.sop_instance_uid, Outcome.TRANSIENT, comment=str(error), is_associated=False)
+            for p in parcels
+        ]
+    paths = [parcel.path for parcel in parcels]
+    return c_store(peer, paths, calling_ae_title=title, connect_timeout_s=timeout_s, timeout_s=timeout_s)
+
+
 def _peer(settings: Settings, target: Destination) -> Peer:
-    tls = settings.dicom.tls if target.tls else None
-    context = None if tls is None else client_context(tls.ca, tls.certificate, tls.key)
+    """Return the peer. Raises `TlsError`: what is meant for TLS never goes out in the clear."""
+    tls = settings.dicom.tls
+    if not target.tls:
+        return Peer(target.ae_title, target.host, target.port)
+    if tls is None:
+        raise TlsError(f"destination {target.name} demands TLS, but dicom.tls names no certificates; nothing is sent")
+    context = client_context(tls.ca, tls.certificate, tls.key)
     return Peer(target.ae_title, target.host, target.port, context)
 
 

@@ -284,6 +284,19 @@ def test_a_destination_that_is_gone_from_the_settings_makes_dead_letters_that_ca
         assert states(hospital, job_id) == ["delivered"] * 2
 
 
+def test_what_is_meant_for_tls_never_goes_out_in_the_clear(
+    tmp_path: Path, sqlite_url: str, storescp: services.StoreScp
+) -> None:
+    encrypted = pacs(storescp.port).model_copy(update={"tls": True})
+    with hospital_with(tmp_path, sqlite_url, encrypted) as hospital:
+        job_id = released(hospital)
+        deliver(hospital.db, hospital.settings, "pacs")
+        first = hospital.deliveries(job_id)[0]
+        assert (first.state, first.attempts) == (DeliveryState.PENDING, 0)
+        assert "demands TLS, but dicom.tls names no certificates" in (first.last_error or "")
+        assert storescp.files() == []
+
+
 def test_sending_again_needs_to_be_told_what(tmp_path: Path, sqlite_url: str) -> None:
     with hospital_with(tmp_path, sqlite_url) as hospital, pytest.raises(ValueError, match="name deliveries, a job or"):
         resend(hospital.db)
