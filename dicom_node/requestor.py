@@ -39,6 +39,7 @@ from dicom_node.upper_layer import (
     PeerSilentError,
     ProtocolError,
     a_abort,
+    fragment_size,
     fragments,
     p_data,
     p_data_fragment,
@@ -119,8 +120,7 @@ class Requestor:
         values[dimse.PRIORITY] = b"\0\0"
         with path.open("rb") as fp:
             left = os.fstat(fp.fileno()).st_size - read_file_meta(fp).data_set_offset
-            limit = min(self._peer_max_pdu_bytes or _MAX_PDU_BYTES, _MAX_PDU_BYTES)
-            size = max(limit - 6, 1)
+            size = fragment_size(min(self._peer_max_pdu_bytes or _MAX_PDU_BYTES, _MAX_PDU_BYTES))
             try:
                 self._send_command(context_id, values)
                 while left:
@@ -128,6 +128,9 @@ class Requestor:
                     if not chunk:
                         raise FileFormatError(f"{path} became shorter while it was sent")
                     left -= len(chunk)
+                    if not left:
+                        # A deflated data set of odd length must be padded (PS3.5 A.5); some writers of files forget it.
+                        chunk += b"\0" * (len(chunk) % 2)
                     self._connection.send(p_data_fragment(context_id, chunk, is_command=False, is_last=not left))
                 return self._response()
             except (PeerGoneError, PeerSilentError, ProtocolError, CommandError) as error:

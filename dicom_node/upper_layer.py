@@ -86,12 +86,17 @@ def a_associate_rj(result: int, source: int, reason: int) -> bytes:
 
 def p_data(context_id: int, message: bytes, *, is_command: bool, max_pdu_bytes: int) -> bytes:
     """Return `message` as P-DATA-TF PDUs of at most `max_pdu_bytes`, as the peer demands (0: no limit)."""
-    size = max(max_pdu_bytes - _FRAGMENT_HEADER.size, 1) if max_pdu_bytes else len(message)
+    size = fragment_size(max_pdu_bytes) if max_pdu_bytes else len(message)
     pdus = bytearray()
     for start in range(0, len(message), size):
         chunk = message[start : start + size]
         pdus += p_data_fragment(context_id, chunk, is_command=is_command, is_last=start + size >= len(message))
     return bytes(pdus)
+
+
+def fragment_size(max_pdu_bytes: int) -> int:
+    """Return the longest fragment that fits into a PDU; fragments have an even length (PS3.8 9.3.5.1)."""
+    return max((max_pdu_bytes - _FRAGMENT_HEADER.size) // 2 * 2, 2)
 
 
 def p_data_fragment(context_id: int, chunk: bytes, *, is_command: bool, is_last: bool) -> bytes:
