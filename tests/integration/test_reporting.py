@@ -24,9 +24,13 @@ PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
 ARCHIVE = Destination(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=4243)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+#: For tests in which the database's own ways with transactions, JSON or text matter.
+on_both_databases = pytest.mark.parametrize("hospital", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
 def hospital(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hospital]:
-    sqlite = request.param == "sqlite"
+    sqlite = getattr(request, "param", "sqlite") == "sqlite"
     url = f"sqlite:///{tmp_path}/ledger.db" if sqlite else request.getfixturevalue("postgres_url")
     made = Hospital(tmp_path, url, [PACS, ARCHIVE])
     yield made
@@ -41,6 +45,7 @@ def written(hospital: Hospital, job_id: str) -> list[pydicom.Dataset]:
     return [pydicom.dcmread(result.path) for result in hospital.results(job_id)]
 
 
+@on_both_databases
 def test_a_released_answer_is_an_unverified_sr_and_a_capture_for_every_destination(hospital: Hospital) -> None:
     job_id = hospital.decided_run()
     assert write(hospital, job_id) == ("pacs", "archive")
@@ -81,6 +86,7 @@ def _interrupted(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+@on_both_databases
 def test_two_workers_at_once_write_one_set_of_results(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = hospital.decided_run()
     build, others = reporting._build, [write]
@@ -97,6 +103,7 @@ def test_two_workers_at_once_write_one_set_of_results(hospital: Hospital, monkey
     assert len(hospital.deliveries(job_id)) == 4
 
 
+@on_both_databases
 def test_a_held_answer_is_kept_but_not_queued(hospital: Hospital) -> None:
     job_id = hospital.decided_run(decision="review", decision_reason="0.61 is below 0.95")
     assert write(hospital, job_id) == ()
@@ -150,6 +157,7 @@ def _no_space(*_: Any) -> None:
     raise SpoolError("no space left on device")
 
 
+@on_both_databases
 def test_an_accepted_answer_becomes_the_verified_successor_of_the_held_one(hospital: Hospital) -> None:
     job_id = hospital.decided_run(decision="review")
     write(hospital, job_id)
@@ -167,6 +175,7 @@ def test_an_accepted_answer_becomes_the_verified_successor_of_the_held_one(hospi
     assert sent == {True}, "the held draft must not leave"
 
 
+@on_both_databases
 def test_an_edited_answer_says_who_edited_it_and_what_they_found(hospital: Hospital) -> None:
     job_id = hospital.decided_run()
     write(hospital, job_id)
@@ -216,6 +225,7 @@ def _answer_again(hospital: Hospital, job_id: str, findings: dict[str, Any]) -> 
         job.state, job.findings = JobState.DECIDED, findings
 
 
+@on_both_databases
 def test_a_later_revision_supersedes_what_was_sent(hospital: Hospital) -> None:
     first = hospital.decided_volume("C1", range(10), 1)
     write(hospital, first)
@@ -229,6 +239,7 @@ def test_a_later_revision_supersedes_what_was_sent(hospital: Hospital) -> None:
     assert newer.SeriesInstanceUID == older.SeriesInstanceUID
 
 
+@on_both_databases
 def test_a_held_revision_takes_the_place_of_the_sent_one_only_when_it_is_accepted(hospital: Hospital) -> None:
     first = hospital.decided_volume("C1", range(10), 1)
     write(hospital, first)
@@ -253,6 +264,7 @@ def test_a_rejected_revision_leaves_the_sent_one_in_place(hospital: Hospital) ->
     assert hospital.delivery_states(first) == {DeliveryState.PENDING}
 
 
+@on_both_databases
 def test_what_a_person_signed_is_not_replaced_without_a_person(hospital: Hospital) -> None:
     first = hospital.decided_volume("C1", range(10), 1, decision="review")
     write(hospital, first)

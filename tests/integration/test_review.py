@@ -24,9 +24,13 @@ from worker.states import DeliveryState, JobState
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+#: For tests in which the database's own ways with transactions, JSON or text matter.
+on_both_databases = pytest.mark.parametrize("hospital", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
 def hospital(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hospital]:
-    sqlite = request.param == "sqlite"
+    sqlite = getattr(request, "param", "sqlite") == "sqlite"
     url = f"sqlite:///{tmp_path}/ledger.db" if sqlite else request.getfixturevalue("postgres_url")
     made = Hospital(tmp_path, url, [PACS])
     yield made
@@ -81,6 +85,7 @@ def test_edited_findings_are_checked_like_a_form(hospital: Hospital, findings: d
     assert hospital.job(job_id).state is JobState.HELD
 
 
+@on_both_databases
 def test_edited_findings_are_what_is_signed_and_the_models_own_are_kept(hospital: Hospital) -> None:
     job_id = in_state(hospital, JobState.HELD)
     review.edit(hospital.db, job_id, {"patency": "patent"}, ADA, "contrast passes")
@@ -105,6 +110,7 @@ def test_rejecting_a_held_answer_needs_a_reason_and_ends_it(hospital: Hospital) 
     assert [(r.action, r.comment) for r in reviews(hospital, job_id)] == [("reject", "motion")]
 
 
+@on_both_databases
 def test_rejecting_a_released_answer_stops_what_is_unsent_and_names_what_is_sent(hospital: Hospital) -> None:
     job_id = hospital.decided_run()
     write_results(hospital.db, hospital.spool, hospital.settings, job_id)
@@ -120,6 +126,7 @@ def test_rejecting_a_released_answer_stops_what_is_unsent_and_names_what_is_sent
     assert [d.state for d in hospital.deliveries(job_id)] == [DeliveryState.DELIVERED, DeliveryState.CANCELLED]
 
 
+@on_both_databases
 def test_a_retry_starts_over(hospital: Hospital) -> None:
     job_id = in_state(hospital, JobState.HELD, attempts=3, error="no decoder")
     outcome = review.retry(hospital.db, job_id, ADA)
@@ -156,6 +163,7 @@ def test_a_released_answer_is_not_retried(hospital: Hospital) -> None:
         review.retry(hospital.db, in_state(hospital, JobState.RELEASED), ADA)
 
 
+@on_both_databases
 def test_the_second_of_two_people_is_told_who_was_faster(hospital: Hospital) -> None:
     job_id = in_state(hospital, JobState.HELD)
     refused: list[str] = []
@@ -179,6 +187,7 @@ def test_the_second_of_two_people_is_told_who_was_faster(hospital: Hospital) -> 
     assert not refused[0].startswith(decided.reviewer_name)
 
 
+@on_both_databases
 def test_a_decision_between_our_look_and_our_update_is_noticed(hospital: Hospital) -> None:
     """On PostgreSQL the loser waits for the winner's commit and then changes nothing."""
     if hospital.db.is_sqlite:
@@ -214,6 +223,7 @@ def test_a_signature_that_dicom_cannot_hold_is_refused(
         review.accept(hospital.db, "any", Person(name, organization))
 
 
+@on_both_databases
 def test_a_job_is_found_by_id_its_beginning_or_an_accession_number(hospital: Hospital) -> None:
     held = in_state(hospital, JobState.HELD, "A1", id="abcd" + "0" * 28)
     in_state(hospital, JobState.RELEASED, "A1", number=2)
@@ -232,6 +242,7 @@ def test_a_job_is_found_by_id_its_beginning_or_an_accession_number(hospital: Hos
         review.reject(hospital.db, "X9", ADA, "no")
 
 
+@on_both_databases
 def test_the_queue_shows_what_waits_most_urgent_first(hospital: Hospital) -> None:
     routine = in_state(hospital, JobState.HELD, "A1")
     urgent = in_state(hospital, JobState.HELD, "B2", priority=9)
