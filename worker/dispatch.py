@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from sqlalchemy import select
 
-from worker.celery_app import Doorbell
+from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell
 from worker.db.records import Delivery, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
@@ -26,6 +28,19 @@ RINGS_AT_ONCE = 200
 TO_FINISH = (JobState.GENERATED, JobState.DECIDED, JobState.ACCEPTED)
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A row that waits, and how to ring for it."""
+
+    task: str
+    argument: Any
+    ring: Callable[[Any], None]
+
+    @property
+    def key(self) -> tuple[str, object]:
+        return self.task, self.argument
+
+
 class Dispatcher:
     """Looks for waiting work; remembers what it rang for, so that it does not ring for the same row every second."""
 
@@ -34,7 +49,7 @@ class Dispatcher:
         self._db = db
         self._doorbell = doorbell
         self._ring_again_s = ring_again_s
-        self._rung: dict[tuple[str, object], float] = {}
+        self._rung: dict[str, dict[tuple[str, object], float]] = {}
 
     def look(self) -> int:
         """Rescue, then ring for everything that waits; return the number of rings."""
@@ -54,27 +69,33 @@ class Dispatcher:
                 .where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= now)
                 .distinct()
             ).all()
-        waiting: dict[tuple[str, object], Callable[[], None]] = {}
-        for series_id in due_series:
-            waiting["assemble", series_id] = lambda i=series_id: self._doorbell.ring_assemble(i)  # type: ignore[misc]
-        for job_id in queued:
-            waiting["infer", job_id] = lambda i=job_id: self._doorbell.ring_infer(i)  # type: ignore[misc]
-        for job_id in to_finish:
-            waiting["finish", job_id] = lambda i=job_id: self._doorbell.ring_finish(i)  # type: ignore[misc]
-        for destination in destinations:
-            waiting["deliver", destination] = lambda i=destination: self._doorbell.ring_deliver(i)  # type: ignore[misc]
-        return self._ring(waiting)
+        bell = self._doorbell
+        rings = self._ring(INFERENCE_QUEUE, [_Waiting("infer", job_id, bell.ring_infer) for job_id in queued])
+        return rings + self._ring(
+            STEPS_QUEUE,
+            [
+                *(_Waiting("assemble", series_id, bell.ring_assemble) for series_id in due_series),
+                *(_Waiting("finish", job_id, bell.ring_finish) for job_id in to_finish),
+                *(_Waiting("deliver", destination, bell.ring_deliver) for destination in destinations),
+            ],
+        )
 
-    def _ring(self, waiting: dict[tuple[str, object], Callable[[], None]]) -> int:
+    def _ring(self, queue: str, waiting: list[_Waiting]) -> int:
+        """Ring for what was not rung for lately, but not for more than waits: a backlog must not flood the broker."""
         now = time.monotonic()
-        self._rung = {key: at for key, at in self._rung.items() if key in waiting}
-        rings = 0
-        for key, ring in waiting.items():
-            if now - self._rung.get(key, -self._ring_again_s) >= self._ring_again_s:
-                self._rung[key] = now
-                ring()
-                rings += 1
-        return rings
+        rung = self._rung.get(queue, {})
+        self._rung[queue] = rung = {row.key: rung[row.key] for row in waiting if row.key in rung}
+        due = [row for row in waiting if now - rung.get(row.key, -self._ring_again_s) >= self._ring_again_s]
+        if not due:
+            return 0
+        unheard = self._doorbell.rings_waiting(queue)
+        if unheard is None:
+            return 0  # the broker is away: nothing is rung for, so that all of it is when the broker is back
+        due = due[: max(len(waiting) - unheard, 0)]
+        for row in due:
+            rung[row.key] = now
+            row.ring(row.argument)
+        return len(due)
 
 
 def rescue_jobs(db: Database) -> int:

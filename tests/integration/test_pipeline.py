@@ -1,0 +1,246 @@
+"""A job on its way: claimed in order of urgency, answered, scored; and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from dicom_node.spool import Spool
+from models.generation import Generation, GenerationRequest, ModelProvenance
+from tests.received import Modality
+from worker import pipeline
+from worker.assembly import assemble
+from worker.db.records import Event, Instance, Job, utc_now
+from worker.db.sessions import Database
+from worker.dispatch import rescue_jobs
+from worker.ingest import commit_arrivals
+from worker.routing import enabled_adapters
+from worker.settings import Settings
+from worker.states import InstanceState, JobState
+
+ADAPTERS = enabled_adapters(["dsa_patency"])
+
+
+class ScriptedEngine:
+    """An engine that answers "blocked" at once, after doing what the test tells it to."""
+
+    def __init__(self, before_answering: Callable[[], None] = lambda: None, blocked: float = 0.9) -> None:
+        self.before_answering, self.blocked = before_answering, blocked
+
+    def provenance(self, adapter: str) -> ModelProvenance:
+        return ModelProvenance("base", "1", "00", adapter, "1", "11", "scripted", "float32", "cpu", "none", False)
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        self.before_answering()
+        scores = {"patent": 1 - self.blocked, "blocked": self.blocked}
+        return [Generation("blocked", (), scores, "labels", 10, 0.01) for _ in requests]
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+class Ward:
+    """Queued jobs on real runs in one database."""
+
+    def __init__(self, database: Database, folder: Path, **jobs: float) -> None:
+        self.db = database
+        self.settings = Settings(
+            data_dir=folder,
+            jobs={"retry_after_s": 0.2, "lease_s": 30, **jobs},  # type: ignore[arg-type]
+            review={"audit_fraction": 0},
+        )
+        self.modality = Modality(Spool(folder / "spool"))
+
+    def queue(self, priority: str = "") -> str:
+        (series_id,) = commit_arrivals(self.db, [self.modality.xa_run(priority=priority)], timedelta(seconds=10))
+        (job_id,) = assemble(self.db, self.settings, ADAPTERS, series_id)
+        return job_id
+
+    def infer(self, engine: ScriptedEngine | None = None, name: str = "worker-1") -> str | None:
+        return pipeline.infer(self.db, self.settings, ADAPTERS, engine or ScriptedEngine(), name)
+
+    def job(self, job_id: str) -> Job:
+        with self.db.reading() as session:
+            return session.get_one(Job, job_id)
+
+    def last_event_at(self) -> datetime:
+        with self.db.reading() as session:
+            return session.scalars(select(Event.at).order_by(Event.id.desc()).limit(1)).one()
+
+    def change(self, job_id: str, **columns: object) -> None:
+        with self.db.writing() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(**columns))
+
+
+@pytest.fixture
+def ward(database: Database, tmp_path: Path) -> Ward:
+    return Ward(database, tmp_path)
+
+
+def test_a_job_is_answered_then_scored(ward: Ward) -> None:
+    job_id = ward.queue()
+    assert ward.infer() == job_id
+    answered = ward.job(job_id)
+    assert (answered.state, answered.attempts, answered.claim_token) == (JobState.GENERATED, 1, None)
+    assert answered.generation is not None
+    assert answered.model_input is not None
+    assert answered.provenance == ScriptedEngine().provenance("dsa_patency").to_json()
+    assert pipeline.score(ward.db, ward.settings, ADAPTERS, job_id)
+    decided = ward.job(job_id)
+    assert (decided.state, decided.decision) == (JobState.DECIDED, "release")
+    assert decided.findings is not None
+    assert decided.findings["patency"] == "blocked"
+    assert decided.confidence is not None
+    assert decided.confidence["probability"] == pytest.approx(0.9)
+    # A second ring for the same job changes nothing.
+    assert not pipeline.score(ward.db, ward.settings, ADAPTERS, job_id)
+    assert ward.infer() is None
+
+
+def test_an_unsure_answer_is_held_with_the_reason(ward: Ward) -> None:
+    job_id = ward.queue()
+    ward.infer(ScriptedEngine(blocked=0.6))
+    pipeline.score(ward.db, ward.settings, ADAPTERS, job_id)
+    job = ward.job(job_id)
+    assert job.decision == "review"
+    assert job.decision_reason is not None
+    assert "0.60" in job.decision_reason
+
+
+def test_stat_comes_first_then_the_oldest(ward: Ward) -> None:
+    first, second = ward.queue(), ward.queue()
+    urgent = ward.queue("STAT")
+    not_yet = ward.queue("STAT")
+    ward.change(not_yet, not_before=utc_now() + timedelta(seconds=60))
+    assert [ward.infer() for _ in range(4)] == [urgent, first, second, None]
+
+
+def test_workers_that_come_together_each_get_another_job(ward: Ward) -> None:
+    jobs = {ward.queue() for _ in range(8)}
+    start = threading.Barrier(4)
+
+    def work(number: int) -> list[str]:
+        start.wait()
+        taken = []
+        while (claim := pipeline.claim_next(ward.db, ward.settings, f"worker-{number}")) is not None:
+            taken.append(claim.job_id)
+        return taken
+
+    with ThreadPoolExecutor(4) as workers:
+        taken = [job_id for share in workers.map(work, range(4)) for job_id in share]
+    assert sorted(taken) == sorted(jobs)
+    assert all(ward.job(job_id).attempts == 1 for job_id in jobs)
+
+
+def test_an_answer_whose_claim_was_lost_is_dropped(ward: Ward) -> None:
+    job_id = ward.queue()
+
+    def lose_the_claim() -> None:
+        ward.change(job_id, claim_expires_at=utc_now() - timedelta(seconds=1))
+        assert rescue_jobs(ward.db) == 1
+        assert ward.infer(name="worker-2") == job_id
+
+    assert ward.infer(ScriptedEngine(lose_the_claim, blocked=0.1)) is None
+    job = ward.job(job_id)
+    assert (job.state, job.attempts, job.claimed_by) == (JobState.GENERATED, 2, "worker-2")
+    assert job.generation is not None
+    assert job.generation["label_scores"]["blocked"] == pytest.approx(0.9)
+
+
+def test_a_failure_after_the_claim_was_lost_does_not_touch_the_job(ward: Ward) -> None:
+    job_id = ward.queue()
+
+    def lose_the_claim_and_fail() -> None:
+        ward.change(job_id, claim_expires_at=utc_now() - timedelta(seconds=1))
+        rescue_jobs(ward.db)
+        ward.infer(name="worker-2")
+        raise RuntimeError("too late")
+
+    assert ward.infer(ScriptedEngine(lose_the_claim_and_fail)) is None
+    assert ward.job(job_id).state is JobState.GENERATED
+
+
+def test_images_that_cannot_be_shown_go_to_a_person_at_once(ward: Ward) -> None:
+    job_id = ward.queue()
+    with ward.db.reading() as session:
+        path = Path(session.scalars(select(Instance.path)).one())
+    path.write_bytes(path.read_bytes()[:-500])  # the end of the pixels is gone
+    assert ward.infer() == job_id
+    job = ward.job(job_id)
+    assert (job.state, job.decision, job.attempts) == (JobState.DECIDED, "review", 1)
+    assert job.decision_reason is not None
+    assert job.decision_reason.startswith("the images cannot be shown to the model: ")
+
+
+def test_a_job_whose_instance_is_missing_goes_to_a_person(ward: Ward) -> None:
+    job_id = ward.queue()
+    with ward.db.writing() as session:
+        session.scalars(select(Instance)).one().state = InstanceState.MISSING
+    assert ward.infer() == job_id
+    assert ward.job(job_id).decision == "review"
+
+
+def test_a_failure_is_tried_again_later_and_later_and_then_goes_to_a_person(ward: Ward) -> None:
+    job_id = ward.queue()
+
+    def fail() -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    engine = ScriptedEngine(fail)
+    pauses = []
+    for attempt in range(1, ward.settings.jobs.max_attempts):
+        assert ward.infer(engine) is None
+        job = ward.job(job_id)
+        assert (job.state, job.attempts) == (JobState.QUEUED, attempt)
+        pauses.append((job.not_before - ward.last_event_at()).total_seconds())
+        assert ward.infer(engine) is None  # not yet
+        time.sleep(pauses[-1] + 0.02)
+    assert pauses == [pytest.approx(0.2, abs=0.1), pytest.approx(0.4, abs=0.1)]
+    assert ward.infer(engine) == job_id
+    job = ward.job(job_id)
+    assert (job.state, job.decision) == (JobState.DECIDED, "review")
+    assert job.decision_reason == "failed 3 times, last: RuntimeError: CUDA out of memory"
+
+
+def test_a_job_that_kills_its_workers_goes_to_a_person(ward: Ward) -> None:
+    job_id = ward.queue()
+    for _ in range(ward.settings.jobs.max_attempts):
+        assert pipeline.claim_next(ward.db, ward.settings, "worker-that-dies") is not None
+        ward.change(job_id, claim_expires_at=utc_now() - timedelta(seconds=1))
+        assert rescue_jobs(ward.db) == 1
+    after = ward.queue()
+    assert ward.infer() == after  # the other job is not held up
+    job = ward.job(job_id)
+    assert (job.state, job.decision) == (JobState.DECIDED, "review")
+    assert job.decision_reason is not None
+    assert "worker-that-dies stopped renewing its lease" in job.decision_reason
+
+
+def test_a_long_answer_keeps_its_claim(database: Database, tmp_path: Path) -> None:
+    ward = Ward(database, tmp_path, lease_s=0.3)
+    job_id = ward.queue()
+    rescued: list[int] = []
+
+    def take_long() -> None:
+        for _ in range(10):
+            time.sleep(0.1)
+            rescued.append(rescue_jobs(ward.db))
+
+    assert ward.infer(ScriptedEngine(take_long)) == job_id
+    assert sum(rescued) == 0
+    assert ward.job(job_id).attempts == 1
+
+
+def test_an_adapter_that_is_not_enabled_here_is_named(ward: Ward) -> None:
+    job_id = ward.queue()
+    assert pipeline.infer(ward.db, ward.settings, {}, ScriptedEngine(), "worker-1") is None
+    error = ward.job(job_id).error
+    assert error is not None
+    assert "'dsa_patency' is not enabled here (engine.enabled)" in error
