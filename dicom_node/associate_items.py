@@ -1,4 +1,4 @@
-"""The items of association PDUs (PS3.8 9.3.2, PS3.7 D.3) that acceptor and requestor share, coded by pynetdicom.
+"""The items of association PDUs (PS3.8 9.3.2, PS3.7 D.3) that both sides share, coded by pynetdicom.
 
 Input: encoded items, or what they shall say. Output: items one by one, or encoded. On failure `ProtocolError`.
 """

@@ -23,7 +23,7 @@ _PREAMBLE: Final = b"\0" * 128 + b"DICM"
 _GROUP_LENGTH: Final = 0x00020000
 _TRANSFER_SYNTAX: Final = 0x00020010
 #: A deflated data set is inflated in memory up to this size, which no compressed image of the field reaches.
-MAX_INFLATED_BYTES: Final = 1 << 30
+MAX_INFLATED_BYTES: Final = 1 << 29
 _META_LIMIT_BYTES: Final = 1 << 16
 
 

@@ -17,8 +17,8 @@ from dicom_node import dimse, status
 from dicom_node.associate_items import VERIFICATION
 from dicom_node.file_format import FileFormatError
 from dicom_node.headers import HeaderError, InstanceHeader, read_header
+from dicom_node.outgoing import MAX_CONTEXTS, OutgoingAssociation, RequestError
 from dicom_node.peer import Peer, PeerError, check_ae_title, parse_peer
-from dicom_node.requestor import MAX_CONTEXTS, RequestError, Requestor
 from dicom_node.status import Outcome
 
 __all__ = ["EchoError", "Outcome", "Peer", "PeerError", "StoreOutcome", "c_echo", "c_store", "parse_peer"]
@@ -73,13 +73,13 @@ def c_echo(peer: Peer, *, calling_ae_title: str, connect_timeout_s: float = 10.0
     check_ae_title(calling_ae_title)
     pair = (VERIFICATION, str(ImplicitVRLittleEndian))
     try:
-        with Requestor(
+        with OutgoingAssociation(
             peer, calling_ae_title, [pair], connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
-        ) as requestor:
-            context_id = requestor.context_id(*pair)
+        ) as association:
+            context_id = association.context_id(*pair)
             if context_id is None:
                 raise EchoError(f"{peer} accepted the association but not the Verification SOP class")
-            code = requestor.echo(context_id, VERIFICATION).number(dimse.STATUS)
+            code = association.echo(context_id, VERIFICATION).number(dimse.STATUS)
     except (RequestError, dimse.CommandError) as error:
         raise EchoError(str(error)) from error
     if code != status.SUCCESS:
@@ -116,12 +116,12 @@ def _store_all(
         is_open = False
         try:
             contexts = list(dict.fromkeys(file.context for file in batch))
-            with Requestor(
+            with OutgoingAssociation(
                 peer, calling_ae_title, contexts, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
-            ) as requestor:
+            ) as association:
                 is_open = True
                 for file in batch:
-                    outcome = _store_one(requestor, peer, file)
+                    outcome = _store_one(association, peer, file)
                     done += 1
                     yield outcome
         except RequestError as error:
@@ -147,15 +147,15 @@ def _batch(files: list[_File]) -> tuple[list[_File], list[_File]]:
     return files, []
 
 
-def _store_one(requestor: Requestor, peer: Peer, file: _File) -> StoreOutcome:
+def _store_one(association: OutgoingAssociation, peer: Peer, file: _File) -> StoreOutcome:
     """Send one file. Raises `RequestError` where the association broke."""
     sop_class_uid, transfer_syntax_uid = file.context
-    context_id = requestor.context_id(sop_class_uid, transfer_syntax_uid)
+    context_id = association.context_id(sop_class_uid, transfer_syntax_uid)
     if context_id is None:
         what = f"{UID(sop_class_uid).name} in {UID(transfer_syntax_uid).name}"
         return file.outcome(Outcome.PERMANENT, f"{peer} does not accept {what}")
     try:
-        response = requestor.store(context_id, file.path, sop_class_uid, file.header.sop_instance_uid)
+        response = association.store(context_id, file.path, sop_class_uid, file.header.sop_instance_uid)
         code = response.number(dimse.STATUS)
     except dimse.CommandError as error:
         raise RequestError(f"{peer}: {error}") from error

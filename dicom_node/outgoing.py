@@ -1,4 +1,4 @@
-"""One association, the requestor's side: propose contexts, send C-ECHO and C-STORE requests, release (PS3.8, PS3.7 9).
+"""One association, the requesting side: propose contexts, send C-ECHO and C-STORE requests, release (PS3.8, PS3.7 9).
 
 Input: a peer, the contexts to propose, files. Output: the DIMSE responses. On failure `RequestError`, which says
 whether the same attempt can succeed later. Data sets are streamed from their files as they are, never re-encoded.
@@ -73,7 +73,7 @@ class RequestError(Exception):
         self.is_silent = is_silent
 
 
-class Requestor:
+class OutgoingAssociation:
     """An association with a peer; use it in a `with` statement, which releases it, or aborts it on an exception."""
 
     def __init__(
