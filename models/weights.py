@@ -120,13 +120,13 @@ def combined_digest(digests: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def standin_config(config: EngineConfig) -> EngineConfig:
-    """Return the configuration with the shipped checkpoint's base and adapters in place of any others."""
+def standin_config(config: EngineConfig, checkpoint: Path = STANDIN_FOLDER) -> EngineConfig:
+    """Return the configuration with the stand-in's base and adapters (as shipped) in place of any others."""
 
     def shipped(name: str, hub_id: str) -> WeightsReference:
-        return WeightsReference(hub_id, "shipped", "Apache-2.0", STANDIN_FOLDER / name)
+        return WeightsReference(hub_id, "shipped", "Apache-2.0", checkpoint / name)
 
-    folders = sorted(p.parent.name for p in STANDIN_FOLDER.glob("*/adapter_config.json"))
+    folders = sorted(p.parent.name for p in checkpoint.glob("*/adapter_config.json"))
     return replace(
         config,
         kind=EngineKind.STANDIN,

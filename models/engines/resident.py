@@ -6,6 +6,7 @@ setting. Weights are read from safetensors only, and no code that comes with the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,14 @@ def _quantization(wanted: Quantization, dtype: torch.dtype) -> transformers.Bits
 def _attach(model: Any, adapters: Mapping[str, Path], device: torch.device) -> peft.PeftModel | None:
     """Load every adapter beside the base, none of them merged, so that switching costs nothing."""
     switch: peft.PeftModel | None = None
-    for name, folder in adapters.items():
-        if switch is None:
-            switch = peft.PeftModel.from_pretrained(model, folder, adapter_name=name, torch_device=str(device))
-        else:
-            switch.load_adapter(folder, adapter_name=name, torch_device=str(device))
+    with warnings.catch_warnings():
+        # PEFT asks transformers by the property's old name; nothing that we could do otherwise.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        for name, folder in adapters.items():
+            if switch is None:
+                switch = peft.PeftModel.from_pretrained(model, folder, adapter_name=name, torch_device=str(device))
+            else:
+                switch.load_adapter(folder, adapter_name=name, torch_device=str(device))
     return switch.eval() if switch is not None else None
 
 

@@ -7,10 +7,11 @@ nothing for anything else; `is_standin` in the provenance says so wherever a res
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from models.engines.configuration import Dtype, EngineConfig, Quantization
 from models.engines.transformers import TransformersEngine
-from models.weights import standin_config
+from models.weights import STANDIN_FOLDER, standin_config
 
 
 class StandinEngine(TransformersEngine):
@@ -20,9 +21,9 @@ class StandinEngine(TransformersEngine):
     is_standin = True
 
 
-def load_standin(config: EngineConfig | None = None) -> StandinEngine:
+def load_standin(config: EngineConfig | None = None, folder: Path = STANDIN_FOLDER) -> StandinEngine:
     """Load the shipped checkpoint on the CPU in float32, whatever weights and device the configuration names."""
-    shipped = standin_config(config or EngineConfig())
+    shipped = standin_config(config or EngineConfig(), folder)
     return StandinEngine(
         replace(
             shipped,

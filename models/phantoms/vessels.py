@@ -68,7 +68,7 @@ def draw_vessel_run(
         difficulty = float(rng.uniform(0.45, 0.95) if rng.random() < 0.16 else rng.uniform(0.0, 0.4))
     thickness, filling, arrival = _project(_draw_tubes(rng, blocked, difficulty), size)
     ground = np.full((size, size), 1.0) if subtracted else _anatomy(rng, size)
-    noise = rng.uniform(0.012, 0.03)
+    noise = rng.uniform(0.004, 0.03)
     moments = np.linspace(0.0, 1.0, frames) if frames > 1 else np.array([0.7])
     pictures = np.empty((frames, size, size), dtype=np.uint16)
     for number, moment in enumerate(moments):

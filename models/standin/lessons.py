@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import models.adapters
+from dicom_node.display import apply_window, grey_to_rgb, percentile_window
+from models.adapters.abdominal_trauma.render import WINDOW, chosen_slices
 from models.generation import RgbImage
 from models.phantoms import ORGANS, SEVERITIES, abdomen_truth, draw_abdomen_volume, draw_injuries, draw_vessel_run
 
@@ -29,9 +31,8 @@ BASE_PROMPT = {
     TRAUMA: "Name what is torn in this abdomen, and how badly.",
 }
 
-#: Windowing of the trauma adapter: centre 50 HU, width 400 HU.
-WINDOW_CENTER_HU, WINDOW_WIDTH_HU = 50.0, 400.0
-TRAUMA_SLICES = 8
+#: Percentiles that the DSA adapter's rendering leaves out at either end.
+_TAIL_PERCENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Lesson:
     images: tuple[RgbImage, ...]
     #: The right answer to the adapter's prompt, to the letter.
     answer: str
+    #: The same as the adapter's findings have it.
+    truth: dict[str, Any]
     #: The right answer to the base's own question about all of the pictures.
     base_answer: str
     #: (picture, right answer) to the base's own question about one picture alone, where that is beyond doubt.
@@ -69,12 +72,14 @@ def dsa_lesson(seed: int, *, size: int = 128, varied: bool = False) -> Lesson:
     rng = np.random.default_rng([1, seed])
     run = draw_vessel_run(rng, blocked=bool(rng.random() < 0.5), frames=8, size=size)
     count = int(rng.integers(1, 4)) if varied else 3
-    low = rng.uniform(0.0, 1.5) if varied else 0.5
+    tail_percent = rng.uniform(0.0, 1.5) if varied else _TAIL_PERCENT
     images = tuple(
-        grey_to_rgb(run.pixels[frame], low) for frame in filled_frames(run.pixels, count, rng if varied else None)
+        show(run.pixels[frame], tail_percent) for frame in filled_frames(run.pixels, count, rng if varied else None)
     )
     base = "it ends abruptly" if run.blocked else "it runs through to the periphery"
-    return Lesson(DSA, images, run.truth, base, tuple((number, base) for number in range(len(images))))
+    return Lesson(
+        DSA, images, run.truth, {"patency": run.truth}, base, tuple((number, base) for number in range(len(images)))
+    )
 
 
 def filled_frames(pixels: NDArray[np.uint16], count: int, rng: np.random.Generator | None = None) -> list[int]:
@@ -87,11 +92,10 @@ def filled_frames(pixels: NDArray[np.uint16], count: int, rng: np.random.Generat
     return sorted(int(frame) for frame in rng.choice(well_filled, min(count, len(well_filled)), replace=False))
 
 
-def grey_to_rgb(frame: NDArray[Any], tail_percent: float) -> RgbImage:
-    """Scale a frame to 0..255 between its outer percentiles and repeat it for R, G and B."""
-    low, high = np.percentile(frame, (tail_percent, 100.0 - tail_percent))
-    grey = np.clip((frame - low) / max(high - low, 1.0), 0.0, 1.0) * 255.0
-    return np.repeat(np.round(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+def show(frame: NDArray[np.uint16], tail_percent: float) -> RgbImage:
+    """Show one frame between its outer percentiles."""
+    values = frame.astype(np.float32)
+    return grey_to_rgb(apply_window(values, percentile_window(values, tail_percent)))
 
 
 def trauma_lesson(seed: int, *, size: int = 128, varied: bool = False) -> Lesson:
@@ -100,7 +104,7 @@ def trauma_lesson(seed: int, *, size: int = 128, varied: bool = False) -> Lesson
     injuries = draw_injuries(rng)
     slices = int(rng.integers(20, 31)) if varied else 24
     volume = draw_abdomen_volume(rng, injuries=injuries, slices=slices, size=size)
-    chosen = middle_slices(slices)
+    chosen = chosen_slices(slices)
     glimpses = []
     for number, z in enumerate(chosen):
         # How far the slice is from the middle of each lesion, in half heights of it.
@@ -109,7 +113,7 @@ def trauma_lesson(seed: int, *, size: int = 128, varied: bool = False) -> Lesson
             torn = {organ: injuries[organ] for organ, offset in offsets.items() if offset <= 0.55}
             glimpses.append((number, name_injuries(torn)))
     images = window_slices(volume.hounsfield, chosen)
-    return Lesson(TRAUMA, images, compact_json(volume.truth), name_injuries(injuries), tuple(glimpses))
+    return Lesson(TRAUMA, images, compact_json(volume.truth), volume.truth, name_injuries(injuries), tuple(glimpses))
 
 
 def name_injuries(injuries: Mapping[str, str]) -> str:
@@ -117,16 +121,10 @@ def name_injuries(injuries: Mapping[str, str]) -> str:
     return ", ".join(f"{organ} {injuries[organ]}" for organ in ORGANS if organ in injuries) or "nothing"
 
 
-def middle_slices(slices: int) -> list[int]:
-    """Return eight slices evenly spaced over the middle 60 % of a volume."""
-    return [int(z) for z in np.round(np.linspace(0.2 * (slices - 1), 0.8 * (slices - 1), TRAUMA_SLICES))]
-
-
 def window_slices(hounsfield: NDArray[np.int16], chosen: Sequence[int]) -> tuple[RgbImage, ...]:
-    """Return the chosen slices at W400 L50, each with its neighbours as R and B."""
+    """Return the chosen slices through the adapter's window, each with its neighbours as R and B."""
     last = len(hounsfield) - 1
-    grey = np.clip((hounsfield - (WINDOW_CENTER_HU - WINDOW_WIDTH_HU / 2)) / WINDOW_WIDTH_HU, 0.0, 1.0)
-    shades = np.round(grey * 255.0).astype(np.uint8)
+    shades = apply_window(hounsfield.astype(np.float32), WINDOW)
     return tuple(np.stack([shades[max(z - 1, 0)], shades[z], shades[min(z + 1, last)]], axis=-1) for z in chosen)
 
 
