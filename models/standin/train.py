@@ -47,12 +47,12 @@ class Recipe:
     seed: int = 0
     angiograms: int = 3000
     abdomens: int = 2400
-    seeing_steps: int = 2000
+    seeing_steps: int = 2500
     seeing_rate: float = 1.5e-3
     speaking_steps: int = 1200
     speaking_rate: float = 2e-3
-    dsa_steps: int = 400
-    trauma_steps: int = 500
+    dsa_steps: int = 800
+    trauma_steps: int = 600
     adapter_rate: float = 3e-3
     held_out: int = 400
 
