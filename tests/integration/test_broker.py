@@ -16,7 +16,16 @@ import pytest
 from kombu import Connection
 
 from tests import services
-from worker.celery_app import ASSEMBLE, DELIVER, FINISH, INFERENCE_QUEUE, STEPS_QUEUE, Doorbell, make_celery
+from worker.celery_app import (
+    ASSEMBLE,
+    DELIVER,
+    FINISH,
+    INFERENCE_QUEUE,
+    QUEUE_OF_TASK,
+    STEPS_QUEUE,
+    Doorbell,
+    make_celery,
+)
 from worker.settings import Settings, SettingsError
 
 
@@ -56,7 +65,8 @@ class Listener:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.heard.append(line.strip())
+            if line.split(" ")[0] in QUEUE_OF_TASK:  # Celery says good-bye there too
+                self.heard.append(line.strip())
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
