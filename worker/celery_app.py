@@ -39,7 +39,8 @@ def make_celery(settings: Settings) -> Celery:
     """
     app = Celery("dicom-worker", set_as_current=False)
     if settings.broker_url == "embedded":
-        broker_url, transport = f"{embedded_broker.SCHEME}://localhost//", _embedded_transport(settings.data_dir / "broker")
+        broker_url = f"{embedded_broker.SCHEME}://localhost//"
+        transport = _embedded_transport(settings.data_dir / "broker")
     elif settings.broker_url.startswith(("redis://", "rediss://", "unix://")):
         # A message handed out twice is harmless (the row guard), so the time-out only has to exceed the longest job.
         broker_url = settings.broker_url

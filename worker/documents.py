@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.capture import build_capture
 from dicom_node.headers import InstanceFile, InstanceHeader
+from dicom_node.marking import OWN_VERSION
 from dicom_node.report import Algorithm, Person, Report, SourceFrames
 from dicom_node.results import check_result, write_dicom
 from dicom_node.sr import build_sr
@@ -94,7 +95,15 @@ def document_uid(answer: Answer, predecessor_uid: str | None, kind: str, index: 
         "input": answer.input_record.digest,
     }
     return derive_uid(
-        *("result", kind, str(index), *sorted(answer.digests), f"revision {answer.revision}", predecessor_uid or ""),
+        *(
+            "result",
+            OWN_VERSION,
+            kind,
+            str(index),
+            *sorted(answer.digests),
+            f"revision {answer.revision}",
+            predecessor_uid or "",
+        ),
         *(answer.adapter.name, answer.adapter.version, provenance.base_digest, provenance.adapter_digest),
         json.dumps(output, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
         *_signed_by(answer),

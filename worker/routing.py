@@ -77,6 +77,16 @@ def enabled_adapters(names: Sequence[str]) -> dict[str, AdapterDefinition]:
     return {name: known[name] for name in sorted(known) if not names or name in names}
 
 
+def check_rules(rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinition]) -> None:
+    """Refuse site rules that name an adapter which is not there. Raises `SettingsError`."""
+    for rule in rules:
+        if rule.adapter is not None and rule.adapter not in enabled:
+            raise SettingsError(
+                f"routes: rule {rule.name!r} names adapter {rule.adapter!r}, which is not enabled; "
+                f"enabled are {', '.join(sorted(enabled))}"
+            )
+
+
 def route(
     summary: SeriesSummary, rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinition]
 ) -> RouteDecision:

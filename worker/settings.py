@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX = "DICOM_WORKER_"
@@ -195,6 +195,15 @@ class Settings(BaseSettings):
         """Let the environment override the file, which comes in as keyword arguments."""
         return env_settings, init_settings
 
+    @model_validator(mode="after")
+    def _destinations_can_be_served(self) -> Self:
+        names = [destination.name for destination in self.destinations]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"destinations: the name {', '.join(doubled)} is given twice")
+        if self.dicom.tls is None and (with_tls := [d.name for d in self.destinations if d.tls]):
+            raise ValueError(f"destinations: {', '.join(with_tls)} asks for TLS, and dicom.tls names no certificates")
+        return self
+
     @property
     def resolved_database_url(self) -> str:
         """The database URL, with the default filled in from data_dir."""
@@ -220,15 +229,21 @@ def load_settings(file: Path | None = None, overrides: dict[str, Any] | None = N
         return Settings(**values)
     except ValidationError as error:
         origin = f"{path} or the environment" if path else "the environment"
-        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {_in_words(e)}" for e in error.errors()]
+        lines = [f"  {': '.join(filter(None, (_dotted(e), _in_words(e))))}" for e in error.errors()]
         raise SettingsError(
             f"wrong settings in {origin}:\n" + "\n".join(lines) + "\n`dicom-worker settings --help-all` lists them all"
         ) from None
 
 
+def _dotted(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
 def _in_words(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown setting"
+    if not error["loc"]:  # about several settings together, which the message names
+        return str(error["msg"]).removeprefix("Value error, ")
     return str(error["msg"]).removeprefix("Value error, ") + f" (got {error['input']!r})"
 
 

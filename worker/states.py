@@ -126,7 +126,7 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # Back to the person where what was signed cannot be written (a source image is gone).
     J.ACCEPTED: frozenset({J.VERIFIED, J.HELD}),
     J.VERIFIED: frozenset({J.SUPERSEDED}),
-    J.REJECTED: frozenset({J.SUPERSEDED}),
+    J.REJECTED: frozenset(),
     J.SUPERSEDED: frozenset(),
 }
 

@@ -24,6 +24,7 @@ from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.engine_setup import check_engine
 from worker.log import configure_logging
+from worker.routing import check_rules, enabled_adapters
 from worker.settings import Settings, SettingsError
 
 log = structlog.get_logger()
@@ -178,6 +179,7 @@ def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Superviso
     """
     configure_logging(settings.log, "supervisor")
     supervisor = Supervisor(settings, roles)
+    check_rules(settings.routes, enabled_adapters(settings.engine.enabled))
     if not roles or "worker" in roles:
         check_engine(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dicom_node.headers import InstanceHeader
 from models.adapter import adapters
-from worker.routing import RouteDecision, SeriesSummary, enabled_adapters, route
+from worker.routing import RouteDecision, SeriesSummary, check_rules, enabled_adapters, route
 from worker.settings import RouteRule, SettingsError
 from worker.states import Priority
 
@@ -119,6 +119,12 @@ def test_a_rule_for_an_adapter_that_is_not_there_routes_nothing() -> None:
     decision = decide((XA_RUN,), [rule("nonesuch")])
     assert decision.adapter is None
     assert "'nonesuch'" in decision.reason
+
+
+def test_such_a_rule_is_refused_at_start() -> None:
+    with pytest.raises(SettingsError, match="rule 'site' names adapter 'nonesuch'"):
+        check_rules([rule("nonesuch")], adapters())
+    check_rules([rule("dsa_patency"), rule(None)], adapters())
 
 
 def test_stat_by_request_or_by_rule() -> None:

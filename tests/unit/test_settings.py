@@ -45,6 +45,14 @@ def test_environment_overrides_the_file_key_by_key(tmp_path: Path, monkeypatch: 
         ("destinations: [{name: pacs, ae_title: PACS, host: h}]", "destinations.0.port"),
         ("routes: [{name: r, when: {modalty: XA}, adapter: x}]", "routes.0.when.modalty: unknown setting"),
         ("engine: {kind: magic}", "engine.kind"),
+        (
+            "destinations: [{name: p, ae_title: P, host: h, port: 1, tls: true}]",
+            "p asks for TLS, and dicom.tls names no",
+        ),
+        (
+            "destinations: [{name: p, ae_title: P, host: h, port: 1}, {name: p, ae_title: Q, host: h, port: 2}]",
+            "the name p is given twice",
+        ),
         ("just a line", "it must hold `name: value` lines"),
         ("a: [", "cannot be read"),
     ],

@@ -22,7 +22,7 @@ class StepsWorkplace(Workplace):
     def finish(self, job_id: str) -> None:
         """Score a saved answer, and write what was decided or signed."""
         pipeline.score(self.db, self.settings, self.adapters, job_id)
-        for destination in reporting.write_results(self.db, self.spool, self.settings, job_id):
+        for destination in reporting.write_results(self.db, self.spool, self.settings, job_id, adapters=self.adapters):
             self.doorbell.ring_deliver(destination)
 
     def deliver(self, destination: str) -> None:
