@@ -170,7 +170,10 @@ def _missing_files(folder: Path, *, adapter: bool) -> list[str]:
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return [*missing, f"a readable {index.name}"]
         missing += sorted(name for name in shards if not (folder / name).is_file())
     elif not (folder / "model.safetensors").is_file():
         missing.append("model.safetensors")

@@ -66,7 +66,10 @@ class WeightsReference:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Everything needed to load an engine. Code that comes with weights is never run; only safetensors are read."""
+    """Everything needed to load an engine.
+
+    Nothing is downloaded, code that comes with weights is never run, and only safetensors are read.
+    """
 
     kind: EngineKind = EngineKind.TRANSFORMERS
     #: Needed by `transformers`; `standin` brings its own.
@@ -81,8 +84,6 @@ class EngineConfig:
     attention: str = "sdpa"
     #: Hub cache; None is the hub library's own (`HF_HOME`).
     cache_dir: Path | None = None
-    #: False lets loading download what is missing; the check at start-up still wants it there.
-    local_files_only: bool = True
     #: CPU threads; None leaves it to torch.
     threads: int | None = None
     #: JSON file that remembers the digests of large weight files between starts; None hashes anew each time.

@@ -39,7 +39,7 @@ class SchemaCompiler:
         written = {"x-guidance": _COMPACT, **schema}
         grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(written))
         problem = llguidance.LLMatcher.validate_grammar(grammar, self._tokenizer)
-        if problem and not llguidance.LLMatcher.is_validate_warning(problem):
+        if problem and not problem.startswith("WARNING"):
             raise EngineError(f"this JSON schema cannot constrain an answer: {problem}; simplify the adapter's schema")
         return SchemaMask(llguidance.LLMatcher(self._tokenizer, grammar), prompt_tokens, self._vocabulary_size)
 

@@ -15,6 +15,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from models.engines.configuration import Dtype, EngineConfig, EngineError, Quantization
 
@@ -60,7 +61,7 @@ def load_resident(config: EngineConfig, base: Path, adapters: Mapping[str, Path]
             use_safetensors=True,
         ).eval()
         switch = _attach(model, adapters, device)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise EngineError(f"the model in {base} cannot be loaded on {device} as {dtype}: {error}") from error
     return Resident(model, switch, processor, device, dtype, _eos_token_ids(model, processor.tokenizer))
 

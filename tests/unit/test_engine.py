@@ -1,0 +1,270 @@
+"""The transformers engine, on the stand-in's weights: exact scores, adapters that matter, answers that parse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.adapters.abdominal_trauma.adapter import ADAPTER as TRAUMA_ADAPTER
+from models.engines import (
+    BASE_ONLY,
+    Dtype,
+    EngineConfig,
+    EngineError,
+    EngineKind,
+    Quantization,
+    WeightsReference,
+    load_engine,
+)
+from models.engines.decoding import split_text
+from models.engines.scoring import score_labels
+from models.engines.standin import StandinEngine, load_standin
+from models.engines.transformers import TransformersEngine
+from models.generation import Generation, GenerationRequest, JsonAnswer, LabelAnswer, TextAnswer
+from models.parsing import ParseFailure
+from models.standin.evaluation import held_out, request_for
+from models.standin.lessons import DSA, TRAUMA, Lesson, chat
+from models.weights import STANDIN_FOLDER, combined_digest, standin_config, weight_digests
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[StandinEngine]:
+    loaded = load_standin()
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def angiograms() -> list[Lesson]:
+    return held_out(DSA, 4, first=2_000_000)
+
+
+@pytest.fixture(scope="module")
+def abdomen() -> Lesson:
+    return held_out(TRAUMA, 1, first=2_000_000)[0]
+
+
+def full_forward_scores(engine: StandinEngine, question: dict[str, torch.Tensor], label: list[int]) -> list[float]:
+    """One pass over question and label together, without a cache."""
+    said = torch.tensor([label])
+    logits = engine.resident.model(
+        input_ids=torch.cat([question["input_ids"], said], 1),
+        attention_mask=torch.cat([question["attention_mask"], torch.ones_like(said)], 1),
+        token_type_ids=torch.cat([question["token_type_ids"], torch.zeros_like(said)], 1),
+        pixel_values=question["pixel_values"],
+        use_cache=False,
+    ).logits[0, question["input_ids"].shape[1] - 1 : -1]
+    return [float(row[token]) for row, token in zip(logits.float().log_softmax(-1), label, strict=True)]
+
+
+@pytest.mark.parametrize("pictures", [1, 3, 24])
+def test_label_scores_equal_full_forward_passes(engine: StandinEngine, pictures: int) -> None:
+    """With 24 pictures the question is longer than the sliding attention window."""
+    rng = np.random.default_rng(pictures)
+    images = tuple(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8) for _ in range(pictures))
+    request = GenerationRequest(DSA, chat("Is the vessel patent or blocked?", pictures), images, LabelAnswer(("x",)))
+    tokenizer = engine.resident.processor.tokenizer
+    words = ("patent", "blocked", "it runs through to the periphery", "zebra")
+    labels = [tokenizer(f"{word}<end_of_turn>", add_special_tokens=False).input_ids for word in words]
+    assert len({len(label) for label in labels}) > 1, "labels of different lengths are padded"
+    with torch.inference_mode():
+        question = engine.encode(request)
+        if pictures == 24:
+            assert question["input_ids"].shape[1] > engine.resident.model.config.text_config.sliding_window
+        quick = score_labels(engine.resident.model, question, labels)
+        slow = [full_forward_scores(engine, question, label) for label in labels]
+    for left, right in zip(quick, slow, strict=True):
+        assert left == pytest.approx(right, abs=1e-5)
+
+
+def test_a_closed_question_gets_probabilities_that_sum_to_one(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+    (answer,) = engine.generate([request_for(angiograms[0])])
+    assert answer.label_scores is not None
+    assert set(answer.label_scores) == {"patent", "blocked"}
+    assert sum(answer.label_scores.values()) == pytest.approx(1.0)
+    assert answer.text == max(answer.label_scores, key=lambda label: answer.label_scores[label])  # type: ignore[index]
+    assert answer.finish_reason == "labels"
+    assert answer.prompt_tokens > 3 * 16
+    assert answer.elapsed_s > 0
+    assert Generation.from_json(json.loads(json.dumps(answer.to_json()))) == answer
+
+
+def test_adapters_are_really_used(engine: StandinEngine, angiograms: list[Lesson], abdomen: Lesson) -> None:
+    with_adapter, without = engine.generate([request_for(angiograms[0]), request_for(angiograms[0], BASE_ONLY)])
+    other = engine.generate([request_for(angiograms[0], TRAUMA)])[0]
+    assert with_adapter.label_scores != without.label_scores
+    assert with_adapter.label_scores != other.label_scores
+    assert without.label_scores is not None
+    assert max(without.label_scores.values()) < 0.9, "the base alone only guesses"
+
+
+def test_order_of_requests_and_of_adapters_changes_nothing(
+    engine: StandinEngine, angiograms: list[Lesson], abdomen: Lesson
+) -> None:
+    requests = [request_for(angiograms[0]), request_for(abdomen), request_for(angiograms[1], BASE_ONLY)]
+    requests += [request_for(angiograms[2]), request_for(abdomen, BASE_ONLY)]
+    together = engine.generate(requests)
+    alone = [engine.generate([request])[0] for request in reversed(requests)][::-1]
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    assert [answer.label_scores for answer in together] == [answer.label_scores for answer in alone]
+    assert not any(parameter.requires_grad for parameter in engine.resident.model.parameters())
+
+
+def test_trauma_answers_parse_and_their_tokens_join_to_the_text(engine: StandinEngine, abdomen: Lesson) -> None:
+    (answer,) = engine.generate([request_for(abdomen)])
+    assert answer.finish_reason == "stop"
+    assert "".join(token.token for token in answer.tokens) == answer.text
+    assert all(token.logprob <= 0 for token in answer.tokens)
+    assert answer.text == json.dumps(json.loads(answer.text), separators=(",", ":"))
+    findings = TRAUMA_ADAPTER.parse(answer)
+    assert not isinstance(findings, ParseFailure)
+    assert 0 < TRAUMA_ADAPTER.confidence(answer, findings).probability <= 1
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["said", "organs", "how_many"],
+    "properties": {
+        "said": {"type": "string", "maxLength": 40},
+        "organs": {"type": "array", "items": {"enum": ["liver", "spleen"]}, "maxItems": 3},
+        "how_many": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
+}
+
+
+def test_json_parses_whatever_the_model_would_like_to_say(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+    """The adapters never saw this schema, or this question; the constraint alone must hold."""
+    for number, lesson in enumerate(angiograms):
+        for adapter in (DSA, TRAUMA, BASE_ONLY):
+            question = chat(f"Name everything, number {number}.", len(lesson.images))
+            (answer,) = engine.generate([GenerationRequest(adapter, question, lesson.images, JsonAnswer(SCHEMA, 200))])
+            found = json.loads(answer.text)
+            assert answer.finish_reason == "stop"
+            assert set(found) == set(SCHEMA["required"])
+            assert len(found["said"]) <= 40
+
+
+def test_a_budget_that_just_suffices_is_a_whole_answer_and_one_less_is_said_to_be_cut(
+    engine: StandinEngine, abdomen: Lesson
+) -> None:
+    request = request_for(abdomen)
+    assert isinstance(request.answer_form, JsonAnswer)
+    whole = engine.generate([request])[0]
+
+    def within(tokens: int) -> Generation:
+        return engine.generate(
+            [replace(request, answer_form=JsonAnswer(TRAUMA_ADAPTER.answer_form.json_schema, tokens))]
+        )[0]  # type: ignore[union-attr]
+
+    enough = within(len(whole.tokens))
+    assert (enough.text, enough.finish_reason) == (whole.text, "stop")
+    short = within(len(whole.tokens) - 1)
+    assert short.finish_reason == "length"
+    assert isinstance(TRAUMA_ADAPTER.parse(short), ParseFailure)
+
+
+def test_free_text_stops_or_says_that_it_was_cut(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+    request = request_for(angiograms[0])
+    whole, cut = engine.generate(
+        [replace(request, answer_form=TextAnswer(20)), replace(request, answer_form=TextAnswer(1))]
+    )
+    assert (whole.text, whole.finish_reason) == (angiograms[0].answer, "stop")
+    assert cut.finish_reason == "length"
+    assert whole.label_scores is None
+
+
+def test_a_letter_spread_over_several_tokens_is_counted_once(engine: StandinEngine) -> None:
+    tokenizer = engine.resident.processor.tokenizer
+    text = "müde 肝臓 liver 🫀."
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    pieces = split_text(tokenizer, ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == text
+
+
+def test_provenance_names_the_weights_by_digest(engine: StandinEngine) -> None:
+    dsa, trauma, base = (engine.provenance(name) for name in (DSA, TRAUMA, BASE_ONLY))
+    assert dsa.is_standin
+    assert dsa.engine == "standin"
+    assert dsa.base_digest == combined_digest(weight_digests(STANDIN_FOLDER / "base"))
+    assert dsa.adapter_digest == combined_digest(weight_digests(STANDIN_FOLDER / DSA))
+    assert len({dsa.adapter_digest, trauma.adapter_digest, dsa.base_digest}) == 3
+    assert base.adapter_digest == ""
+    assert (dsa.dtype, dsa.device) == ("float32", "cpu")
+    assert "transformers" in dsa.software
+
+
+def test_a_reloaded_engine_gives_the_same_answers(
+    engine: StandinEngine, angiograms: list[Lesson], abdomen: Lesson
+) -> None:
+    requests = [*(request_for(lesson) for lesson in angiograms), request_for(abdomen)]
+    again = load_engine(EngineConfig(kind=EngineKind.STANDIN))
+    before, after = engine.generate(requests), again.generate(requests)
+    assert [replace(answer, elapsed_s=0) for answer in before] == [replace(answer, elapsed_s=0) for answer in after]
+    assert again.provenance(DSA) == engine.provenance(DSA)
+    again.close()
+    with pytest.raises(EngineError, match="closed"):
+        again.generate(requests[:1])
+
+
+def test_four_bit_weights_answer_alike(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+    """The kind `transformers`, quantised to NF4 as the adapters were trained, reading the same folders."""
+    shipped = standin_config(EngineConfig())
+    config = EngineConfig(
+        base=shipped.base,
+        adapters=shipped.adapters,
+        quantization=Quantization.NF4,
+        dtype=Dtype.BFLOAT16,
+        device="cpu",
+        threads=2,
+    )
+    small = load_engine(config)
+    assert isinstance(small, TransformersEngine)
+    assert small.provenance(DSA).dtype == "nf4/bfloat16"
+    assert not small.provenance(DSA).is_standin
+    for left, right in zip(
+        small.generate([request_for(lesson) for lesson in angiograms]),
+        engine.generate([request_for(lesson) for lesson in angiograms]),
+        strict=True,
+    ):
+        assert left.label_scores == pytest.approx(right.label_scores, abs=0.45)
+    small.close()
+
+
+def test_unknown_adapters_and_mismatched_images_are_explained(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+    request = request_for(angiograms[0])
+    with pytest.raises(EngineError, match=r"'dermatology' is not loaded .*abdominal_trauma, dsa_patency"):
+        engine.generate([replace(request, adapter="dermatology")])
+    with pytest.raises(EngineError, match="3 image places, but 2 images"):
+        engine.generate([replace(request, images=request.images[:2])])
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+    request = replace(request_for(angiograms[0]), answer_form=JsonAnswer({"type": "chair"}, 10))
+    with pytest.raises(EngineError, match="schema"):
+        engine.generate([request])
+
+
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu() -> None:
+    shipped = standin_config(EngineConfig())
+    with pytest.raises(EngineError, match=r"set engine\.device to cpu or auto"):
+        load_engine(EngineConfig(base=shipped.base, adapters=shipped.adapters, device="cuda:99"))
+    with pytest.raises(EngineError, match="use auto, cpu, cuda"):
+        load_engine(EngineConfig(base=shipped.base, device="abacus"))
+
+
+@pytest.mark.parametrize("broken", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_broken_weights_are_an_engine_error(tmp_path: Path, broken: str) -> None:
+    shutil.copytree(STANDIN_FOLDER / "base", tmp_path, dirs_exist_ok=True)
+    (tmp_path / broken).write_text("{ cut off")
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        load_engine(EngineConfig(base=WeightsReference("x/broken", folder=tmp_path), device="cpu"))
