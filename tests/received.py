@@ -14,8 +14,8 @@ import pydicom
 from dicom_node.headers import read_header
 from dicom_node.scp import AssociationRecord
 from dicom_node.spool import Spool, StoredFile
+from worker.db.arrivals import Arrival
 from worker.demo.phantom_studies import Identity, write_ct_series, write_xa_run
-from worker.ingest import Arrival
 
 
 class Modality:

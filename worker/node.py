@@ -19,10 +19,11 @@ from dicom_node.scp import ScpConfig, ScpError, StoreScp
 from dicom_node.spool import Spool, SpoolError, StoredFile
 from dicom_node.tls import TlsError, server_context
 from worker.celery_app import Doorbell
+from worker.db.arrivals import Arrival, commit_arrivals
 from worker.db.records import Instance, Result, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
-from worker.ingest import BATCH, Arrival, IngestWriter, commit_arrivals
+from worker.ingest import BATCH, IngestWriter
 from worker.settings import Settings, SettingsError
 from worker.states import InstanceState
 

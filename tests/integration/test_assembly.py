@@ -11,11 +11,11 @@ from sqlalchemy import select
 from dicom_node.spool import Spool
 from tests.received import Modality, association
 from worker.assembly import assemble
+from worker.db.arrivals import commit_arrivals
 from worker.db.records import Event, Instance, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher
-from worker.ingest import commit_arrivals
 from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import InstanceState, JobState, Priority, SeriesState

@@ -13,11 +13,11 @@ from dicom_node.spool import Spool
 from tests.received import Modality
 from worker.assembly import assemble
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE
+from worker.db.arrivals import commit_arrivals
 from worker.db.records import Delivery, Event, Job, Result, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher, rescue_jobs
-from worker.ingest import commit_arrivals
 from worker.pipeline import claim_next
 from worker.routing import enabled_adapters
 from worker.settings import Settings

@@ -17,9 +17,10 @@ from dicom_node.scp import AssociationRecord, ReceivedInstance
 from dicom_node.spool import Spool
 from tests.received import Modality, association, stored_again
 from worker.assembly import assemble
+from worker.db.arrivals import Arrival, commit_arrivals
 from worker.db.records import Event, Instance, Series, Study, utc_now
 from worker.db.sessions import Database
-from worker.ingest import Arrival, IngestWriter, commit_arrivals
+from worker.ingest import IngestWriter
 from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import InstanceState, SeriesState

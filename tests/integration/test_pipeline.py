@@ -17,10 +17,10 @@ from models.generation import Generation, GenerationRequest, ModelProvenance
 from tests.received import Modality
 from worker import pipeline
 from worker.assembly import assemble
+from worker.db.arrivals import commit_arrivals
 from worker.db.records import Event, Instance, Job, utc_now
 from worker.db.sessions import Database
 from worker.dispatch import rescue_jobs
-from worker.ingest import commit_arrivals
 from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import InstanceState, JobState

@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from dicom_node.spool import Spool
 from tests.received import Modality
+from worker.db.arrivals import commit_arrivals
 from worker.db.records import Event, Instance, Result, Series
 from worker.db.sessions import Database
-from worker.ingest import commit_arrivals
 from worker.node import reconcile
 from worker.states import InstanceState, SeriesState
 

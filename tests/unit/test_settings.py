@@ -47,7 +47,7 @@ def test_environment_overrides_the_file_key_by_key(tmp_path: Path, monkeypatch: 
         ("engine: {kind: magic}", "engine.kind"),
         (
             "destinations: [{name: p, ae_title: P, host: h, port: 1, tls: true}]",
-            "p asks for TLS, and dicom.tls names no",
+            "p asks for TLS, and dicom.tls",
         ),
         (
             "destinations: [{name: p, ae_title: P, host: h, port: 1}, {name: p, ae_title: Q, host: h, port: 2}]",
