@@ -10,10 +10,14 @@ from worker.schemas import JobView, ResultView
 
 
 def findings_in_words(findings: Mapping[str, Any] | None) -> str:
-    """Return an answer as one line, e.g. ``injury pattern: laceration; organs involved: liver, spleen``."""
+    """Return an answer as one line, e.g. ``injury pattern: laceration; organs involved: liver, spleen``.
+
+    Tables within it (all probabilities, say) are for the detailed views and left out.
+    """
     if findings is None:
         return "no usable answer"
-    named = ((label(name), value_in_words(value)) for name, value in findings.items())
+    flat = {name: value for name, value in findings.items() if not isinstance(value, Mapping)}
+    named = ((label(name), value_in_words(value)) for name, value in flat.items())
     return "; ".join(f"{name}: {words}" for name, words in named if words)
 
 
@@ -24,7 +28,7 @@ def value_in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return findings_in_words(value)
+        return ", ".join(f"{label(name)} {value_in_words(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(filter(None, map(value_in_words, value)))
     return f"{value:.3g}" if isinstance(value, float) else str(value)

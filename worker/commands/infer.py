@@ -155,7 +155,7 @@ def _infer_unit(
     parsed = adapter.parse(generation)
     only = enabled_adapters([adapter.name])
     route = decide_route(SeriesSummary(tuple(file.header for file in files)), [], only)
-    outside = () if route.adapter else (f"outside what the adapter accepts: {route.reason}",)
+    outside = () if route.adapter else (f"outside intended use: {route.reason}",)
     decision = decide(
         adapter,
         parsed,

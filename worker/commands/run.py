@@ -48,6 +48,9 @@ def run(
     ] = False,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
+    from models.adapter import AdapterError
+    from models.engines import EngineError
+    from models.weights import WeightsError
     from worker.settings import SettingsError
 
     if exit_after_demo and profile is not Profile.DEMO:
@@ -56,7 +59,7 @@ def run(
         wrong_usage("the demo runs all roles: leave the roles out")
     try:
         code = _run_demo(config, exit_after_demo) if profile is Profile.DEMO else _run_roles(config, roles or [])
-    except SettingsError as error:
+    except (SettingsError, WeightsError, EngineError, AdapterError) as error:
         wrong_usage(str(error))
     raise typer.Exit(code)
 

@@ -75,7 +75,8 @@ def _study_row(study: StudyView) -> list[str]:
     from worker import wording
 
     jobs = [job for job in study.jobs if job.state != "superseded"]
-    routes = [f"{series.modality or '?'}: {series.route.adapter or 'none'}" for series in study.series]
+    undecided = {"unrouted": "left alone"}
+    routes = [f"{row.modality or '?'}: {row.route.adapter or undecided.get(row.state, '...')}" for row in study.series]
     answers = [
         f"{wording.findings_in_words(job.findings)}, {wording.confidence_in_words(job)} [{job.state}]"
         for job in jobs
@@ -110,7 +111,7 @@ def _print_study(study: StudyDetail) -> None:
             series.modality,
             str(series.instances),
             series.state,
-            series.route.adapter or "none",
+            series.route.adapter or "",
             series.route.rule or "",
             series.route.reason or "",
         ]

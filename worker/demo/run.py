@@ -6,7 +6,6 @@ On failure (a study did not get to its end in time) the table shows how far it c
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import defaultdict
@@ -17,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from dicom_node.scu import Peer, c_store
+from dicom_node.scu import EchoError, Peer, c_echo, c_store
 from worker import supervisor
 from worker.db import queries
 from worker.db.sessions import Database
@@ -25,7 +24,7 @@ from worker.demo.folder import fresh_folder
 from worker.demo.profile import demo_settings, forget_environment, settings_file
 from worker.demo.receiver import Receiver, StoredObject, receiving
 from worker.demo.studies import DemoStudy, demo_studies
-from worker.demo.table import demo_table, write_key_images
+from worker.demo.table import demo_tables, write_key_images
 from worker.schemas import STANDIN_NOTICE, StudyView
 from worker.settings import Settings, load_settings
 from worker.states import DeliveryState, StudyState
@@ -60,7 +59,7 @@ class Demo:
         """Send, wait and show; runs in a thread beside the supervisor."""
         try:
             sent = demo_studies(self.folder / "sent")
-            self._wait(self._listens, START_TIMEOUT_S, "the node did not start")
+            self._wait(self._answers, START_TIMEOUT_S, "the node did not start")
             self._send(sent)
             try:
                 self._wait(lambda: self._is_finished(sent), RESULTS_TIMEOUT_S, "not every study got to its end")
@@ -85,15 +84,20 @@ class Demo:
             if time.monotonic() > deadline:
                 raise DemoError(f"{otherwise} within {timeout_s:g} s; see the log above")
 
-    def _listens(self) -> bool:
-        with socket.socket() as sock:
-            sock.settimeout(1)
-            return sock.connect_ex(("127.0.0.1", self.settings.dicom.port)) == 0
+    @property
+    def _node(self) -> Peer:
+        return Peer(self.settings.dicom.ae_title, "127.0.0.1", self.settings.dicom.port)
+
+    def _answers(self) -> bool:
+        try:
+            c_echo(self._node, calling_ae_title=CALLING_AE_TITLE)
+        except EchoError:
+            return False
+        return True
 
     def _send(self, sent: list[DemoStudy]) -> None:
-        peer = Peer(self.settings.dicom.ae_title, "127.0.0.1", self.settings.dicom.port)
         for study in sent:
-            for outcome in c_store(peer, study.files, calling_ae_title=CALLING_AE_TITLE):
+            for outcome in c_store(self._node, study.files, calling_ae_title=CALLING_AE_TITLE):
                 if not outcome.is_delivered:
                     raise DemoError(f"{study.title}: {outcome.path.name} was not taken: {outcome.message}")
 
@@ -123,18 +127,24 @@ class Demo:
         for stored in self.receiver.objects():
             in_pacs[stored.study_instance_uid].append(stored)
         ledger = self._ledger()
-        self.console.print(demo_table(sent, ledger, in_pacs))
+        for made in demo_tables(sent, ledger, in_pacs):
+            self.console.print(made)
         self.console.print(Text(STANDIN_NOTICE, style="bold yellow"))
         for title, path in write_key_images(sent, ledger, self.folder / "key-images"):
-            self.console.print(Text.assemble("key image  ", (str(path), "cyan"), f"  {title}"), soft_wrap=True)
+            self._say("key image", str(path), title)
         config = settings_file(self.folder)
-        self.console.print(Text.assemble("dashboard  ", (address(self.settings), "bold cyan")), soft_wrap=True)
-        self.console.print(f"PACS       {self.receiver.folder}", soft_wrap=True, markup=False)
-        self.console.print(f"ledger     dicom-worker studies --config {config}", soft_wrap=True, markup=False)
-        self.console.print(f"review     dicom-worker review list --config {config}", soft_wrap=True, markup=False)
+        self._say("PACS", str(self.receiver.folder))
+        self._say("dashboard", address(self.settings))
+        self._say("ledger", f"dicom-worker studies --config {config}")
+        self._say("review", f"dicom-worker review list --config {config}")
         self.console.print(f"{time.monotonic() - self.started_at:.1f} s from start to here.", markup=False)
         if not self.exit_afterwards:
             self.console.print("The daemon stays up; Ctrl-C ends it.")
+
+    def _say(self, what: str, value: str, more: str = "") -> None:
+        """Print one line that can be copied: never wrapped, no markup."""
+        line = Text.assemble((f"{what:<11}", "dim"), (value, "cyan"), f"  {more}" if more else "")
+        self.console.print(line, soft_wrap=True)
 
 
 def run_demo(config: Path | None, console: Console, *, exit_afterwards: bool) -> int:
@@ -147,7 +157,9 @@ def run_demo(config: Path | None, console: Console, *, exit_afterwards: bool) ->
         SettingsError: The site's own settings are wrong.
     """
     started_at = time.monotonic()
-    demos = load_settings(config).data_dir / "demo"
+    data_dir = load_settings(config).data_dir
+    here = Path.cwd()
+    demos = (data_dir.relative_to(here) if data_dir.is_relative_to(here) else data_dir) / "demo"
     forget_environment()
     with fresh_folder(demos) as folder, receiving(folder / "pacs") as receiver:
         settings, notes = demo_settings(config, folder, receiver.port)

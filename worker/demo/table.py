@@ -1,6 +1,6 @@
-"""The demo's table: what was sent, what came of it by the ledger, and what really lies in the PACS.
+"""The demo's tables: what was sent, what came of it by the ledger, and what really lies in the PACS.
 
-Input: the studies sent, the ledger, the receiver's folder. Output: a rich table, and PNGs of the key images. Nothing is
+Input: the studies sent, the ledger, the receiver's folder. Output: rich tables, and PNGs of the key images. Nothing is
 known here beforehand: every cell is read from the database or from the objects that arrived.
 """
 
@@ -22,29 +22,33 @@ from worker.schemas import JobView, StudyView
 from worker.web.key_images import PictureError, png_of_capture
 
 
-def demo_table(
+def demo_tables(
     sent: Sequence[DemoStudy], ledger: Mapping[str, StudyView], in_pacs: Mapping[str, Sequence[StoredObject]]
-) -> Table:
-    """Return the table; one row per answer, or per study that no adapter took."""
-    made = Table(box=box.SIMPLE_HEAD, show_lines=False, pad_edge=False, row_styles=["", "on grey11"])
-    for name, ratio in (("sent", 5), ("route", 4), ("answer", 8), ("how sure", 3), ("decision", 9), ("in the PACS", 3)):
-        made.add_column(name, ratio=ratio, overflow="fold")
+) -> list[Table]:
+    """Return a table with one row per answer, and one of the studies that no adapter took."""
+    answers = _table(("sent", 5), ("route", 4), ("answer", 9), ("how sure", 4), ("released or held, and why", 9))
+    answers.add_column("in the PACS", no_wrap=True)
+    others = _table(("sent", 1), ("why it was left alone", 3))
     for study in sent:
         found = ledger.get(study.study_instance_uid)
         if found is None:
-            made.add_row(study.title, Text("did not arrive", style="red"), "", "", "", "")
-            continue
-        objects = in_pacs.get(study.study_instance_uid, ())
-        jobs: list[JobView | None] = [*found.jobs] or [None]
-        for job in jobs:
-            made.add_row(study.title, *_cells(found, job), _contents(objects))
+            others.add_row(study.title, Text("did not arrive", style="red"))
+        elif not found.jobs:
+            reasons = dict.fromkeys(series.route.reason or series.state for series in found.series)
+            others.add_row(study.title, Text("; ".join(reasons), style="dim"))
+        for job in found.jobs if found else ():
+            answers.add_row(study.title, *_cells(job), _contents(in_pacs.get(study.study_instance_uid, ())))
+    return [answers, others]
+
+
+def _table(*columns: tuple[str, int]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, row_styles=["", "on grey11"], expand=True)
+    for name, ratio in columns:
+        made.add_column(name, ratio=ratio, overflow="fold")
     return made
 
 
-def _cells(study: StudyView, job: JobView | None) -> tuple[Text, Text, Text, Text]:
-    if job is None:
-        reasons = "; ".join(dict.fromkeys(series.route.reason or series.state for series in study.series))
-        return Text("left alone", style="dim"), Text(""), Text(""), Text(reasons, style="dim")
+def _cells(job: JobView) -> tuple[Text, Text, Text, Text]:
     style = {"release": "green", "review": "yellow"}.get(job.decision or "", "red")
     decision = Text.assemble((job.state, f"bold {style}"), f": {job.decision_reason or job.error or ''}")
     answer = Text(wording.findings_in_words(job.findings))

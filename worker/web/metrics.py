@@ -48,7 +48,7 @@ def _total(session: Session, name: str, text: str, column: Any) -> GaugeMetricFa
 
 def _by_state(session: Session, name: str, text: str, table: Any, states: Any) -> GaugeMetricFamily:
     """Count rows by state; states that no row is in are there with 0, so that an alert can rely on them."""
-    rows = session.execute(select(table.state, func.count()).group_by(table.state)).tuples()
+    rows = session.execute(select(table.state, func.count()).group_by(table.state))
     counted = {state: count for state, count in rows}  # noqa: C416 - a result is iterable, but no mapping's argument
     family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["state"])
     for state in states:
@@ -60,7 +60,7 @@ def _by_name_and_state(
     session: Session, name: str, text: str, table: Any, column: str, states: Any
 ) -> GaugeMetricFamily:
     named = getattr(table, column)
-    rows = session.execute(select(named, table.state, func.count()).group_by(named, table.state)).tuples()
+    rows = session.execute(select(named, table.state, func.count()).group_by(named, table.state))
     counted = {(who, state): count for who, state, count in rows}
     family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=[column, "state"])
     for who in sorted({who for who, _ in counted}):
