@@ -42,6 +42,9 @@ RESTART_AFTER_S, RESTART_AT_MOST_S = 0.2, 30.0
 #: A child that lived this long died of something new.
 HEALTHY_AFTER_S = 60.0
 _LOOK_EVERY_S = 0.1
+#: OpenMP's threads otherwise spin while they wait for one another, which on a busy machine takes the CPU from the one
+#: they wait for: an answer of the stand-in then took 2.7 CPU seconds instead of 0.06 (two cores, measured).
+CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass
@@ -59,6 +62,7 @@ class _Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.processes", self.name],
             stdin=subprocess.PIPE,
+            env={**CHILD_ENVIRONMENT, **os.environ},
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which then stops them in order
         )
         assert self.process.stdin is not None  # noqa: S101 - for the type checker

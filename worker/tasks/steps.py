@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
 from worker import assembly, delivery, pipeline, reporting
 from worker.celery_app import ASSEMBLE, DELIVER, FINISH, STEPS_QUEUE, make_celery
 from worker.settings import Settings
@@ -11,8 +16,35 @@ from worker.tasks.workplace import Workplace, work_on
 THREADS = 4
 
 
+class Underway:
+    """What this process is working on: a second ring for the same thing finds that out at once."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._lock = threading.Lock()
+        self._keys: set[str] = set()
+
+    @contextmanager
+    def alone_with(self, key: str) -> Iterator[bool]:
+        """Yield whether nobody else in this process is at it."""
+        with self._lock:
+            alone = key not in self._keys
+            self._keys.add(key)
+        try:
+            yield alone
+        finally:
+            if alone:
+                with self._lock:
+                    self._keys.discard(key)
+
+
 class StepsWorkplace(Workplace):
     """A workplace with the steps that need no model."""
+
+    @cached_property
+    def finishing(self) -> Underway:
+        """Jobs whose results are being written."""
+        return Underway()
 
     def assemble(self, series_id: int) -> None:
         """Look whether a series is whole."""
@@ -21,9 +53,14 @@ class StepsWorkplace(Workplace):
 
     def finish(self, job_id: str) -> None:
         """Score a saved answer, and write what was decided or signed."""
-        pipeline.score(self.db, self.settings, self.adapters, job_id)
-        for destination in reporting.write_results(self.db, self.spool, self.settings, job_id, adapters=self.adapters):
-            self.doorbell.ring_deliver(destination)
+        with self.finishing.alone_with(job_id) as alone:
+            if not alone:
+                return  # rung for twice: the results would be built twice, and dropped once
+            pipeline.score(self.db, self.settings, self.adapters, job_id)
+            for destination in reporting.write_results(
+                self.db, self.spool, self.settings, job_id, adapters=self.adapters
+            ):
+                self.doorbell.ring_deliver(destination)
 
     def deliver(self, destination: str) -> None:
         """Send one batch; ring again where more is due."""
@@ -35,7 +72,7 @@ def run_steps(settings: Settings) -> None:
     """Work on the steps queue until SIGTERM."""
     workplace = StepsWorkplace(settings)
     # Made before the threads start, so that no two of them make one each.
-    _ = (workplace.db, workplace.spool, workplace.doorbell, workplace.adapters)
+    _ = (workplace.db, workplace.spool, workplace.doorbell, workplace.adapters, workplace.finishing)
     app = make_celery(settings)
     for name, step in ((ASSEMBLE, workplace.assemble), (FINISH, workplace.finish), (DELIVER, workplace.deliver)):
         app.task(name=name, typing=False)(step)  # the bell sends by name; a bound method has no "self" to check
