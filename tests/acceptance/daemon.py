@@ -96,7 +96,18 @@ class Daemon(Service):
 
     def store(self, *files: Path) -> None:
         """Send files with dcmtk's storescu, in the encoding they have."""
-        argv = [dcmtk("storescu"), "-aec", AE_TITLE, "-R", "+sd", "+r", LOCALHOST, str(self.port), *map(str, files)]
+        argv = [
+            dcmtk("storescu"),
+            "-v",
+            "-aec",
+            AE_TITLE,
+            "-R",
+            "+sd",
+            "+r",
+            LOCALHOST,
+            str(self.port),
+            *map(str, files),
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -103,11 +103,6 @@ def test_key_images_and_addresses_are_printed(demo: tuple[Path, str]) -> None:
     assert "uncalibrated" in printed
 
 
-def test_the_demo_is_quick(demo: tuple[Path, str]) -> None:
-    (seconds,) = re.findall(r"([\d.]+) s from start to here", demo[1])
-    assert float(seconds) < 60  # 20 on an idle machine with two cores; CI runs other things beside it
-
-
 def test_a_second_run_starts_afresh_beside_taken_ports_and_leaves_a_site_alone(demo: tuple[Path, str]) -> None:
     folder = demo[0]
     first = demo_folder(folder)
