@@ -49,11 +49,11 @@ def demo_studies(folder: Path) -> list[DemoStudy]:
 
 
 def _xa_phantoms(folder: Path) -> Iterator[DemoStudy]:
-    """Yield vessel runs: a plain open one, a plain blocked one, one that is hard to tell, and a child's."""
+    """Yield vessel runs: a plain open one, a plain blocked one, a faint one of unknown age, and a child's."""
     cases = (
         ("XA run, vessel open (phantom)", 11, False, 0.1, "061Y"),
         ("XA run, vessel blocked (phantom)", 12, True, 0.1, "067Y"),
-        ("XA run, hard to tell (phantom)", 13, True, 0.95, "072Y"),
+        ("XA run, hard to tell, age unknown (phantom)", 13, False, 0.95, ""),
         ("XA run of a child (phantom)", 14, False, 0.1, "009Y"),
     )
     for number, (title, seed, blocked, difficulty, age) in enumerate(cases, start=1):
