@@ -111,7 +111,8 @@ class Daemon:
                         name = command[command.index("worker.processes") + 1]
                         found[name] = child.pid
                         if name == "inference":
-                            found.update({"inference child": grandchild.pid for grandchild in child.children()})
+                            for grandchild in child.children():
+                                found["inference child"] = grandchild.pid
         return found
 
     def kill(self, name: str) -> bool:
@@ -146,6 +147,11 @@ class Daemon:
         left = [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         assert left == [], f"still running after the daemon ended: {left}"
         return code
+
+    def exit_code(self, timeout_s: float) -> int:
+        """Wait until it ends by itself; return its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
 
     def end(self) -> None:
         """Make sure that nothing of it runs any more, and close the database."""
@@ -219,9 +225,10 @@ def destination(ae_title: str, port: int, name: str = "pacs") -> dict[str, Any]:
 
 def is_settled(study: StudyView) -> bool:
     """Whether nothing is left to do for a study, except for a person."""
-    underway = {
-        delivery.state for job in study.jobs for result in job.results for delivery in result.deliveries
-    } & {"pending", "sending"}
+    underway = {delivery.state for job in study.jobs for result in job.results for delivery in result.deliveries} & {
+        "pending",
+        "sending",
+    }
     return study.state in AT_AN_END and not underway
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from functools import cached_property
 from typing import Any
 
 import structlog
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_shutting_down
+from celery.worker import state
 
 from models.engines import load_engine
 from models.generation import Engine
@@ -51,9 +53,19 @@ def run_inference(settings: Settings) -> None:
     app = make_celery(settings)
     app.task(name=INFER, typing=False)(workplace.infer)
 
+    resident = multiprocessing.Event()
+
     @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def load(**_: Any) -> None:
+        resident.clear()
         configure_logging(settings.log, "inference")
         workplace.engine  # noqa: B018 - loads it before the first job comes
+        resident.set()
+
+    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def do_not_wait_for_the_model(**_: Any) -> None:
+        if not resident.is_set():
+            # Celery would wait for its child to be up before it ends it; no job can be in it yet.
+            state.should_terminate = 0
 
     work_on(app, INFERENCE_QUEUE, pool="prefork", concurrency=1)
