@@ -6,6 +6,7 @@ It is stopped for certain, with everything it started; its log lies beside its s
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import signal
 import subprocess
@@ -71,6 +72,14 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         url = values.get("database_url") or f"sqlite:///{self.data_dir / 'dicom-worker.db'}"
         self.db = Database(url)
+
+    def with_roles(self, *roles: str) -> Daemon:
+        """Return another daemon with the same settings and data that runs other roles."""
+        other = copy.copy(self)
+        other.roles, other._process = roles, None
+        other.log = self.log.with_name(f"daemon-{'-'.join(roles)}.log")
+        other.db = Database(self.db.url)
+        return other
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; unless told otherwise, wait until the node listens and every process is there."""
