@@ -20,7 +20,7 @@ from PIL import Image
 
 from models.engines.configuration import BASE_ONLY, EngineConfig, EngineError, EngineOutOfMemoryError, Quantization
 from models.engines.constrained import SchemaCompiler
-from models.engines.decoding import DecodedAnswer, decode_greedily
+from models.engines.decoding import DecodedAnswer, decode_greedily, split_text
 from models.engines.resident import Resident, load_resident
 from models.engines.scoring import label_probabilities, score_labels
 from models.generation import Generation, GenerationRequest, JsonAnswer, LabelAnswer, ModelProvenance, TokenLogprob
@@ -195,8 +195,9 @@ class TransformersEngine:
         scores = score_labels(self.resident.model, question, labels)
         chances = label_probabilities(scores)
         best = chances.index(max(chances))
-        spelled = tokenizer.convert_ids_to_tokens(labels[best])
-        tokens = tuple(TokenLogprob(token, score) for token, score in zip(spelled, scores[best], strict=True))
+        # Without the end of the turn, so that here too the tokens joined are the text.
+        spelled = split_text(tokenizer, labels[best][:-1])
+        tokens = tuple(TokenLogprob(token, score) for token, score in zip(spelled, scores[best], strict=False))
         return form.labels[best], tokens, dict(zip(form.labels, chances, strict=True)), "labels"
 
     def _decode(self, question: dict[str, torch.Tensor], request: GenerationRequest) -> DecodedAnswer:

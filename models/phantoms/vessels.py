@@ -93,9 +93,9 @@ def _draw_tubes(rng: np.random.Generator, blocked: bool, difficulty: float) -> l
     beyond = along > site
     filling = np.full_like(along, rng.uniform(0.75, 1.0))
     if blocked:
-        filling[beyond] *= 0.42 * difficulty if difficulty > 0.42 else 0.0
+        filling[beyond] *= 0.4 * difficulty if difficulty > 0.42 else 0.0
     elif difficulty > 0.42:
-        filling[beyond] *= 1.05 - 0.72 * difficulty
+        filling[beyond] *= 1.05 - 0.68 * difficulty
         radius = radius * (1.0 - 0.6 * difficulty * np.exp(-(((along - site) / 0.02) ** 2)))
     arrival = 0.12 + 0.36 * along
     tubes = [_Tube(main_x, main_y, radius, filling, arrival)]

@@ -139,7 +139,7 @@ def glimpse(pupils: Sequence[Pupil], rng: np.random.Generator) -> tuple[list[Pup
         if not pupil.lesson.glimpses:
             continue
         # Half of the time a picture on which there is something to see.
-        seen = [one for one in pupil.lesson.glimpses if one[1] != "nothing"]
+        seen = [one for one in pupil.lesson.glimpses if one[1] != "none"]
         choice = seen if seen and rng.random() < 0.6 else pupil.lesson.glimpses
         number, answer = choice[int(rng.integers(len(choice)))]
         shown.append(pupil.only(number))

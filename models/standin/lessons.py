@@ -2,7 +2,8 @@
 
 Input: seeds. Output: `Lesson`s: pictures, prompt, the right answer, and the answer to a question of the base's own
 about the same pictures. The base learns to look under those other questions and only guesses at the adapters'; the
-LoRA adapters then make the difference, as they do on MedGemma.
+LoRA adapters then make the difference, as they do on MedGemma. Both kinds of answer use the same deciding words: words
+that the base cannot tell apart, no adapter can learn to tell apart, because LoRA leaves the vocabulary alone.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def dsa_lesson(seed: int, *, size: int = 128, varied: bool = False) -> Lesson:
     images = tuple(
         show(run.pixels[frame], tail_percent) for frame in filled_frames(run.pixels, count, rng if varied else None)
     )
-    base = "it ends abruptly" if run.blocked else "it runs through to the periphery"
+    base = "blocked, it ends abruptly" if run.blocked else "patent, it runs through to the periphery"
     return Lesson(
         DSA, images, run.truth, {"patency": run.truth}, base, tuple((number, base) for number in range(len(images)))
     )
@@ -118,7 +119,7 @@ def trauma_lesson(seed: int, *, size: int = 128, varied: bool = False) -> Lesson
 
 def name_injuries(injuries: Mapping[str, str]) -> str:
     """Answer the base's own question about an abdomen."""
-    return ", ".join(f"{organ} {injuries[organ]}" for organ in ORGANS if organ in injuries) or "nothing"
+    return ",".join(f"{organ}:{injuries[organ]}" for organ in ORGANS if organ in injuries) or "none"
 
 
 def window_slices(hounsfield: NDArray[np.int16], chosen: Sequence[int]) -> tuple[RgbImage, ...]:
@@ -132,10 +133,10 @@ def sentences() -> Iterator[str]:
     """Return everything the stand-in reads or says, for its vocabulary; whole words become single tokens."""
     for adapter in (DSA, TRAUMA):
         yield from [adapter_prompt(adapter), BASE_PROMPT[adapter], "user\n", "model\n"] * 20
-    yield from [*LABELS, "it ends abruptly", "it runs through to the periphery", "nothing", ", "] * 20
+    yield from [*LABELS, "blocked, it ends abruptly", "patent, it runs through to the periphery", "none"] * 20
     for first in ORGANS:
         for severity in SEVERITIES[1:]:
-            yield from [f"{first} {severity}", compact_json(abdomen_truth({first: severity}))] * 4
+            yield from [name_injuries({first: severity}), compact_json(abdomen_truth({first: severity}))] * 4
             for second in ORGANS:
                 yield compact_json(abdomen_truth({first: severity, second: severity}))
     yield from [compact_json(abdomen_truth({}))] * 20

@@ -23,7 +23,7 @@ from models.standin.lessons import DSA
 log = structlog.get_logger()
 
 _GRADIENT_NORM = 1.0
-_INJURIES = [f"{organ} {severity}" for organ in ORGANS for severity in SEVERITIES[1:]]
+_INJURIES = [f"{organ}:{severity}" for organ in ORGANS for severity in SEVERITIES[1:]]
 
 
 class NotLearned(Exception):
@@ -114,5 +114,5 @@ def _signs(pupil: Pupil, answer: str) -> torch.Tensor:
     """Return what is to be seen as ones and zeros: the vessel ends; then each organ with each severity."""
     if pupil.lesson.adapter == DSA:
         return torch.tensor([float("abruptly" in answer)] + [0.0] * len(_INJURIES))
-    named = answer.split(", ")
+    named = answer.split(",")
     return torch.tensor([0.0] + [float(injury in named) for injury in _INJURIES])

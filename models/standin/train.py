@@ -49,11 +49,11 @@ class Recipe:
     abdomens: int = 2400
     seeing_steps: int = 2500
     seeing_rate: float = 1.5e-3
-    speaking_steps: int = 1200
+    speaking_steps: int = 1400
     speaking_rate: float = 2e-3
-    dsa_steps: int = 800
+    dsa_steps: int = 500
     trauma_steps: int = 600
-    adapter_rate: float = 3e-3
+    adapter_rate: float = 2e-3
     held_out: int = 400
 
 

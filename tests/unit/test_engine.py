@@ -92,6 +92,7 @@ def test_a_closed_question_gets_probabilities_that_sum_to_one(engine: StandinEng
     assert sum(answer.label_scores.values()) == pytest.approx(1.0)
     assert answer.text == max(answer.label_scores, key=lambda label: answer.label_scores[label])  # type: ignore[index]
     assert answer.finish_reason == "labels"
+    assert "".join(token.token for token in answer.tokens) == answer.text
     assert answer.prompt_tokens > 3 * 16
     assert answer.elapsed_s > 0
     assert Generation.from_json(json.loads(json.dumps(answer.to_json()))) == answer

@@ -28,9 +28,7 @@ def test_contrast_arrives_over_the_run() -> None:
 
 def test_a_blocked_vessel_shows_less_contrast_than_the_same_one_patent() -> None:
     shown = {
-        blocked: draw_vessel_run(
-            np.random.default_rng(11), blocked=blocked, frames=1, size=128, difficulty=0.1
-        ).pixels
+        blocked: draw_vessel_run(np.random.default_rng(11), blocked=blocked, frames=1, size=128, difficulty=0.1).pixels
         for blocked in (True, False)
     }
     assert (shown[True] < 1900).sum() < 0.8 * (shown[False] < 1900).sum()
