@@ -25,7 +25,7 @@ from dicom_node.marking import (
     probability_of,
     statements_of,
 )
-from dicom_node.report import Person, Report
+from dicom_node.report import Person, Report, probability_text
 
 Color = tuple[int, int, int]
 RgbArray = NDArray[np.uint8]
@@ -106,7 +106,7 @@ def probability_line(report: Report) -> str:
     headline = report.headline.casefold()
     if probability is None or ("probability" in headline and (report.calibrated or "uncalibrated" in headline)):
         return ""
-    return f"Probability {probability:.2f}" + ("" if report.calibrated else " (uncalibrated)")
+    return f"Probability {probability_text(probability)}" + ("" if report.calibrated else " (uncalibrated)")
 
 
 def _lines(report: Report, caption: str, reviewer: Person | None, *, edited: bool) -> list[_Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -97,3 +98,8 @@ class Report:
     answered_at: datetime
     #: True where the probabilities were compared with reviewed cases; otherwise every object says "uncalibrated".
     calibrated: bool = False
+
+
+def probability_text(probability: float) -> str:
+    """Return a probability with two decimals, cut and not rounded: 0.997 is shown as 0.99, never as certainty."""
+    return f"{math.floor(probability * 100 + 1e-9) / 100:.2f}" if math.isfinite(probability) else "nan"

@@ -1,1 +1,1 @@
-"""Machine learning: adapters, rendering, engines, confidence. Only `models.engines` and `models.weights` import torch."""
+"""Machine learning: adapters, rendering, engines, confidence; only `models.engines` and `models.weights` use torch."""

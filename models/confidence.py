@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from dicom_node.report import probability_text
 from models.generation import Generation, TokenLogprob
 from models.parsing import ParseFailure
 
@@ -54,7 +55,8 @@ class Confidence:
 
     def __str__(self) -> str:
         """Say it in words: "0.93 (uncalibrated label likelihood)"."""
-        return f"{self.probability:.2f} ({'calibrated' if self.calibrated else 'uncalibrated'} {self.method})"
+        calibrated = "calibrated" if self.calibrated else "uncalibrated"
+        return f"{probability_text(self.probability)} ({calibrated} {self.method})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +144,11 @@ def _judge(policy: ReviewPolicy, answer_class: str, confidence: Confidence) -> t
     threshold = policy.threshold(answer_class)
     if threshold > 1:
         return [f'answers of the kind "{answer_class}" are always reviewed'], ""
+    shown = probability_text(confidence.probability)
     # "not >=" rather than "<": a probability that is not a number must be held.
     if not confidence.probability >= threshold:
-        shown = f"{confidence.probability:.2f}"
-        # 0.9499 must not be shown as "0.95 is below 0.95".
-        if shown == f"{threshold:.2f}":
-            shown = f"{confidence.probability:.4f}"
         return [f'low confidence: probability {shown} of "{answer_class}" is below {threshold:.2f}'], ""
-    return [], f'probability {confidence.probability:.2f} of "{answer_class}" is at or above {threshold:.2f}'
+    return [], f'probability {shown} of "{answer_class}" is at or above {threshold:.2f}'
 
 
 def intended_use_doubts(acceptance: Acceptance, patient_age_years: float | None) -> tuple[str, ...]:

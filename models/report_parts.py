@@ -6,7 +6,7 @@ Input: a `ReportContext`. Output: values of `dicom_node.report`. Pure; it cannot
 from __future__ import annotations
 
 from dicom_node.codes import NO_UNITS, PROBABILITY
-from dicom_node.report import Measurement
+from dicom_node.report import Measurement, probability_text
 from models.adapter import ReportContext
 
 
@@ -41,4 +41,4 @@ def probability_in_words(context: ReportContext) -> str:
     if context.confidence is None:
         return ", probability unknown"
     calibrated = "calibrated" if context.confidence.calibrated else "uncalibrated"
-    return f", probability {context.confidence.probability:.2f} ({calibrated})"
+    return f", probability {probability_text(context.confidence.probability)} ({calibrated})"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from dicom_node.report import probability_text
 from worker.schemas import JobView, ResultView
 
 
@@ -43,7 +44,7 @@ def confidence_in_words(job: JobView) -> str:
     """Return how sure the answer is, e.g. ``0.93 (uncalibrated)``; no answer looks surer than it is."""
     if job.confidence is None:
         return "unknown"
-    return f"{job.confidence:.2f}" + ("" if job.calibrated else " (uncalibrated)")
+    return probability_text(job.confidence) + ("" if job.calibrated else " (uncalibrated)")
 
 
 def deliveries_in_words(results: list[ResultView]) -> str:

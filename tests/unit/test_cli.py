@@ -6,7 +6,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +72,9 @@ def json_of(*words: object) -> Any:
     return json.loads(done.stdout)
 
 
-def test_help_is_there_at_once() -> None:
+def test_help_names_every_command() -> None:
     argv = [sys.executable, "-m", "worker", "--help"]
-    before = time.perf_counter()
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert time.perf_counter() - before < 3  # measured 0.4 s; other tests may run beside this one
     for command in ("run", "send", "echo", "route", "infer", "studies", "study", "review", "adapters", "db", "doctor"):
         assert command in done.stdout
 

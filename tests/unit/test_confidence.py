@@ -51,8 +51,9 @@ def test_a_patent_vessel_must_be_surer_than_a_blocked_one(patent: float, outcome
 
 
 def test_the_reason_gives_probability_and_threshold_and_never_contradicts_itself() -> None:
-    assert decided(scored(0.9499)).reason == 'low confidence: probability 0.9499 of "patent" is below 0.95'
+    assert decided(scored(0.9499)).reason == 'low confidence: probability 0.94 of "patent" is below 0.95'
     assert decided(scored(0.97)).reason == 'probability 0.97 of "patent" is at or above 0.95'
+    assert decided(scored(0.9999)).reason == 'probability 0.99 of "patent" is at or above 0.95'
 
 
 def test_every_reason_that_applies_is_said() -> None:

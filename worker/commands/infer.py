@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from dicom_node.report import probability_text
 from worker.commands.console import (
     FAILED,
     ConfigOption,
@@ -225,7 +226,7 @@ def _print(unit: _Inferred) -> None:
         return
     if unit.notice:
         console.print(Text(f"  {unit.notice}", style="yellow"))
-    sure = "unknown" if unit.confidence is None else f"{unit.confidence:.2f}"
+    sure = "unknown" if unit.confidence is None else probability_text(unit.confidence)
     if unit.confidence is not None and not unit.calibrated:
         sure += " (uncalibrated)"
     for name, value in (
