@@ -35,6 +35,7 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 11112 8080
 # Roles that have a port are asked there instead: see docker-compose.yml.
-HEALTHCHECK --interval=60s --timeout=30s --start-period=60s CMD ["dicom-worker", "doctor"]
+# Each role has a check of its own in docker-compose.yml. `doctor` is none: it also asks the destinations, and a PACS that
+# is down is no illness of this container.
 ENTRYPOINT ["dicom-worker"]
 CMD ["run"]
