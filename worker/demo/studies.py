@@ -53,7 +53,7 @@ def _xa_phantoms(folder: Path) -> Iterator[DemoStudy]:
     cases = (
         ("XA run, vessel open (phantom)", 11, False, 0.1, "061Y"),
         ("XA run, vessel blocked (phantom)", 12, True, 0.1, "067Y"),
-        ("XA run, hard to tell, age unknown (phantom)", 13, False, 0.95, ""),
+        ("XA run, hard to tell, age unknown (phantom)", 19, False, 0.95, ""),
         ("XA run of a child (phantom)", 14, False, 0.1, "009Y"),
     )
     for number, (title, seed, blocked, difficulty, age) in enumerate(cases, start=1):
