@@ -17,7 +17,7 @@ def statements(limitations: tuple[str, ...], context: ReportContext) -> tuple[st
     """
     said: list[str] = []
     if context.reviewer is not None:
-        said.append("The findings were edited by a person; the algorithm's own answer is in the earlier version.")
+        said.append("The findings were edited by a person; they are not the algorithm's own answer.")
     said += [f"Input incomplete or doubtful: {sentence}." for sentence in context.incomplete]
     return (*said, *limitations)
 

@@ -181,12 +181,15 @@ def _missing_files(folder: Path, *, adapter: bool) -> list[str]:
 
 
 def _remedy(reference: WeightsReference) -> str:
+    if reference.folder is not None and reference.folder.is_relative_to(STANDIN_FOLDER):
+        return "  The stand-in is part of this software: install it again."
     licence = reference.licence or MEDGEMMA_LICENCE
     terms = f" ({_MEDGEMMA_TERMS_URL})" if licence == MEDGEMMA_LICENCE else ""
     return (
         f"  To get them: accept the licence of https://huggingface.co/{reference.hub_id} - {licence}{terms} - and run\n"
         f"    hf download {reference.hub_id} --revision {reference.revision}\n"
-        f"  or point the settings at a folder that holds them. To see the system without any weights, start\n"
+        f"  or name a folder that holds them in the settings (engine.bases, engine.adapters).\n"
+        f"  To see the system without any weights, start\n"
         f"    dicom-worker run --profile demo\n"
         f"  which answers with the stand-in; its answers mean nothing."
     )
