@@ -101,7 +101,7 @@ class Daemon:
             raise services.ServiceError(f"the daemon ended with {self._process.returncode}:\n{self.log_tail()}")
         if self.roles and "node" not in self.roles:
             return bool(self.pids())
-        return services.answers_on(self.port)
+        return "node" in self.pids() and services.answers_on(self.port)
 
     @property
     def pid(self) -> int:
@@ -135,11 +135,13 @@ class Daemon:
 
     def kill_everything(self) -> None:
         """Kill the supervisor and everything it started, as a power failure does."""
-        for process in self._family():
+        family = self._family()
+        for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         assert self._process is not None
         self._process.wait()
+        psutil.wait_procs(family, timeout=10)  # until then their ports answer
 
     def kill_supervisor(self) -> None:
         """Kill the supervisor alone; what it started has to notice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,7 +43,7 @@ def run_node(settings: Settings) -> None:
     db = Database(settings.resolved_database_url)
     try:
         spool = Spool(settings.data_dir / "spool")
-        with _alone(spool.root):
+        with _alone(spool.root, settings.grace_s, stop):
             _receive(settings, db, spool, stop)
     except (ScpError, SpoolError, TlsError) as error:
         raise SettingsError(str(error)) from error
@@ -51,6 +52,8 @@ def run_node(settings: Settings) -> None:
 
 
 def _receive(settings: Settings, db: Database, spool: Spool, stop: threading.Event) -> None:
+    if stop.is_set():
+        return
     reconcile(db, spool, settings.dicom.stable_after_s)
     doorbell = Doorbell(settings)
     writer = IngestWriter(db, settings.dicom.stable_after_s, doorbell.ring_assemble)
@@ -81,15 +84,24 @@ def _scp_config(settings: Settings) -> ScpConfig:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the spool for this node alone: another one's start would sweep away what this one is receiving."""
+def _alone(root: Path, wait_s: float, stop: threading.Event) -> Iterator[None]:
+    """Hold the spool for this node alone: another one's start would sweep away what this one is receiving.
+
+    A node whose supervisor was killed finishes its associations first; whoever starts the daemon again meanwhile waits
+    for it instead of failing.
+    """
+    deadline = time.monotonic() + wait_s
     with (root / "node.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingsError(
-                f"data_dir: another node receives into {root}; stop it, or give this one a data_dir of its own"
-            ) from None
+        while not stop.is_set():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise SettingsError(
+                        f"data_dir: another node receives into {root}; stop it, or give this one a data_dir of its own"
+                    ) from None
+            stop.wait(0.1)
         yield
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import time
 from pathlib import Path
 
 import psutil
@@ -58,3 +60,36 @@ def test_children_end_when_their_supervisor_is_gone(tmp_path: Path) -> None:
         daemon.kill_supervisor()
         gone, alive = psutil.wait_procs(orphans, timeout=30)
         assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.timeout(120)
+def test_a_start_waits_for_the_node_that_a_killed_daemon_left_behind(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, roles=["node"], grace_s=20)
+    spool = tmp_path / "data" / "spool"
+    spool.mkdir(parents=True)
+    with (spool / "node.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as that node does until its last association is over
+        daemon.start(wait=False)
+        try:
+            daemon.wait_for(daemon.pids, 30, "the node process")
+            time.sleep(3)
+            assert not services.answers_on(daemon.port)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            daemon.wait_for(lambda: services.answers_on(daemon.port), 30, "the node listens")
+            assert daemon.stop() == 0
+        finally:
+            daemon.end()
+
+
+@pytest.mark.timeout(120)
+def test_two_nodes_on_one_spool_are_refused(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, roles=["node"], grace_s=1)
+    spool = tmp_path / "data" / "spool"
+    spool.mkdir(parents=True)
+    with (spool / "node.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        daemon.start(wait=False)
+        code = daemon.exit_code(60)
+    daemon.end()
+    assert code == 2
+    assert f"another node receives into {spool}" in daemon.log.read_text()
