@@ -287,10 +287,12 @@ def test_a_destination_that_is_gone_from_the_settings_makes_dead_letters_that_ca
 def test_what_is_meant_for_tls_never_goes_out_in_the_clear(
     tmp_path: Path, sqlite_url: str, storescp: services.StoreScp
 ) -> None:
-    encrypted = pacs(storescp.port).model_copy(update={"tls": True})
-    with hospital_with(tmp_path, sqlite_url, encrypted) as hospital:
+    plain = pacs(storescp.port)
+    # Settings refuse this when they are loaded; delivery does not rely on it.
+    encrypted = {"destinations": [plain.model_copy(update={"tls": True})]}
+    with hospital_with(tmp_path, sqlite_url, plain) as hospital:
         job_id = released(hospital)
-        deliver(hospital.db, hospital.settings, "pacs")
+        deliver(hospital.db, hospital.settings.model_copy(update=encrypted), "pacs")
         first = hospital.deliveries(job_id)[0]
         assert (first.state, first.attempts) == (DeliveryState.PENDING, 0)
         assert "demands TLS, but dicom.tls names no certificates" in (first.last_error or "")
