@@ -19,7 +19,7 @@ from tests import localhost_only, services
 # Nothing may ask a model hub, here or in a process that a test starts.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 # Two cores, several processes: more threads in each only slow all of them down.
-FEW_THREADS = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
+FEW_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @pytest.fixture(scope="session", autouse=True)
