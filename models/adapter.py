@@ -6,16 +6,19 @@ the folder and everything that is wrong with it, when the daemon starts and not 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import BaseModel
 from pydicom.uid import UID
@@ -99,6 +102,56 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What a route asks of an adapter that answers several kinds of question; JSON in and out, kept with the job."""
+
+    #: A key of `AdapterDefinition.tasks`.
+    task: str
+    #: The site's own words; empty means the task's.
+    text: str = ""
+    #: What there is to choose among, to detect or to count; empty means the task's own.
+    labels: tuple[str, ...] = ()
+    #: UCUM unit of a number that is asked for.
+    unit: str = ""
+    #: Language of free text (BCP 47); empty means the adapter's.
+    language: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return what tells this question from others to the same adapter: the task, and a digest of what is not plain.
+
+        At most 64 characters; it goes into rows and UIDs.
+        """
+        stored = {name: value for name, value in self.to_json().items() if value and name != "task"}
+        if not stored:
+            return self.task
+        written = json.dumps(stored, sort_keys=True, ensure_ascii=False)
+        return f"{self.task}-{hashlib.sha256(written.encode()).hexdigest()[:8]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {**asdict(self), "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Question:
+        """Rebuild a question from `to_json`."""
+        return cls(**{**stored, "labels": tuple(stored["labels"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How one question is put and its answer read: what `AdapterDefinition` has once for a single-question adapter."""
+
+    prompt: Prompt
+    answer_form: AnswerForm
+    findings: type[BaseModel]
+    parse: Callable[[Generation], BaseModel | ParseFailure]
+    answer_class: Callable[[BaseModel], str]
+    confidence: Callable[[Generation, BaseModel], Confidence]
+    report: Callable[[BaseModel, ReportContext], Report]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContext:
     """What a report needs beside the findings; all of it can be rebuilt from stored rows."""
 
@@ -144,6 +197,67 @@ class AdapterDefinition:
     limitations: tuple[str, ...]
     #: 0 routine .. 9 most urgent; a STAT request beats it.
     priority: int = 0
+    #: Takes what no specialised adapter does; several general adapters may answer about the same series.
+    general: bool = False
+    #: Modalities that come without a site rule; None means all that are accepted.
+    unasked_modalities: frozenset[str] | None = None
+    #: Kinds of question, by name; empty where there is but one, which the fields above describe. Each makes a `Task`
+    #: of a `Question` that names it, and raises `AdapterError` where that question cannot be asked.
+    tasks: Mapping[str, Callable[[Question], Task]] = field(default_factory=dict)
+    #: What is asked about a series that no site rule says it of, by its first header.
+    default_questions: Callable[[InstanceHeader], tuple[Question, ...]] | None = None
+    #: Language of free text where the question names none (BCP 47).
+    language: str = "en"
+    #: Languages that free text can be asked for in.
+    languages: frozenset[str] = frozenset({"en"})
+    #: A site's own words instead of the shipped ones (`with_prompt`).
+    site_prompt: Prompt | None = None
+    #: Further answers that are drawn at random to see whether the model agrees with itself; free text only.
+    samples: int = 0
+
+    def questions(self, header: InstanceHeader) -> tuple[Question | None, ...]:
+        """Return what is asked about a series unless a site rule says otherwise; `None` is the only question."""
+        if self.default_questions is None:
+            return (None,)
+        return tuple(self.in_own_language(question) for question in self.default_questions(header))
+
+    def in_own_language(self, question: Question) -> Question:
+        """Return the question with the adapter's language filled in, where that is not English."""
+        return question if question.language or self.language == "en" else replace(question, language=self.language)
+
+    def asked(self, question: Question | None) -> AdapterDefinition:
+        """Return the adapter as it answers this question.
+
+        Raises:
+            AdapterError: The adapter has no such task, or cannot be asked this of it.
+        """
+        if question is None:
+            if self.tasks:
+                raise AdapterError(f"adapter {self.name} must be asked one of {', '.join(sorted(self.tasks))}")
+            return self
+        make = self.tasks.get(question.task)
+        if make is None:
+            known = ", ".join(sorted(self.tasks)) or "none, it has but one question"
+            raise AdapterError(f"adapter {self.name} has no task {question.task!r}; its tasks: {known}")
+        if question.language and question.language not in self.languages:
+            spoken = ", ".join(sorted(self.languages))
+            raise AdapterError(f"adapter {self.name} does not answer in {question.language!r}; it does in {spoken}")
+        task = make(question)
+        prompt = task.prompt
+        if self.site_prompt is not None:
+            prompt = self.site_prompt
+        if question.text:
+            prompt = replace(prompt, user=question.text)
+        return replace(
+            self,
+            prompt=prompt,
+            answer_form=task.answer_form,
+            findings=task.findings,
+            parse=task.parse,
+            answer_class=task.answer_class,
+            confidence=task.confidence,
+            report=task.report,
+        )
 
 
 def load_prompt(folder: Path) -> Prompt:
@@ -165,10 +279,14 @@ def with_prompt(definition: AdapterDefinition, user: str, system: str | None = N
     """Return the adapter with a site's own prompt; an omitted system prompt keeps the adapter's.
 
     Raises:
-        AdapterError: The prompt is empty.
+        AdapterError: The prompt is empty, or the adapter has several, each for a question of its own.
     """
+    if len(definition.tasks) > 1:
+        raise AdapterError(
+            f"adapter {definition.name} asks several kinds of question; give the words with the question (routes: ask)"
+        )
     prompt = Prompt(user=user.strip(), system=definition.prompt.system if system is None else system.strip())
-    changed = replace(definition, prompt=prompt)
+    changed = replace(definition, prompt=prompt, site_prompt=prompt)
     validate_adapter(changed)
     return changed
 
@@ -223,6 +341,9 @@ def _identity_faults(definition: AdapterDefinition) -> list[str]:
         "the title is empty": definition.title.strip(),
         "the version is empty": definition.version.strip(),
         "the prompt is empty": definition.prompt.user.strip(),
+        "its language is not one of its languages": definition.language in definition.languages,
+        "samples is negative": definition.samples >= 0,
+        "it has tasks and names no default questions": not definition.tasks or definition.default_questions is not None,
         "it names no limitations; every adapter's card has some": definition.limitations,
         f"priority {definition.priority} is not in 0..9": 0 <= definition.priority <= 9,
         "the LoRA configuration needs r >= 1, lora_alpha >= 1, lora_dropout in [0, 1) and target modules": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,8 @@ class GenerationRequest:
     messages: Sequence[Mapping[str, Any]]
     images: tuple[RgbImage, ...]
     answer_form: AnswerForm
+    #: Further answers drawn at random (temperature 1), to see whether the model agrees with itself; text only.
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Generation:
     prompt_tokens: int
     #: Seconds the engine spent on this request.
     elapsed_s: float
+    #: Further answers, drawn at random.
+    samples: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -85,7 +89,18 @@ class Generation:
             finish_reason=stored["finish_reason"],
             prompt_tokens=stored["prompt_tokens"],
             elapsed_s=stored["elapsed_s"],
+            samples=tuple(stored.get("samples", ())),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailure:
+    """One request that could not be answered; the others of the same call were."""
+
+    #: Why, and what can be done.
+    reason: str
+    #: True where the same request may succeed later.
+    transient: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +119,8 @@ class ModelProvenance:
     #: "transformers 5.23.0" and alike.
     software: str
     is_standin: bool
+    #: Weight or configuration file ("base/model.safetensors") -> SHA-256.
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -122,8 +139,8 @@ class Engine(Protocol):
         """Return which weights answer for this adapter."""
         ...
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """Answer each request, in order. A request that fails raises; the caller decides about the others."""
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:
+        """Answer each request, in order. A request that fails fails alone."""
         ...
 
     def close(self) -> None:

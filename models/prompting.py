@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.adapter import AdapterDefinition
-from models.generation import GenerationRequest
+from models.generation import GenerationRequest, TextAnswer
 from models.rendering import ModelInput
 
 
@@ -34,4 +34,5 @@ def build_request(adapter: AdapterDefinition, model_input: ModelInput) -> Genera
         messages=tuple(messages),
         images=model_input.images,
         answer_form=adapter.answer_form,
+        samples=adapter.samples if isinstance(adapter.answer_form, TextAnswer) else 0,
     )

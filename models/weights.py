@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.engines.configuration import EngineConfig, EngineKind, WeightsReference
+from models.engines.configuration import AdapterWeights, EngineConfig, EngineKind, WeightsReference
 
 #: Licence of MedGemma's weights, where a reference names none.
 MEDGEMMA_LICENCE = "Health AI Developer Foundations terms of use"
@@ -130,8 +130,12 @@ def standin_config(config: EngineConfig, checkpoint: Path = STANDIN_FOLDER) -> E
     return replace(
         config,
         kind=EngineKind.STANDIN,
-        base=shipped("base", STANDIN_BASE_ID),
-        adapters={name: shipped(name, f"dicom-worker/standin-{name.replace('_', '-')}") for name in folders},
+        bases={STANDIN_BASE_ID: shipped("base", STANDIN_BASE_ID)},
+        adapters={
+            name: AdapterWeights(shipped(name, f"dicom-worker/standin-{name.replace('_', '-')}"), STANDIN_BASE_ID)
+            for name in folders
+        },
+        digests={},
     )
 
 
@@ -141,16 +145,16 @@ def check_weights(config: EngineConfig) -> list[str]:
         return []
     if config.kind == EngineKind.STANDIN:
         config = standin_config(config)
-    if config.base is None:
-        return ["engine.base names no weights: set its hub id, and its folder if they are not in the hub cache"]
     problems = []
-    try:
-        find_weights(config.base, adapter=False, cache_dir=config.cache_dir)
-    except WeightsError as error:
-        problems.append(str(error))
-    for reference in config.adapters.values():
+    for base in config.bases.values():
         try:
-            check_base_match(find_weights(reference, adapter=True, cache_dir=config.cache_dir), config.base)
+            find_weights(base, adapter=False, cache_dir=config.cache_dir)
+        except WeightsError as error:
+            problems.append(str(error))
+    for own in config.adapters.values():
+        try:
+            found = find_weights(own.reference, adapter=True, cache_dir=config.cache_dir)
+            check_base_match(found, config.bases[own.base])
         except WeightsError as error:
             problems.append(str(error))
     return problems

@@ -21,9 +21,9 @@ from models.adapter import AdapterDefinition, Unit
 from worker.db.records import Association, Instance, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job, move_series
-from worker.routing import RouteDecision, SeriesSummary, route
+from worker.routing import Assignment, RouteDecision, SeriesSummary, route
 from worker.settings import Settings
-from worker.states import InstanceState, JobState, SeriesState
+from worker.states import InstanceState, JobState, Priority, SeriesState
 
 log = structlog.get_logger()
 
@@ -116,60 +116,92 @@ def _commit_route(
     decision: RouteDecision,
     adapters: Mapping[str, AdapterDefinition],
 ) -> list[Job]:
-    by_series = decision.adapter is not None and adapters[decision.adapter].unit is Unit.SERIES
+    by_series = any(adapters[name].unit is Unit.SERIES for name in decision.adapters)
     revision = series.revision + 1 if by_series else max(series.revision, 1)
     for row in new:
         row.revision = revision
     moved = move_series(
         session,
         series,
-        SeriesState.UNROUTED if decision.adapter is None else SeriesState.ROUTED,
+        SeriesState.ROUTED if decision.assignments else SeriesState.UNROUTED,
         decision.reason,
         revision=revision,
-        route_adapter=decision.adapter,
+        route_adapter=",".join(decision.adapters) or None,
         route_rule=decision.rule,
         route_reason=decision.reason,
     )
-    if not moved or decision.adapter is None:
+    if not moved:
         return []
+    jobs = [
+        job
+        for assignment in decision.assignments
+        for job in _jobs(session, series, new, assignment, adapters[assignment.adapter], decision.priority)
+    ]
+    session.add_all(jobs)
+    session.flush()
+    if jobs:
+        log.info(
+            "series routed",
+            action="route",
+            series_id=series.id,
+            adapters=decision.adapters,
+            jobs=[job.id for job in jobs],
+        )
+    return jobs
+
+
+def _jobs(
+    session: Session,
+    series: Series,
+    new: Sequence[Instance],
+    assignment: Assignment,
+    adapter: AdapterDefinition,
+    priority: Priority,
+) -> list[Job]:
+    """Return one job for each unit that an adapter is to be asked about."""
+    question, doubts = assignment.question, list(assignment.doubts)
+    key = "" if question is None else question.key
+    by_series = adapter.unit is Unit.SERIES
     if by_series:
-        doubts = [*decision.doubts, *_supersede_earlier(session, series, decision.adapter, revision)]
+        doubts += _supersede_earlier(session, series, adapter.name, key)
         units = [series.series_instance_uid]
     else:
-        doubts = list(decision.doubts)
-        accepted = set(decision.accepted_uids)
+        accepted = set(assignment.accepted_uids)
         units = [row.sop_instance_uid for row in new if row.sop_instance_uid in accepted]
-    priority = max(decision.priority.rank, adapters[decision.adapter].priority)
-    jobs = [
+    return [
         Job(
             study_id=series.study_id,
             series_id=series.id,
-            adapter=decision.adapter,
+            adapter=adapter.name,
+            question=None if question is None else question.to_json(),
+            question_key=key,
             unit_uid=unit,
-            revision=revision if by_series else _next_revision(session, decision.adapter, unit),
-            priority=priority,
+            revision=series.revision if by_series else _next_revision(session, adapter.name, key, unit),
+            priority=max(priority.rank, adapter.priority),
             doubts=doubts,
         )
         for unit in units
     ]
-    session.add_all(jobs)
-    session.flush()
-    log.info(
-        "series routed", action="route", series_id=series.id, adapter=decision.adapter, jobs=[job.id for job in jobs]
-    )
-    return jobs
 
 
-def _next_revision(session: Session, adapter: str, unit_uid: str) -> int:
+def _next_revision(session: Session, adapter: str, question_key: str, unit_uid: str) -> int:
     """A run is done once; only one whose file was lost and sent again is done anew."""
-    done = session.scalars(select(Job.revision).where(Job.adapter == adapter, Job.unit_uid == unit_uid)).all()
+    done = session.scalars(
+        select(Job.revision).where(Job.adapter == adapter, Job.question_key == question_key, Job.unit_uid == unit_uid)
+    ).all()
     return max(done, default=0) + 1
 
 
-def _supersede_earlier(session: Session, series: Series, adapter: str, revision: int) -> list[str]:
+def _supersede_earlier(session: Session, series: Series, adapter: str, question_key: str) -> list[str]:
     """Take earlier revisions that nobody has seen out of the way; return doubts that those a person signed raise."""
+    revision = series.revision
     earlier = session.scalars(
-        select(Job).where(Job.series_id == series.id, Job.adapter == adapter, Job.revision < revision)
+        select(Job).where(
+            Job.series_id == series.id,
+            Job.adapter == adapter,
+            Job.question_key == question_key,
+            Job.revision < revision,
+        )
     ).all()
     for job in earlier:
         if job.state in NOT_YET_OUT:

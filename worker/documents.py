@@ -64,6 +64,8 @@ class Answer:
     #: SHA-256 of each file.
     digests: tuple[str, ...]
     signature: Signature | None = None
+    #: `Question.key`; empty where the adapter has but one question.
+    question_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def document_uid(answer: Answer, predecessor_uid: str | None, kind: str, index: 
             predecessor_uid or "",
         ),
         *(answer.adapter.name, answer.adapter.version, provenance.base_digest, provenance.adapter_digest),
+        *((answer.question_key,) if answer.question_key else ()),
         json.dumps(output, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
         *_signed_by(answer),
     )
@@ -134,7 +137,11 @@ def algorithm(answer: Answer) -> Algorithm:
     """Name what answered (TID 4019); its device UID changes with the weights (IHE AIR)."""
     adapter, provenance = answer.adapter, answer.provenance
     author, _, _ = adapter.lora.hub_id.partition("/")
-    parameters = {**provenance.to_json(), "input_digest": answer.input_record.digest}
+    stored = provenance.to_json()
+    del stored["files"]  # their digests are combined in base_digest and adapter_digest; the ledger has each
+    parameters = {**stored, "input_digest": answer.input_record.digest}
+    if answer.question_key:
+        parameters["question"] = answer.question_key
     return Algorithm(
         name=adapter.name,
         version=adapter.version,
@@ -236,7 +243,8 @@ def _series_uid(answer: Answer, kind: str) -> str:
 
     What a person signed never shares a series with what nobody has seen.
     """
-    weights = (answer.adapter.version, answer.provenance.base_digest, answer.provenance.adapter_digest)
+    weights = [answer.adapter.version, answer.provenance.base_digest, answer.provenance.adapter_digest]
+    weights += [answer.question_key] if answer.question_key else []
     signed = "unverified" if answer.signature is None else "verified"
     return derive_uid("series", _first_header(answer).series_instance_uid, answer.adapter.name, *weights, kind, signed)
 

@@ -4,40 +4,61 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.adapter import HubReference
-from models.engines import Dtype, EngineConfig, EngineKind, Quantization, WeightsReference
+from models.adapter import HubReference, adapters
+from models.engines import (
+    AdapterWeights,
+    Dtype,
+    EngineConfig,
+    EngineKind,
+    OpenAIServer,
+    Quantization,
+    WeightsReference,
+)
 from models.weights import WeightsError, check_weights
 from worker.routing import enabled_adapters
-from worker.settings import Settings, SettingsError
+from worker.settings import EngineSettings, OpenAISettings, Settings, SettingsError
 
 
 def engine_config(settings: Settings) -> EngineConfig:
     """Return the engine's configuration.
 
     Raises:
-        SettingsError: the enabled adapters need different base models (one base is resident), or a name is unknown.
+        SettingsError: a name of an adapter or of a base model is unknown.
     """
     chosen = settings.engine
-    enabled = enabled_adapters(chosen.enabled)
-    if unknown := sorted(set(chosen.adapters) - set(enabled)):
-        raise SettingsError(f"engine.adapters: no adapter {', '.join(unknown)}; there are {', '.join(enabled)}")
-    bases = {adapter.base.hub_id: adapter.base for adapter in enabled.values()}
-    if unknown := sorted(set(chosen.bases) - set(bases)):
-        raise SettingsError(f"engine.bases: no adapter needs {', '.join(unknown)}; they need {', '.join(bases)}")
-    if len(bases) > 1:
+    enabled = enabled_adapters(settings)
+    known = adapters()
+    needed = {adapter.base.hub_id for adapter in known.values()}
+    if unknown := sorted(set(chosen.adapters) - set(known)):
+        raise SettingsError(f"engine.adapters: no adapter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    if unknown := sorted(set(chosen.bases) - needed):
         raise SettingsError(
-            f"engine.enabled: the adapters need {len(bases)} base models ({', '.join(sorted(bases))}) and one is kept "
-            "resident: enable adapters of one base"
+            f"engine.bases: no adapter needs {', '.join(unknown)}; they need {', '.join(sorted(needed))}"
         )
-    base = next(iter(bases.values()))
+    ours = needed | {adapter.lora.hub_id for adapter in known.values()}
+    for setting, named in (("revisions", chosen.revisions), ("digests", chosen.digests)):
+        if unknown := sorted(set(named) - ours):
+            raise SettingsError(
+                f"engine.{setting}: nothing uses {', '.join(unknown)}; there are {', '.join(sorted(ours))}"
+            )
+    bases = {adapter.base.hub_id: adapter.base for adapter in enabled.values()}
     return EngineConfig(
         kind=EngineKind(chosen.kind),
-        base=_weights(base, chosen.bases.get(base.hub_id)),
-        adapters={name: _weights(adapter.lora, chosen.adapters.get(name)) for name, adapter in enabled.items()},
+        bases={hub_id: _weights(base, chosen.bases.get(hub_id), chosen) for hub_id, base in bases.items()},
+        adapters={
+            name: AdapterWeights(_weights(adapter.lora, chosen.adapters.get(name), chosen), adapter.base.hub_id)
+            for name, adapter in enabled.items()
+        },
+        digests=chosen.digests,
         dtype=Dtype(chosen.dtype),
         quantization=Quantization(chosen.quantization),
         device=chosen.device,
         digest_cache=settings.data_dir / "weights-digests.json",
+        batch=chosen.batch,
+        max_bases=chosen.max_bases,
+        image_cache_mib=chosen.image_cache_mib,
+        compile=chosen.compile,
+        server=None if chosen.openai is None else _server(chosen.openai),
     )
 
 
@@ -52,5 +73,18 @@ def check_engine(settings: Settings) -> None:
         raise WeightsError("\n".join(problems))
 
 
-def _weights(reference: HubReference, folder: Path | None) -> WeightsReference:
-    return WeightsReference(reference.hub_id, reference.revision, reference.licence, folder)
+def _weights(reference: HubReference, folder: Path | None, chosen: EngineSettings) -> WeightsReference:
+    revision = chosen.revisions.get(reference.hub_id, reference.revision)
+    return WeightsReference(reference.hub_id, revision, reference.licence, folder)
+
+
+def _server(chosen: OpenAISettings) -> OpenAIServer:
+    return OpenAIServer(
+        base_url=chosen.base_url,
+        models=chosen.models,
+        api_key=chosen.api_key.get_secret_value(),
+        ca=chosen.ca,
+        timeout_s=chosen.timeout_s,
+        attempts=chosen.attempts,
+        concurrency=chosen.concurrency,
+    )

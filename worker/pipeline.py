@@ -20,18 +20,22 @@ from sqlalchemy.orm import Session
 
 from models.adapter import AdapterDefinition
 from models.confidence import Outcome, decide
-from models.generation import Engine, Generation
+from models.generation import Engine, Generation, GenerationFailure, GenerationRequest
 from models.parsing import ParseFailure
 from models.prompting import build_request
 from models.rendering import RenderError
 from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
-from worker.db.units import unit_files
+from worker.db.units import asked_adapter, unit_files
 from worker.settings import Settings
 from worker.states import JobState
 
 log = structlog.get_logger()
+
+
+class EngineFailureError(Exception):
+    """The engine could not answer this one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,12 @@ def infer(
     bound = log.bind(action="infer", job_id=claim.job_id, adapter=claim.adapter, attempt=claim.attempts)
     with _lease(db, claim, settings.jobs.lease_s):
         try:
-            adapter = _enabled(adapters, claim.adapter)
             with db.reading() as session:
-                files = unit_files(session, session.get_one(Job, claim.job_id), adapter)
+                job = session.get_one(Job, claim.job_id)
+                adapter = asked_adapter(adapters, job)
+                files = unit_files(session, job, adapter)
             model_input = adapter.render(files)
-            generation = engine.generate([build_request(adapter, model_input)])[0]
+            generation = _answer(engine, build_request(adapter, model_input))
             provenance = engine.provenance(adapter.name)
         except RenderError as error:
             bound.warning("images cannot be shown to the model", error=str(error))
@@ -138,10 +143,11 @@ def infer(
     return claim.job_id
 
 
-def _enabled(adapters: Mapping[str, AdapterDefinition], name: str) -> AdapterDefinition:
-    if name not in adapters:
-        raise LookupError(f"adapter {name!r} is not enabled here (engine.enabled): enable it, then retry the job")
-    return adapters[name]
+def _answer(engine: Engine, request: GenerationRequest) -> Generation:
+    (answer,) = engine.generate([request])
+    if isinstance(answer, GenerationFailure):
+        raise EngineFailureError(answer.reason)
+    return answer
 
 
 def _still_ours(session: Session, claim: Claim) -> bool:
@@ -223,7 +229,7 @@ def score(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefini
         job = session.get(Job, job_id)
         if job is None or job.state is not JobState.GENERATED or job.generation is None or job.model_input is None:
             return False
-        adapter = adapters[job.adapter]
+        adapter = asked_adapter(adapters, job)
         generation = Generation.from_json(job.generation)
         parsed = adapter.parse(generation)
         decision = decide(

@@ -29,7 +29,7 @@ from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
 from worker.db.records import Delivery, Instance, Job, Result
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job, record_event
-from worker.db.units import unit_files
+from worker.db.units import asked_adapter, unit_files
 from worker.documents import SR, Answer, Document, Predecessor, Signature, build_documents, document_uid
 from worker.settings import Settings
 from worker.states import DeliveryState, InstanceState, JobState
@@ -95,12 +95,15 @@ def write_results(
 def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str, AdapterDefinition]) -> _Assignment:
     signature = _signature(settings, job) if job.state is JobState.ACCEPTED else None
     findings = job.reviews[-1].findings if signature else job.findings
-    adapter = adapters.get(job.adapter)
-    obstacle = None
+    adapter, obstacle = None, None
+    try:
+        adapter = asked_adapter(adapters, job)
+    except LookupError as error:
+        unusable = f"{error}; or reject the job"
     if findings is None or job.model_input is None or job.provenance is None:
         obstacle = job.decision_reason or job.error or "there are no findings"
     elif adapter is None:
-        obstacle = f"the adapter {job.adapter} is not enabled any more: enable it and retry, or reject the job"
+        obstacle = unusable
     if obstacle is not None or adapter is None or findings is None:
         return _Assignment(job.id, job.state, obstacle, None, None)
     try:
@@ -142,6 +145,7 @@ def _answer(
         files=tuple(files),
         digests=tuple(sorted(digests)),
         signature=signature,
+        question_key=job.question_key,
     )
 
 

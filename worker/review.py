@@ -24,6 +24,7 @@ from worker.db.queries import UNSENT, QueryError, deliveries_of, find_job, revie
 from worker.db.records import Job, Review, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
+from worker.db.units import asked_adapter
 from worker.schemas import ReviewCase
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState
@@ -119,9 +120,10 @@ def edit(
                 f"job {job.id} cannot be edited: the model never saw its images "
                 f"({job.decision_reason or job.error}); retry or reject it"
             )
-        adapter = (known_adapters() if adapters is None else adapters).get(job.adapter)
-        if adapter is None:
-            raise ReviewError(f"job {job.id}: the adapter {job.adapter} is not installed any more; reject it")
+        try:
+            adapter = asked_adapter(known_adapters() if adapters is None else adapters, job)
+        except LookupError as error:
+            raise ReviewError(f"job {job.id}: {error}; or reject it") from error
         signed = _validated(adapter.findings, findings).model_dump(mode="json")
         return _sign(session, job, "edit", reviewer, comment, signed)
 

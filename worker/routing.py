@@ -1,6 +1,7 @@
-"""Header summary + rules -> a route decision that can explain itself. Pure: no database, clock or files.
+"""Header summary + rules -> a route decision that can explain itself. Pure: no database, clock or network.
 
-Site rules come first, in order; then what each adapter accepts. What matches nothing is left alone, with the reason.
+Site rules come first, in order; then the specialised adapter that accepts the series; where there is none, every
+general one that does. What matches nothing is left alone, with the reason.
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ from fnmatch import fnmatchcase
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.regions import body_region
-from models.adapter import Acceptance, AdapterDefinition, adapters
+from models.adapter import (
+    Acceptance,
+    AdapterDefinition,
+    AdapterError,
+    Question,
+    adapters,
+    validate_adapter,
+    with_prompt,
+)
 from models.confidence import intended_use_doubts
-from worker.settings import RouteRule, SettingsError
+from worker.settings import AdapterOptions, RouteRule, Settings, SettingsError
 from worker.states import Priority
 
 #: RequestedProcedurePriority (0040,1003) values and what they mean for a job.
@@ -42,18 +51,37 @@ class RuleTrace:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteDecision:
-    """Which adapter takes the series, by which rule, and why; or why none does."""
+class Assignment:
+    """One adapter, one question: a job for each of the adapter's units."""
 
-    adapter: str | None
-    rule: str
-    reason: str
-    priority: Priority = Priority.ROUTINE
+    adapter: str
+    #: None where the adapter has but one question.
+    question: Question | None
     #: SOP Instance UIDs the adapter is to see.
     accepted_uids: tuple[str, ...] = ()
     #: What makes the case doubtful for the adapter; each sentence forces review.
     doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """Who takes the series, by which rule, and why; or why nobody does."""
+
+    assignments: tuple[Assignment, ...]
+    rule: str
+    reason: str
+    priority: Priority = Priority.ROUTINE
     trace: tuple[RuleTrace, ...] = field(default=(), repr=False)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The adapters that take the series, each once."""
+        return tuple(dict.fromkeys(assignment.adapter for assignment in self.assignments))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What makes the case doubtful for any of them, each sentence once."""
+        return tuple(dict.fromkeys(doubt for assignment in self.assignments for doubt in assignment.doubts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +93,76 @@ class _Fit:
     obstacles: tuple[str, ...]
 
 
-def enabled_adapters(names: Sequence[str]) -> dict[str, AdapterDefinition]:
-    """Return the adapters a site has enabled, all of them where none is named.
+def enabled_adapters(settings: Settings) -> dict[str, AdapterDefinition]:
+    """Return the adapters a site has enabled (all of them where none is named), as the site has changed them.
 
     Raises:
-        SettingsError: `engine.enabled` names an adapter that does not exist.
+        SettingsError: `engine.enabled` or `adapters` names an adapter that does not exist, or a change is impossible.
     """
-    known = adapters()
-    if unknown := sorted(set(names) - set(known)):
-        raise SettingsError(f"engine.enabled: no adapter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    return {name: known[name] for name in sorted(known) if not names or name in names}
+    known, names = adapters(), settings.engine.enabled
+    for setting, named in (("engine.enabled", names), ("adapters", settings.adapters)):
+        if unknown := sorted(set(named) - set(known)):
+            raise SettingsError(f"{setting}: no adapter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    chosen = (name for name in sorted(known) if not names or name in names)
+    return {name: _as_the_site_wants(known[name], settings.adapters.get(name)) for name in chosen}
+
+
+def _as_the_site_wants(definition: AdapterDefinition, options: AdapterOptions | None) -> AdapterDefinition:
+    """Apply what a site changes about an adapter. Raises `SettingsError`, which names the setting."""
+    if options is None:
+        return definition
+    setting = f"adapters.{definition.name}"
+    changed = definition
+    try:
+        if options.prompt is not None or options.system_prompt is not None:
+            user = options.prompt.read_text(encoding="utf-8") if options.prompt else definition.prompt.user
+            system = options.system_prompt.read_text(encoding="utf-8") if options.system_prompt else None
+            changed = with_prompt(changed, user, system)
+        policy = changed.policy
+        if options.release_at:
+            policy = replace(policy, release_at={**policy.release_at, **options.release_at})
+        changed = replace(
+            changed,
+            policy=policy,
+            language=options.language or changed.language,
+            samples=options.samples or changed.samples,
+        )
+        validate_adapter(changed)
+    except (AdapterError, OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting}: {error}") from error
+    return changed
 
 
 def check_rules(rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinition]) -> None:
-    """Refuse site rules that name an adapter which is not there. Raises `SettingsError`."""
+    """Refuse site rules that name an adapter which is not there, or ask what it cannot be. Raises `SettingsError`."""
     for rule in rules:
-        if rule.adapter is not None and rule.adapter not in enabled:
-            raise SettingsError(
-                f"routes: rule {rule.name!r} names adapter {rule.adapter!r}, which is not enabled; "
-                f"enabled are {', '.join(sorted(enabled))}"
-            )
+        for name in _named_by(rule):
+            if name not in enabled:
+                raise SettingsError(
+                    f"routes: rule {rule.name!r} names adapter {name!r}, which is not enabled; "
+                    f"enabled are {', '.join(sorted(enabled))}"
+                )
+        for asked in rule.ask:
+            if not any(asked.task in enabled[name].tasks for name in _named_by(rule)):
+                raise SettingsError(
+                    f"routes: rule {rule.name!r} asks for {asked.task!r}, a task that none of its adapters has"
+                )
+        try:
+            for adapter in (enabled[name] for name in _named_by(rule)):
+                for question in _asked_by(rule, adapter):
+                    adapter.asked(question)
+        except AdapterError as error:
+            raise SettingsError(f"routes: rule {rule.name!r}: {error}") from error
+
+
+def _named_by(rule: RouteRule) -> tuple[str, ...]:
+    return () if rule.adapter is None else (rule.adapter,) if isinstance(rule.adapter, str) else tuple(rule.adapter)
+
+
+def _asked_by(rule: RouteRule, adapter: AdapterDefinition) -> tuple[Question, ...]:
+    """Return the rule's questions that are for this adapter."""
+    asked = (Question.from_json(question.model_dump()) for question in rule.ask if question.task in adapter.tasks)
+    return tuple(adapter.in_own_language(question) for question in asked)
 
 
 def route(
@@ -103,7 +181,7 @@ def route(
     usable = tuple(h for h in summary.headers if not h.is_own_result)
     if not usable:
         reason = "made by this software: own results are never processed again"
-        return RouteDecision(None, "own results", reason, trace=(RuleTrace("own results", True, (reason,)),))
+        return RouteDecision((), "own results", reason, trace=(RuleTrace("own results", True, (reason,)),))
     trace: list[RuleTrace] = []
     usable_summary = replace(summary, headers=usable)
     for rule in rules:
@@ -111,19 +189,42 @@ def route(
         trace.append(RuleTrace(f"site rule: {rule.name}", matched, reasons))
         if matched:
             return _by_site_rule(rule, usable_summary, enabled, reasons, trace)
-    chosen: RouteDecision | None = None
-    for name in sorted(enabled):
-        fit = _fit(usable, enabled[name].acceptance)
-        trace.append(RuleTrace(f"adapter: {name}", not fit.obstacles, fit.obstacles or fit.matches))
-        if not fit.obstacles and chosen is None:
-            reason = "; ".join(fit.matches)
-            chosen = _decision(name, f"adapter: {name}", reason, fit.accepted, usable_summary, enabled[name])
-    if chosen is None:
+    return _by_adapters(usable_summary, enabled, trace)
+
+
+def _by_adapters(
+    summary: SeriesSummary, enabled: Mapping[str, AdapterDefinition], trace: list[RuleTrace]
+) -> RouteDecision:
+    """Give the series to the first specialised adapter that accepts it, else to every general one that does."""
+    chosen: list[tuple[AdapterDefinition, _Fit]] = []
+    for adapter in sorted(enabled.values(), key=lambda known: (known.general, known.name)):
+        fit = _fit(summary.headers, adapter.acceptance)
+        obstacles = fit.obstacles
+        unasked = adapter.unasked_modalities
+        if not obstacles and unasked is not None and fit.accepted[0].modality not in unasked:
+            obstacles = (f"modality {fit.accepted[0].modality} is taken where a site rule asks for it",)
+        elif not obstacles and adapter.general and any(not other.general for other, _ in chosen):
+            obstacles = ("a specialised adapter takes it",)
+        trace.append(RuleTrace(f"adapter: {adapter.name}", not obstacles, obstacles or fit.matches))
+        if not obstacles and (adapter.general or not chosen):
+            chosen.append((adapter, fit))
+    if not chosen:
         reason = "; ".join(
             f"{t.rule.removeprefix('adapter: ')}: {', '.join(t.reasons)}" for t in trace if not t.matched
         )
-        return RouteDecision(None, "none", f"no rule and no adapter takes it ({reason})", trace=tuple(trace))
-    return replace(chosen, trace=tuple(trace))
+        return RouteDecision((), "none", f"no rule and no adapter takes it ({reason})", trace=tuple(trace))
+    assignments = [
+        _assignment(adapter, question, fit.accepted, summary)
+        for adapter, fit in chosen
+        for question in adapter.questions(fit.accepted[0])
+    ]
+    return RouteDecision(
+        tuple(assignments),
+        "adapter: " + ", ".join(adapter.name for adapter, _ in chosen),
+        "; ".join(dict.fromkeys(match for _, fit in chosen for match in fit.matches)),
+        _priority([header for _, fit in chosen for header in fit.accepted]),
+        tuple(trace),
+    )
 
 
 def _by_site_rule(
@@ -136,38 +237,37 @@ def _by_site_rule(
     """Follow a site rule; where it overrules what the adapter accepts, the answer is held for a person."""
     label = f"site rule: {rule.name}"
     if rule.adapter is None:
-        return RouteDecision(None, label, f"left alone by the site: {'; '.join(reasons)}", trace=tuple(trace))
-    if rule.adapter not in enabled:
-        reason = (
-            f"the rule names adapter {rule.adapter!r}, which is not enabled (enabled: {', '.join(sorted(enabled))})"
-        )
-        return RouteDecision(None, label, reason, trace=tuple(trace))
-    adapter = enabled[rule.adapter]
-    fit = _fit(summary.headers, adapter.acceptance)
-    decision = _decision(
-        rule.adapter,
-        label,
-        "; ".join(reasons),
-        fit.accepted or summary.headers,
-        summary,
-        adapter,
-        Priority(rule.priority),
+        return RouteDecision((), label, f"left alone by the site: {'; '.join(reasons)}", trace=tuple(trace))
+    if missing := [name for name in _named_by(rule) if name not in enabled]:
+        reason = f"the rule names adapter {missing[0]!r}, which is not enabled (enabled: {', '.join(sorted(enabled))})"
+        return RouteDecision((), label, reason, trace=tuple(trace))
+    assignments: list[Assignment] = []
+    seen: list[InstanceHeader] = []
+    for name in _named_by(rule):
+        adapter = enabled[name]
+        fit = _fit(summary.headers, adapter.acceptance)
+        accepted = fit.accepted or summary.headers
+        seen.extend(accepted)
+        outside = tuple(f"outside intended use: {obstacle}" for obstacle in fit.obstacles)
+        for question in _asked_by(rule, adapter) or adapter.questions(accepted[0]):
+            assigned = _assignment(adapter, question, accepted, summary)
+            assignments.append(replace(assigned, doubts=(*outside, *assigned.doubts)))
+    return RouteDecision(
+        tuple(assignments), label, "; ".join(reasons), _priority(seen, Priority(rule.priority)), tuple(trace)
     )
-    outside = tuple(f"outside intended use: {obstacle}" for obstacle in fit.obstacles)
-    return replace(decision, doubts=(*outside, *decision.doubts), trace=tuple(trace))
 
 
-def _decision(
-    name: str,
-    rule: str,
-    reason: str,
-    accepted: tuple[InstanceHeader, ...],
-    summary: SeriesSummary,
-    adapter: AdapterDefinition,
-    at_least: Priority = Priority.ROUTINE,
-) -> RouteDecision:
+def _priority(accepted: Sequence[InstanceHeader], at_least: Priority = Priority.ROUTINE) -> Priority:
     requested = [PRIORITY_OF_REQUEST.get(h.requested_procedure_priority.upper(), Priority.ROUTINE) for h in accepted]
-    priority = max([at_least, *requested], key=lambda p: p.rank)
+    return max([at_least, *requested], key=lambda p: p.rank)
+
+
+def _assignment(
+    adapter: AdapterDefinition,
+    question: Question | None,
+    accepted: Sequence[InstanceHeader],
+    summary: SeriesSummary,
+) -> Assignment:
     doubts: list[str] = []
     ages = [h.patient_age_years for h in accepted if h.patient_age_years is not None]
     about_age = intended_use_doubts(adapter.acceptance, min(ages, default=None))
@@ -176,7 +276,7 @@ def _decision(
     doubts.extend(
         f"input in doubt: another object with UID {uid} but other content arrived" for uid in sorted(conflicts)
     )
-    return RouteDecision(name, rule, reason, priority, tuple(h.sop_instance_uid for h in accepted), tuple(doubts))
+    return Assignment(adapter.name, question, tuple(h.sop_instance_uid for h in accepted), tuple(doubts))
 
 
 def _fit(headers: Sequence[InstanceHeader], acceptance: Acceptance) -> _Fit:

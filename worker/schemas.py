@@ -74,6 +74,8 @@ class ProvenanceView(_View):
     device: str
     software: str
     is_standin: bool
+    #: Weight or configuration file -> SHA-256.
+    files: dict[str, str] = {}
 
 
 class ReviewView(_View):
@@ -94,6 +96,8 @@ class JobView(_View):
 
     id: str
     adapter: str
+    #: What was asked (`models.adapter.Question`); null where the adapter has but one question.
+    question: dict[str, Any] | None
     series_instance_uid: str
     #: SOP Instance UID of the run, or Series Instance UID.
     unit_uid: str
@@ -127,7 +131,10 @@ class JobView(_View):
 class RouteView(_View):
     """Why a series went to an adapter, or to none."""
 
+    #: The first of `adapters`.
     adapter: str | None
+    #: Every adapter that took the series.
+    adapters: list[str]
     rule: str | None
     reason: str | None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX = "DICOM_WORKER_"
@@ -66,6 +66,34 @@ class WebSettings(_Section):
     port: Port = Field(8080, description="TCP port the pages are served on")
 
 
+class OpenAISettings(_Section):
+    """A server that speaks the OpenAI protocol (vLLM and alike); nothing but rendered images and prompts goes there."""
+
+    base_url: str = Field(pattern="^https?://", description="address up to and including /v1")
+    models: dict[str, str] = Field(
+        {}, description="adapter name -> name of its model on the server, if that is another"
+    )
+    api_key: SecretStr = Field(SecretStr(""), description="key, sent as Bearer token; better from the environment")
+    ca: Path | None = Field(None, description="PEM file of the authorities that the server's certificate is signed by")
+    timeout_s: float = Field(120, gt=0, description="seconds to wait for one answer")
+    attempts: int = Field(3, ge=1, description="tries of one request, the first included")
+    concurrency: int = Field(8, ge=1, description="requests on their way at once")
+
+
+class AdapterOptions(_Section):
+    """What a site changes about one adapter."""
+
+    prompt: Path | None = Field(None, description="text file with the site's own prompt")
+    system_prompt: Path | None = Field(None, description="text file with the site's own system prompt")
+    language: str | None = Field(None, description="language of free text (BCP 47), of those the adapter has")
+    release_at: dict[str, float] = Field(
+        {}, description="answer class -> lowest probability that is released; 1.01 holds every answer"
+    )
+    samples: int = Field(
+        0, ge=0, le=16, description="further answers drawn to see whether free text agrees with itself"
+    )
+
+
 class EngineSettings(_Section):
     """What runs the models."""
 
@@ -84,6 +112,17 @@ class EngineSettings(_Section):
     )
     quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit NormalFloat with double quantisation")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes the GPU where there is one")
+    revisions: dict[str, str] = Field({}, description="hub id -> revision (commit hash) to use instead of main")
+    digests: dict[str, str] = Field(
+        {}, description="hub id -> SHA-256 its files must have; `dicom-worker adapters check` shows it"
+    )
+    batch: int = Field(8, ge=1, description="requests answered together at most")
+    max_bases: int | None = Field(
+        None, ge=1, description="base models kept in memory at once; null means as many as the device holds"
+    )
+    image_cache_mib: int = Field(256, ge=0, description="MiB of image embeddings kept for further questions")
+    compile: bool = Field(False, description="compile the language model: minutes at start, faster afterwards")
+    openai: OpenAISettings | None = Field(None, description="the server to ask; needed with kind openai")
 
 
 class JobSettings(_Section):
@@ -140,12 +179,25 @@ class RouteConditions(_Section):
     body_region: str | None = None
 
 
+class RouteQuestion(_Section):
+    """A question to an adapter that answers several kinds (`dicom-worker adapters list` shows them)."""
+
+    task: str = Field(description="kind of question")
+    text: str = Field("", description="the site's own words; empty means the adapter's")
+    labels: list[str] = Field([], description="what to choose among, to detect or to count")
+    unit: str = Field("", description="UCUM unit of a number that is asked for")
+    language: str = Field("", description="language of free text (BCP 47); empty means the adapter's")
+
+
 class RouteRule(_Section):
     """A site's own rule, looked at before what the adapters accept."""
 
     name: str = Field(min_length=1, description="name in the ledger")
     when: RouteConditions = Field(description="all conditions must match")
-    adapter: str | None = Field(description="adapter to use; null leaves the series alone")
+    adapter: str | list[str] | None = Field(description="adapter to use, or several; null leaves the series alone")
+    ask: list[RouteQuestion] = Field(
+        [], description="questions to put, each a job of its own, to an adapter that has several kinds"
+    )
     priority: Literal["routine", "high", "stat"] = Field("routine", description="urgency of the jobs")
 
 
@@ -175,6 +227,7 @@ class Settings(BaseSettings):
     dicom: DicomSettings = DicomSettings()
     web: WebSettings = WebSettings()
     engine: EngineSettings = EngineSettings()
+    adapters: dict[str, AdapterOptions] = Field({}, description="adapter name -> what this site changes about it")
     jobs: JobSettings = JobSettings()
     review: ReviewSettings = ReviewSettings()
     delivery: DeliverySettings = DeliverySettings()
@@ -194,6 +247,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment override the file, which comes in as keyword arguments."""
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _openai_names_its_server(self) -> Self:
+        if self.engine.kind == "openai" and self.engine.openai is None:
+            raise ValueError("engine: kind is openai, and engine.openai.base_url names no server")
+        return self
 
     @model_validator(mode="after")
     def _destinations_can_be_served(self) -> Self:

@@ -183,7 +183,7 @@ def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Superviso
     """
     configure_logging(settings.log, "supervisor")
     supervisor = Supervisor(settings, roles)
-    check_rules(settings.routes, enabled_adapters(settings.engine.enabled))
+    check_rules(settings.routes, enabled_adapters(settings))
     if not roles or "worker" in roles:
         check_engine(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from models.engines.configuration import (
     BASE_ONLY,
+    AdapterWeights,
     Dtype,
     EngineConfig,
     EngineError,
     EngineKind,
     EngineOutOfMemoryError,
+    OpenAIServer,
     Quantization,
     WeightsReference,
 )
@@ -21,11 +23,13 @@ from models.generation import Engine
 
 __all__ = [
     "BASE_ONLY",
+    "AdapterWeights",
     "Dtype",
     "EngineConfig",
     "EngineError",
     "EngineKind",
     "EngineOutOfMemoryError",
+    "OpenAIServer",
     "Quantization",
     "WeightsReference",
     "load_engine",

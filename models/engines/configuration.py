@@ -65,6 +65,33 @@ class WeightsReference:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterWeights:
+    """An adapter's LoRA weights, and the base model they belong on."""
+
+    reference: WeightsReference
+    #: Hub id of the base: a key of `EngineConfig.bases`.
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIServer:
+    """A server that speaks the OpenAI protocol (vLLM and alike)."""
+
+    #: Up to and including "/v1".
+    base_url: str
+    #: Adapter name -> the name under which the server has its model; an adapter that is left out goes by its own name.
+    models: Mapping[str, str] = field(default_factory=dict)
+    api_key: str = field(default="", repr=False)
+    #: PEM file of the authorities that the server's certificate must be signed by; None takes the system's.
+    ca: Path | None = None
+    timeout_s: float = 120.0
+    #: Tries of one request, the first included.
+    attempts: int = 3
+    #: Requests on their way at once.
+    concurrency: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything needed to load an engine.
 
@@ -72,10 +99,12 @@ class EngineConfig:
     """
 
     kind: EngineKind = EngineKind.TRANSFORMERS
-    #: Needed by `transformers`; `standin` brings its own.
-    base: WeightsReference | None = None
-    #: Adapter name -> its LoRA weights.
-    adapters: Mapping[str, WeightsReference] = field(default_factory=dict)
+    #: Hub id -> base model. Needed by `transformers`; `standin` brings its own.
+    bases: Mapping[str, WeightsReference] = field(default_factory=dict)
+    #: Adapter name -> its LoRA weights and their base.
+    adapters: Mapping[str, AdapterWeights] = field(default_factory=dict)
+    #: Hub id -> combined SHA-256 (`models.weights.combined_digest`) that a site insists on.
+    digests: Mapping[str, str] = field(default_factory=dict)
     dtype: Dtype = Dtype.AUTO
     quantization: Quantization = Quantization.NONE
     #: "auto", "cpu", "cuda" or "cuda:N". A GPU that was asked for and is not there is an error, never the CPU.
@@ -88,3 +117,13 @@ class EngineConfig:
     threads: int | None = None
     #: JSON file that remembers the digests of large weight files between starts; None hashes anew each time.
     digest_cache: Path | None = None
+    #: Requests answered in one batch at most.
+    batch: int = 8
+    #: Base models kept in memory at once, those used last; None means as many as the device holds.
+    max_bases: int | None = None
+    #: Room for the image embeddings that are kept for further questions on the same images, in MiB.
+    image_cache_mib: int = 256
+    #: Compile the language model (`torch.compile`): minutes at start, faster afterwards.
+    compile: bool = False
+    #: Needed by `openai`.
+    server: OpenAIServer | None = None

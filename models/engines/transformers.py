@@ -23,7 +23,15 @@ from models.engines.constrained import SchemaCompiler
 from models.engines.decoding import DecodedAnswer, decode_greedily, split_text
 from models.engines.resident import Resident, load_resident
 from models.engines.scoring import label_probabilities, score_labels
-from models.generation import Generation, GenerationRequest, JsonAnswer, LabelAnswer, ModelProvenance, TokenLogprob
+from models.generation import (
+    Generation,
+    GenerationFailure,
+    GenerationRequest,
+    JsonAnswer,
+    LabelAnswer,
+    ModelProvenance,
+    TokenLogprob,
+)
 from models.weights import FoundWeights, WeightsError, check_base_match, combined_digest, find_weights, weight_digests
 
 log = structlog.get_logger()
@@ -43,15 +51,16 @@ class TransformersEngine:
             WeightsError: Weights are missing or belong to another base.
             EngineError: They cannot be loaded here.
         """
-        if config.base is None:
-            raise WeightsError("engine.base names no weights: set its hub id, and its folder if need be")
+        if len(config.bases) != 1:
+            raise WeightsError(f"the engine needs one base model, {len(config.bases)} are named")
+        (base,) = config.bases.values()
         started = time.monotonic()
         self._config = config
-        self._base = find_weights(config.base, adapter=False, cache_dir=config.cache_dir)
+        self._base = find_weights(base, adapter=False, cache_dir=config.cache_dir)
         self._adapters: dict[str, FoundWeights] = {}
-        for name, reference in config.adapters.items():
-            found = find_weights(reference, adapter=True, cache_dir=config.cache_dir)
-            check_base_match(found, config.base)
+        for name, own in config.adapters.items():
+            found = find_weights(own.reference, adapter=True, cache_dir=config.cache_dir)
+            check_base_match(found, base)
             self._adapters[name] = found
         self._digests = {
             name: combined_digest(weight_digests(found.folder, config.digest_cache))
@@ -66,7 +75,7 @@ class TransformersEngine:
             "model loaded",
             action="load_model",
             engine=self.kind,
-            base=config.base.hub_id,
+            base=base.hub_id,
             adapters=sorted(self._adapters),
             device=str(self._resident.device),
             elapsed_s=round(time.monotonic() - started, 2),
@@ -99,12 +108,12 @@ class TransformersEngine:
             is_standin=self.is_standin,
         )
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:
         """Answer each request, in order; the first that fails raises.
 
         Requests to one adapter are worked on together, so that the adapters are switched as seldom as can be.
         """
-        answers: dict[int, Generation] = {}
+        answers: dict[int, Generation | GenerationFailure] = {}
         for adapter in dict.fromkeys(request.adapter for request in requests):
             self._require(adapter)
             with self._lock, torch.inference_mode(), self._active(adapter):

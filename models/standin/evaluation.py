@@ -13,7 +13,8 @@ import numpy as np
 
 from models.adapters.abdominal_trauma.adapter import ADAPTER as TRAUMA_ADAPTER
 from models.adapters.dsa_patency.adapter import ADAPTER as DSA_ADAPTER
-from models.generation import Engine, GenerationRequest
+from models.engines import EngineError
+from models.generation import Engine, GenerationFailure, GenerationRequest
 from models.parsing import ParseFailure
 from models.standin.lessons import DSA, TRAUMA, Lesson, chat, dsa_lesson, trauma_lesson
 
@@ -67,6 +68,8 @@ def evaluate(engine: Engine, lessons: Sequence[Lesson], asked: str | None = None
     parsed = 0
     for lesson in lessons:
         (generation,) = engine.generate([request_for(lesson, asked)])
+        if isinstance(generation, GenerationFailure):
+            raise EngineError(f"the stand-in did not answer: {generation.reason}")
         findings = adapter.parse(generation)
         if isinstance(findings, ParseFailure):
             outcomes.append((dict.fromkeys(_questions(lesson.adapter), False), 0.0))

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from dicom_node.spool import Spool
+from models.adapter import adapters
 from tests.received import Modality, association
 from worker.assembly import assemble
 from worker.db.arrivals import commit_arrivals
@@ -16,12 +17,11 @@ from worker.db.records import Event, Instance, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher
-from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import InstanceState, JobState, Priority, SeriesState
 
 STABLE_AFTER_S = 10.0
-ADAPTERS = enabled_adapters([])
+ADAPTERS = adapters()
 
 
 @pytest.fixture

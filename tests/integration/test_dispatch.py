@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from dicom_node.spool import Spool
+from models.adapter import adapters
 from tests.received import Modality
 from worker.assembly import assemble
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE
@@ -19,11 +20,10 @@ from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher, rescue_jobs
 from worker.pipeline import claim_next
-from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState
 
-ADAPTERS = enabled_adapters([])
+ADAPTERS = adapters()
 
 
 class Doorbell:

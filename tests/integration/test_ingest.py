@@ -15,18 +15,18 @@ from sqlalchemy import func, select, text
 from dicom_node import status
 from dicom_node.scp import AssociationRecord, ReceivedInstance
 from dicom_node.spool import Spool
+from models.adapter import adapters
 from tests.received import Modality, association, stored_again
 from worker.assembly import assemble
 from worker.db.arrivals import Arrival, commit_arrivals
 from worker.db.records import Event, Instance, Series, Study, utc_now
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
-from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import InstanceState, SeriesState
 
 STABLE_AFTER = timedelta(seconds=10)
-ADAPTERS = enabled_adapters([])
+ADAPTERS = adapters()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from dicom_node.spool import Spool
+from models.adapter import adapters
 from models.generation import Generation, GenerationRequest, ModelProvenance
 from tests.received import Modality
 from worker import pipeline
@@ -21,11 +22,10 @@ from worker.db.arrivals import commit_arrivals
 from worker.db.records import Event, Instance, Job, utc_now
 from worker.db.sessions import Database
 from worker.dispatch import rescue_jobs
-from worker.routing import enabled_adapters
 from worker.settings import Settings
 from worker.states import InstanceState, JobState
 
-ADAPTERS = enabled_adapters(["dsa_patency"])
+ADAPTERS = {"dsa_patency": adapters()["dsa_patency"]}
 
 
 class ScriptedEngine:

@@ -210,6 +210,7 @@ def test_studies_as_json_has_the_shape_that_scripts_rely_on(filled: Path) -> Non
     assert {"patient_id", "state", "revision", "instances"} <= set(released)
     assert released["series"][0]["route"] == {
         "adapter": "dsa_patency",
+        "adapters": ["dsa_patency"],
         "rule": "adapter: dsa_patency",
         "reason": "SOP class and modality accepted",
     }

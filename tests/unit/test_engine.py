@@ -221,7 +221,7 @@ def test_four_bit_weights_answer_alike(engine: StandinEngine, angiograms: list[L
     """The kind `transformers`, quantised to NF4 as the adapters were trained, reading the same folders."""
     shipped = standin_config(EngineConfig())
     config = EngineConfig(
-        base=shipped.base,
+        bases=shipped.bases,
         adapters=shipped.adapters,
         quantization=Quantization.NF4,
         dtype=Dtype.BFLOAT16,
@@ -258,9 +258,9 @@ def test_a_schema_that_cannot_be_enforced_is_refused(engine: StandinEngine, angi
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu() -> None:
     shipped = standin_config(EngineConfig())
     with pytest.raises(EngineError, match=r"set engine\.device to cpu or auto"):
-        load_engine(EngineConfig(base=shipped.base, adapters=shipped.adapters, device="cuda:99"))
+        load_engine(EngineConfig(bases=shipped.bases, adapters=shipped.adapters, device="cuda:99"))
     with pytest.raises(EngineError, match="use auto, cpu, cuda"):
-        load_engine(EngineConfig(base=shipped.base, device="abacus"))
+        load_engine(EngineConfig(bases=shipped.bases, device="abacus"))
 
 
 @pytest.mark.parametrize("broken", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -268,4 +268,4 @@ def test_broken_weights_are_an_engine_error(tmp_path: Path, broken: str) -> None
     shutil.copytree(STANDIN_FOLDER / "base", tmp_path, dirs_exist_ok=True)
     (tmp_path / broken).write_text("{ cut off")
     with pytest.raises(EngineError, match="cannot be loaded"):
-        load_engine(EngineConfig(base=WeightsReference("x/broken", folder=tmp_path), device="cpu"))
+        load_engine(EngineConfig(bases={"x/broken": WeightsReference("x/broken", folder=tmp_path)}, device="cpu"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dicom_node.headers import InstanceHeader
 from models.adapter import adapters
 from worker.routing import RouteDecision, SeriesSummary, check_rules, enabled_adapters, route
-from worker.settings import RouteRule, SettingsError
+from worker.settings import EngineSettings, RouteRule, Settings, SettingsError
 from worker.states import Priority
 
 XA_IMAGE = "1.2.840.10008.5.1.4.1.1.12.1"
@@ -56,16 +56,17 @@ def rule(adapter: str | None, priority: str = "routine", **when: str) -> RouteRu
 
 def test_an_xa_run_goes_to_the_dsa_adapter() -> None:
     decision = decide((XA_RUN,))
-    assert (decision.adapter, decision.doubts) == ("dsa_patency", ())
+    assert (decision.adapters, decision.doubts) == (("dsa_patency",), ())
     assert "modality XA" in decision.reason
 
 
 def test_an_abdominal_ct_goes_to_the_trauma_adapter_without_its_localizer() -> None:
     localizer = replace(CT_SLICE, sop_instance_uid="1.2.3.99", image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
     decision = decide((localizer, *ct_series()))
-    assert decision.adapter == "abdominal_trauma"
-    assert localizer.sop_instance_uid not in decision.accepted_uids
-    assert len(decision.accepted_uids) == 30
+    assert decision.adapters == ("abdominal_trauma",)
+    (assignment,) = decision.assignments
+    assert localizer.sop_instance_uid not in assignment.accepted_uids
+    assert len(assignment.accepted_uids) == 30
     assert "1 left out: image type LOCALIZER is not accepted" in decision.reason
 
 
@@ -84,26 +85,26 @@ def test_an_abdominal_ct_goes_to_the_trauma_adapter_without_its_localizer() -> N
 )
 def test_what_no_adapter_takes_is_left_alone_with_the_reason(headers: tuple[InstanceHeader, ...], why: str) -> None:
     decision = decide(headers)
-    assert decision.adapter is None
+    assert decision.adapters == ()
     assert why in decision.reason
 
 
 def test_an_unknown_age_is_routed_but_doubted() -> None:
     decision = decide((replace(XA_RUN, patient_age_years=None),))
-    assert decision.adapter == "dsa_patency"
+    assert decision.adapters == ("dsa_patency",)
     assert any("age is unknown" in doubt for doubt in decision.doubts)
 
 
 def test_the_site_rule_comes_first_and_its_conditions_are_explained() -> None:
     decision = decide((XA_RUN,), [rule(None, calling_ae_title="CATHLAB*")], calling_ae_title="CATHLAB2")
-    assert decision.adapter is None
+    assert decision.adapters == ()
     assert decision.rule == "site rule: site"
     assert "'CATHLAB2' matches 'CATHLAB*'" in decision.reason
 
 
 def test_a_site_rule_that_does_not_match_is_in_the_trace() -> None:
     decision = decide((XA_RUN,), [rule(None, modality="CT")])
-    assert decision.adapter == "dsa_patency"
+    assert decision.adapters == ("dsa_patency",)
     assert not decision.trace[0].matched
     assert "modality 'XA' does not match 'CT'" in decision.trace[0].reasons
 
@@ -111,13 +112,13 @@ def test_a_site_rule_that_does_not_match_is_in_the_trace() -> None:
 def test_a_site_rule_beyond_the_adapters_acceptance_is_followed_but_held() -> None:
     head = ct_series(body_part_examined="HEAD")
     decision = decide(head, [rule("abdominal_trauma", body_part_examined="HEAD")])
-    assert decision.adapter == "abdominal_trauma"
+    assert decision.adapters == ("abdominal_trauma",)
     assert any("outside intended use: body region head" in doubt for doubt in decision.doubts)
 
 
 def test_a_rule_for_an_adapter_that_is_not_there_routes_nothing() -> None:
     decision = decide((XA_RUN,), [rule("nonesuch")])
-    assert decision.adapter is None
+    assert decision.adapters == ()
     assert "'nonesuch'" in decision.reason
 
 
@@ -138,10 +139,14 @@ def test_a_conflicting_instance_raises_a_doubt() -> None:
     assert any("other content" in doubt for doubt in route(summary, [], adapters()).doubts)
 
 
+def enabling(*names: str) -> Settings:
+    return Settings(engine=EngineSettings(enabled=list(names)))
+
+
 def test_enabling_an_unknown_adapter_names_it() -> None:
     with pytest.raises(SettingsError, match="no adapter nonesuch"):
-        enabled_adapters(["nonesuch"])
-    assert list(enabled_adapters(["dsa_patency"])) == ["dsa_patency"]
+        enabled_adapters(enabling("nonesuch"))
+    assert list(enabled_adapters(enabling("dsa_patency"))) == ["dsa_patency"]
 
 
 text = st.text(max_size=12)
@@ -167,6 +172,6 @@ def test_any_header_gets_a_decision_with_a_reason_and_own_results_never_an_adapt
     assert decision.reason
     assert decision.trace
     if header.is_own_result:
-        assert decision.adapter is None
+        assert decision.adapters == ()
     if header.patient_age_years is not None and header.patient_age_years < 18:
-        assert decision.adapter is None
+        assert decision.adapters == ()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.engines import EngineConfig, EngineError, EngineKind, WeightsReference, load_engine
+from models.engines import AdapterWeights, EngineConfig, EngineError, EngineKind, WeightsReference, load_engine
 from models.weights import (
     STANDIN_BASE_ID,
     STANDIN_FOLDER,
@@ -30,7 +30,11 @@ DSA = WeightsReference("s0close/medgemma-dsa-lora", "main", "follows the base mo
 
 
 def test_missing_weights_say_what_to_do(tmp_path: Path) -> None:
-    config = EngineConfig(base=MEDGEMMA, adapters={"dsa_patency": DSA}, cache_dir=tmp_path)
+    config = EngineConfig(
+        bases={MEDGEMMA.hub_id: MEDGEMMA},
+        adapters={"dsa_patency": AdapterWeights(DSA, MEDGEMMA.hub_id)},
+        cache_dir=tmp_path,
+    )
     problems = check_weights(config)
     assert len(problems) == 2
     assert "google/medgemma-1.5-4b-it" in problems[0]
@@ -80,7 +84,11 @@ def test_weights_in_the_hub_cache_are_found_with_their_commit(tmp_path: Path) ->
 
 def test_an_adapter_of_another_base_is_refused() -> None:
     shipped = standin_config(EngineConfig())
-    config = EngineConfig(base=replace(MEDGEMMA, folder=STANDIN_FOLDER / "base"), adapters=shipped.adapters)
+    medgemma = replace(MEDGEMMA, folder=STANDIN_FOLDER / "base")
+    config = EngineConfig(
+        bases={MEDGEMMA.hub_id: medgemma},
+        adapters={name: replace(own, base=MEDGEMMA.hub_id) for name, own in shipped.adapters.items()},
+    )
     problems = check_weights(config)
     assert len(problems) == len(shipped.adapters)
     assert f"was trained on {STANDIN_BASE_ID}" in problems[0]

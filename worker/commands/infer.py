@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +32,7 @@ from worker.commands.dicom_files import PathsArgument, read_instances
 
 if TYPE_CHECKING:
     from dicom_node.headers import InstanceFile
-    from models.adapter import AdapterDefinition
+    from models.adapter import AdapterDefinition, Question
     from models.generation import Engine
     from worker.settings import Settings
 
@@ -44,6 +44,7 @@ class _Inferred:
     unit_uid: str
     series_instance_uid: str
     instances: int
+    question: dict[str, Any] | None = None
     error: str | None = None
     answer_text: str | None = None
     findings: dict[str, Any] | None = None
@@ -62,54 +63,73 @@ def infer(
     paths: PathsArgument,
     config: ConfigOption = None,
     out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="write the SR and SC files here")] = None,
+    task: Annotated[str, typer.Option(metavar="TASK", help="kind of question, for an adapter that has several")] = "",
+    text: Annotated[str, typer.Option(help="the question in your own words")] = "",
+    label: Annotated[list[str] | None, typer.Option(help="what to choose among, to detect or to count")] = None,
+    unit: Annotated[str, typer.Option(metavar="UCUM", help="unit of a number that is asked for")] = "",
+    language: Annotated[str, typer.Option(metavar="TAG", help="language of free text (BCP 47)")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run one adapter on files, without the daemon; nothing is sent."""
-    from models.adapter import AdapterError
+    from models.adapter import AdapterError, Question
+    from worker.routing import enabled_adapters
+    from worker.settings import SettingsError
 
     settings = read_settings(config)
+    alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": [adapter]})})
     try:
-        from models.adapter import adapters
-
-        known = adapters()
-    except AdapterError as error:
+        definition = enabled_adapters(alone)[adapter]
+    except (AdapterError, SettingsError) as error:
         wrong_usage(str(error))
-    if adapter not in known:
-        wrong_usage(f"there is no adapter {adapter!r}; there are {', '.join(known)}")
     files, left_out = read_instances(paths)
     if not files:
         fail("none of these is a DICOM file:" + "".join(f"\n  {reason}" for reason in left_out))
-    engine = _load_engine(settings, adapter)
+    wanted = Question(task, text, tuple(label or ()), unit, language)
+    given = bool(text or label or unit or language)
+    if not task and given and len(definition.tasks) != 1:
+        wrong_usage(f"--text, --label, --unit and --language go with --task; {adapter} has {_tasks_of(definition)}")
+    chosen = replace(wanted, task=task or next(iter(definition.tasks), "")) if task or given else None
+    units = []
+    try:
+        for uid, members in _units(definition, files):
+            header = members[0].header
+            for question in definition.questions(header) if chosen is None else (definition.in_own_language(chosen),):
+                units.append((uid, members, question, definition.asked(question)))
+    except AdapterError as error:
+        wrong_usage(str(error))
+    engine = _load_engine(alone)
     try:
         inferred = [
-            _infer_unit(known[adapter], engine, settings, uid, unit, out_dir)
-            for uid, unit in _units(known[adapter], files)
+            _infer_unit(asked, engine, uid, members, question, out_dir) for uid, members, question, asked in units
         ]
     finally:
         engine.close()
     if as_json:
         from dataclasses import asdict
 
-        print_json({"adapter": adapter, "units": [asdict(unit) for unit in inferred], "left_out": left_out})
+        print_json({"adapter": adapter, "units": [asdict(one) for one in inferred], "left_out": left_out})
     else:
-        for unit in inferred:
-            _print(unit)
+        for one in inferred:
+            _print(one)
         for reason in left_out:
             note(f"left out: {reason}")
-    if any(unit.error for unit in inferred):
+    if any(one.error for one in inferred):
         raise typer.Exit(FAILED)
 
 
-def _load_engine(settings: Settings, adapter: str) -> Engine:
-    """Load the engine with this adapter only, or end with exit code 2 and what to download."""
+def _tasks_of(adapter: AdapterDefinition) -> str:
+    return f"the tasks {', '.join(sorted(adapter.tasks))}" if adapter.tasks else "but one question"
+
+
+def _load_engine(settings: Settings) -> Engine:
+    """Load the engine, or end with exit code 2 and what to download."""
     from models.engines import EngineError, load_engine
     from models.weights import WeightsError
     from worker.engine_setup import engine_config
     from worker.settings import SettingsError
 
-    alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": [adapter]})})
     try:
-        return load_engine(engine_config(alone))
+        return load_engine(engine_config(settings))
     except (EngineError, WeightsError, SettingsError) as error:
         wrong_usage(str(error))
 
@@ -131,32 +151,37 @@ def _units(adapter: AdapterDefinition, files: list[InstanceFile]) -> Iterator[tu
 def _infer_unit(
     adapter: AdapterDefinition,
     engine: Engine,
-    settings: Settings,
     unit_uid: str,
     files: list[InstanceFile],
+    question: Question | None,
     out_dir: Path | None,
 ) -> _Inferred:
     from models.confidence import decide
+    from models.generation import GenerationFailure
     from models.parsing import ParseFailure
     from models.prompting import build_request
     from models.rendering import RenderError
     from worker.db.records import utc_now
-    from worker.routing import SeriesSummary, enabled_adapters
+    from worker.routing import SeriesSummary
     from worker.routing import route as decide_route
     from worker.schemas import STANDIN_NOTICE
 
     inferred = _Inferred(unit_uid, files[0].header.series_instance_uid, len(files))
+    inferred.question = None if question is None else question.to_json()
     try:
         model_input = adapter.render(files)
     except RenderError as error:
         inferred.error = f"the images cannot be shown to the model: {error}"
         return inferred
     generation = engine.generate([build_request(adapter, model_input)])[0]
+    if isinstance(generation, GenerationFailure):
+        inferred.error = generation.reason
+        return inferred
     provenance = engine.provenance(adapter.name)
     parsed = adapter.parse(generation)
-    only = enabled_adapters([adapter.name])
+    only = {adapter.name: adapter}
     route = decide_route(SeriesSummary(tuple(file.header for file in files)), [], only)
-    outside = () if route.adapter else (f"outside intended use: {route.reason}",)
+    outside = () if route.assignments else (f"outside intended use: {route.reason}",)
     decision = decide(
         adapter,
         parsed,
@@ -189,6 +214,7 @@ def _infer_unit(
             1,
             tuple(files),
             digests,
+            question_key="" if question is None else question.key,
         )
         inferred.files = _write_documents(answer, out_dir)
     return inferred

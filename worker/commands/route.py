@@ -45,7 +45,7 @@ def explain(
     if not files:
         fail("none of these is a DICOM file:" + "".join(f"\n  {reason}" for reason in left_out))
     try:
-        enabled = enabled_adapters(settings.engine.enabled)
+        enabled = enabled_adapters(settings)
     except (SettingsError, AdapterError) as error:
         wrong_usage(str(error))
     by_series: dict[tuple[str, str], list[InstanceHeader]] = defaultdict(list)
@@ -74,11 +74,16 @@ def _as_json(headers: list[InstanceHeader], decision: RouteDecision) -> dict[str
         "accession_number": first.accession_number,
         "modality": first.modality,
         "instances": len(headers),
-        "adapter": decision.adapter,
+        "adapter": next(iter(decision.adapters), None),
+        "adapters": list(decision.adapters),
+        "questions": [
+            None if assignment.question is None else assignment.question.to_json()
+            for assignment in decision.assignments
+        ],
         "rule": decision.rule,
         "reason": decision.reason,
         "priority": decision.priority.value,
-        "accepted_instances": len(decision.accepted_uids),
+        "accepted_instances": max((len(one.accepted_uids) for one in decision.assignments), default=0),
         "doubts": list(decision.doubts),
         "trace": [
             {"rule": step.rule, "matched": step.matched, "reasons": list(step.reasons)} for step in decision.trace
@@ -95,9 +100,12 @@ def _print(headers: list[InstanceHeader], decision: RouteDecision) -> None:
     for step in decision.trace:
         mark = Text("  matches       ", style="green") if step.matched else Text("  does not match", style="dim")
         console.print(Text.assemble(mark, f"  {step.rule}: {'; '.join(step.reasons)}"))
-    if decision.adapter:
-        console.print(Text.assemble((f"  -> {decision.adapter}", "bold green"), f", {decision.priority.value}"))
-    else:
+    for assignment in decision.assignments:
+        asked = "" if assignment.question is None else f" ({assignment.question.key})"
+        console.print(
+            Text.assemble((f"  -> {assignment.adapter}{asked}", "bold green"), f", {decision.priority.value}")
+        )
+    if not decision.assignments:
         console.print(Text("  -> left alone", style="bold"))
     for doubt in decision.doubts:
         console.print(Text(f"     held for review: {doubt}", style="yellow"))

@@ -135,6 +135,7 @@ def earlier_jobs(session: Session, job: Job) -> list[Job]:
     wanted = select(Job).where(
         Job.series_id == job.series_id,
         Job.adapter == job.adapter,
+        Job.question_key == job.question_key,
         Job.unit_uid == job.unit_uid,
         Job.revision < job.revision,
     )

@@ -95,7 +95,8 @@ class Series(Record):
     last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
     #: When assembly looks next; empty when there is nothing to wait for. The clock lives here, not in a process.
     due_at: Mapped[datetime | None] = mapped_column(index=True)
-    route_adapter: Mapped[str | None] = mapped_column(String(64))
+    #: Names of the adapters that took it, in order, joined by commas.
+    route_adapter: Mapped[str | None] = mapped_column(String(256))
     route_rule: Mapped[str | None] = mapped_column(String(128))
     route_reason: Mapped[str | None] = mapped_column(Text)
     study: Mapped[Study] = relationship(back_populates="series")
@@ -137,6 +138,10 @@ class Job(Record):
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
     adapter: Mapped[str] = mapped_column(String(64))
+    #: `Question.to_json`; empty where the adapter has but one.
+    question: Mapped[dict[str, Any] | None]
+    #: `Question.key`: tells the jobs of several questions about one unit from one another.
+    question_key: Mapped[str] = mapped_column(String(64), default="")
     #: SOP Instance UID or Series Instance UID, as the adapter's `Unit` says.
     unit_uid: Mapped[str] = mapped_column(String(64))
     revision: Mapped[int]
@@ -169,7 +174,7 @@ class Job(Record):
     results: Mapped[list[Result]] = relationship(back_populates="job", order_by="Result.id")
     reviews: Mapped[list[Review]] = relationship(back_populates="job", order_by="Review.id")
     __table_args__ = (
-        UniqueConstraint("adapter", "unit_uid", "revision"),
+        UniqueConstraint("adapter", "question_key", "unit_uid", "revision", name="uq_jobs_unit"),
         Index("ix_jobs_next", "state", "priority", "created_at"),
     )
 

@@ -1,16 +1,34 @@
-"""The stored instances that a job is about."""
+"""What a job is about: the adapter with its question, and the stored instances."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.headers import InstanceFile, InstanceHeader
-from models.adapter import AdapterDefinition, Unit
+from models.adapter import AdapterDefinition, AdapterError, Question, Unit
 from worker.db.records import Instance, Job
 from worker.states import InstanceState
+
+
+def asked_adapter(adapters: Mapping[str, AdapterDefinition], job: Job) -> AdapterDefinition:
+    """Return the adapter as it answers the job's question.
+
+    Raises:
+        LookupError: The adapter is not enabled here, or cannot be asked this any more; the message says what to do.
+    """
+    if job.adapter not in adapters:
+        raise LookupError(
+            f"adapter {job.adapter!r} is not enabled here (engine.enabled): enable it, then retry the job"
+        )
+    question = None if job.question is None else Question.from_json(job.question)
+    try:
+        return adapters[job.adapter].asked(question)
+    except AdapterError as error:
+        raise LookupError(str(error)) from error
 
 
 def unit_files(session: Session, job: Job, adapter: AdapterDefinition) -> list[InstanceFile]:

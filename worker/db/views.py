@@ -60,6 +60,7 @@ def _study(study: Study, state: StudyState, counts: InstanceCounts) -> dict[str,
 
 
 def _series(series: Series, counts: InstanceCounts) -> schemas.SeriesView:
+    adapters = series.route_adapter.split(",") if series.route_adapter else []
     return schemas.SeriesView(
         series_instance_uid=series.series_instance_uid,
         modality=series.modality,
@@ -68,7 +69,9 @@ def _series(series: Series, counts: InstanceCounts) -> schemas.SeriesView:
         missing=counts.get((series.id, InstanceState.MISSING), 0),
         state=series.state.value,
         revision=series.revision,
-        route=schemas.RouteView(adapter=series.route_adapter, rule=series.route_rule, reason=series.route_reason),
+        route=schemas.RouteView(
+            adapter=next(iter(adapters), None), adapters=adapters, rule=series.route_rule, reason=series.route_reason
+        ),
     )
 
 
@@ -79,6 +82,7 @@ def _job(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "adapter": job.adapter,
+        "question": job.question,
         "series_instance_uid": job.series.series_instance_uid,
         "unit_uid": job.unit_uid,
         "revision": job.revision,

@@ -45,7 +45,7 @@ class Workplace:
     @cached_property
     def adapters(self) -> dict[str, AdapterDefinition]:
         """The adapters this site has enabled."""
-        return enabled_adapters(self.settings.engine.enabled)
+        return enabled_adapters(self.settings)
 
     @property
     def worker_name(self) -> str:
