@@ -75,7 +75,7 @@ class ProvenanceView(_View):
     software: str
     is_standin: bool
     #: Weight or configuration file -> SHA-256.
-    files: dict[str, str] = {}
+    files: dict[str, str]
 
 
 class ReviewView(_View):

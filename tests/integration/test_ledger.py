@@ -37,7 +37,12 @@ def test_a_study_shows_its_route_answer_decision_results_and_deliveries(hospital
         (study,) = json.loads(json.dumps([s.model_dump(mode="json") for s in queries.studies(session)]))
     assert (study["accession_number"], study["state"], study["instances"]) == ("A1", "delivering", 1)
     (series,) = study["series"]
-    assert series["route"] == {"adapter": "dsa_patency", "rule": "adapter's own", "reason": "it is one"}
+    assert series["route"] == {
+        "adapter": "dsa_patency",
+        "adapters": ["dsa_patency"],
+        "rule": "adapter's own",
+        "reason": "it is one",
+    }
     (job,) = study["jobs"]
     assert (job["id"], job["state"], job["findings"], job["confidence"]) == (job_id, "released", BLOCKED, 0.93)
     assert (job["calibrated"], job["decision"], job["decision_reason"]) == (False, "release", "0.93 reaches 0.80")

@@ -70,6 +70,6 @@ def test_provenance_is_shown_whole() -> None:
 
 
 def test_a_view_is_not_changed_afterwards() -> None:
-    event = schemas.RouteView(adapter=None, rule=None, reason="no adapter takes it")
+    event = schemas.RouteView(adapter=None, adapters=[], rule=None, reason="no adapter takes it")
     with pytest.raises(ValidationError):
         event.reason = "another"  # type: ignore[misc]

@@ -13,7 +13,8 @@ import migrations
 from worker.db.sessions import Database
 
 
-def _config(database: Database) -> Config:
+def alembic_config(database: Database) -> Config:
+    """Return what Alembic's commands need to work on this database."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.attributes["database"] = database
@@ -22,11 +23,11 @@ def _config(database: Database) -> Config:
 
 def upgrade(database: Database) -> None:
     """Run the migrations that are missing. Safe to call from several processes at once: they take turns."""
-    command.upgrade(_config(database), "head")
+    command.upgrade(alembic_config(database), "head")
 
 
 def is_current(database: Database) -> bool:
     """Return whether the database has the schema that this version expects."""
-    head = ScriptDirectory.from_config(_config(database)).get_current_head()
+    head = ScriptDirectory.fromalembic_config(alembic_config(database)).get_current_head()
     with database.engine.connect().execution_options(read_only=True) as connection:
         return MigrationContext.configure(connection).get_current_revision() == head

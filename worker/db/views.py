@@ -77,7 +77,7 @@ def _series(series: Series, counts: InstanceCounts) -> schemas.SeriesView:
 
 def _job(job: Job) -> dict[str, Any]:
     confidence = job.confidence or {}
-    provenance = None if job.provenance is None else schemas.ProvenanceView(**job.provenance)
+    provenance = None if job.provenance is None else schemas.ProvenanceView(**{"files": {}, **job.provenance})
     is_standin = provenance is not None and provenance.is_standin
     return {
         "id": job.id,
