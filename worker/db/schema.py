@@ -28,6 +28,6 @@ def upgrade(database: Database) -> None:
 
 def is_current(database: Database) -> bool:
     """Return whether the database has the schema that this version expects."""
-    head = ScriptDirectory.fromalembic_config(alembic_config(database)).get_current_head()
+    head = ScriptDirectory.from_config(alembic_config(database)).get_current_head()
     with database.engine.connect().execution_options(read_only=True) as connection:
         return MigrationContext.configure(connection).get_current_revision() == head
