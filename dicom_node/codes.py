@@ -70,6 +70,7 @@ URINARY_BLADDER: Final = _sct("89837001", "Bladder")
 ADRENAL_GLAND: Final = _sct("23451007", "Adrenal gland")
 RETROPERITONEUM: Final = _sct("82849001", "Retroperitoneum")
 RETINA: Final = _sct("5665001", "Retina")
+EYE: Final = _sct("81745001", "Eye")
 
 # Injury. 111428 and 113568 "Extravasation" belong to breast imaging and to adverse events: not used here. -------------
 TRAUMATIC_INJURY: Final = _sct("417746004", "Traumatic Abnormality")
@@ -124,6 +125,22 @@ ACTIONABLE_WITHIN_DAYS: Final = Code("RID49482", "RADLEX", "ACR Category 3 Actio
 CATARACT: Final = _sct("193570009", "Cataract")
 PROCEDURE_PHASE: Final = _sct("128954007", "Procedure phase")
 INSTRUMENT: Final = _sct("57134006", "Instrument, device")
+#: The phases of Cataract-1K (Ghamsarian et al., Scientific Data 2024); no public dictionary has them.
+CATARACT_PHASES: Final = (
+    _private("PHINCISION", "Incision"),
+    _private("PHVISCOELASTIC", "Viscoelastic"),
+    _private("PHCAPSULORHEXIS", "Capsulorhexis"),
+    _private("PHHYDRODISSECT", "Hydrodissection"),
+    _private("PHPHACO", "Phacoemulsification"),
+    _private("PHIRRIGASPIR", "Irrigation/aspiration"),
+    _private("PHPOLISHING", "Capsule polishing"),
+    _private("PHIMPLANTATION", "Lens implantation"),
+    _private("PHPOSITIONING", "Lens positioning"),
+    _private("PHVISCOSUCTION", "Viscoelastic suction"),
+    _private("PHFLUSHING", "Anterior chamber flushing"),
+    _private("PHTONIFYING", "Tonifying/antibiotics"),
+)
+MODEL_REASONING: Final = _private("MODELREASONING", "Reasoning of the model")
 
 # The structure of a measurement report (TID 1500, 1600) and of derived images -----------------------------------------
 IMAGING_PROCEDURE: Final = _sct("363679005", "Imaging procedure")

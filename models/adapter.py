@@ -166,6 +166,8 @@ class ReportContext:
     answered_at: datetime
     #: Set where a person edited the findings.
     reviewer: Person | None = None
+    #: How the input was made (`InputRecord.record`), e.g. the time stamps of the frames.
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """Generation -> findings, or an honest `ParseFailure` that keeps the raw text and goes to a person.
 
 Input: the raw text of a generation. Output: what each adapter's parser needs of it: the answer without the model's
-thinking, the one JSON object in it, the one label it names. Lenient about the wrapping (markdown fences, chatter around
-the object), strict about the content: nothing is guessed. On failure: `ParseFailure`, never an exception.
+thinking, the one JSON object in it, the one label it names, the texts under its headings. Lenient about the wrapping
+(markdown, chatter around the object), strict about the content: nothing is guessed. On failure: `ParseFailure`, never
+an exception.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,56 @@ def answered_label(generation: Generation, labels: Collection[str]) -> str | Par
     if _is_negated(text, label):
         return ParseFailure(f"the answer negates {label!r} and names no other label", generation.text)
     return label
+
+
+def answered_sections(generation: Generation, headings: Sequence[str]) -> dict[str, str] | ParseFailure:
+    """Return what stands under each of `headings` in the answer, by heading; what stands before the first is dropped.
+
+    A section repeated word for word is one; two that differ are none, because choosing would be guessing. An answer
+    that was cut off is a failure even where every heading is there: the last section has no end.
+    """
+    text = answer_text(generation)
+    if isinstance(text, ParseFailure):
+        return text
+    if generation.finish_reason == "length":
+        return ParseFailure("the answer was cut off at the length limit", generation.text)
+    found: dict[str, str] = {}
+    for heading, start, end in section_spans(text, headings):
+        section = text[start:end].removesuffix("```").strip()
+        if found.setdefault(heading, section) != section:
+            return ParseFailure(f'the answer has several sections "{heading}" that differ', generation.text)
+    missing = [heading for heading in headings if heading not in found]
+    if missing:
+        named = ", ".join(f'"{heading}"' for heading in missing)
+        return ParseFailure(f"the answer has no heading {named}", generation.text)
+    for heading, section in found.items():
+        if not section:
+            return ParseFailure(f'nothing stands under the heading "{heading}"', generation.text)
+    return {heading: found[heading] for heading in headings}
+
+
+def section_spans(text: str, headings: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return (heading, start, end) of the text under each heading, in the order of the text; end exclusive.
+
+    A heading begins a line and is alone on it or followed by a colon or dash, whatever its capitals, markdown or number
+    ("## 2. **Final answer** -"). Within a line it counts behind a whole sentence, written as asked, with a colon. Those
+    words within a sentence are no heading.
+    """
+    marks: list[tuple[int, int, str]] = []
+    for heading in headings:
+        words = r"[ \t_-]+".join(re.escape(word) for word in heading.split())
+        begins_line = rf"^{_BEFORE_HEADING}(?i:{words}){_AFTER_HEADING}"
+        within_line = rf"(?<=[.!?])[ \t]+[*_]{{0,3}}{words}[*_]{{0,3}}:[*_]{{0,3}}"
+        found = re.finditer(rf"{begins_line}|{within_line}", text, re.MULTILINE)
+        marks += [(match.start(), match.end(), heading) for match in found]
+    marks.sort()
+    ends = [*(start for start, _, _ in marks[1:]), len(text)][: len(marks)]
+    return [(heading, start, end) for (_, start, heading), end in zip(marks, ends, strict=True)]
+
+
+#: Markdown and numbers around a heading; its end is a separator, or the end of the line.
+_BEFORE_HEADING = r"[ \t>]*(?:#{1,6}[ \t]*)?(?:(?:\d{1,2}[.)]|[-+])[ \t]+)?[*_`]{0,3}(?:\d{1,2}[.)][ \t]+)?"
+_AFTER_HEADING = r"[ \t]*(?:[*_`]{0,3}[ \t]*(?:[:\uff1a]|[-\u2013\u2014]+(?=\s))[*_`]{0,3}|[*_`]{0,3}[ \t]*(?=\r?$))"
 
 
 def _is_negated(text: str, label: str) -> bool:

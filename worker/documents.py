@@ -164,6 +164,7 @@ def _report(answer: Answer) -> Report:
             confidence=answer.confidence,
             answered_at=answer.answered_at,
             reviewer=signature.person if signature and signature.edited else None,
+            record=record.record,
         ),
     )
     if signature is None:

@@ -1,0 +1,1 @@
+"""Cataract surgery: reasoning about a scene, and an instruction for a resident."""
