@@ -114,6 +114,9 @@ NARRATIVE_SUMMARY: Final = _dcm("111412", "Narrative Summary")
 INJURY_DESCRIPTION: Final = _private("INJURYDESC", "Injury description")
 BLEEDING_DESCRIPTION: Final = _private("BLEEDINGDESC", "Bleeding description")
 
+#: What a group says (TID 1501) where the whole answer is free text that nothing turned into codes.
+FORM_OF_ANSWER: Final = _private("FORMOFANSWER", "Form of answer")
+FREE_TEXT: Final = _private("FREETEXT", "Free text, not coded")
 
 # Triage (CID 7035) ---------------------------------------------------------------------------------------------------
 PRIORITY: Final = _sct("260870009", "Priority")

@@ -55,6 +55,8 @@ class Narrative:
 
     heading: Code
     text: str
+    #: Language of the text (BCP 47); all else in a report is English.
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True)

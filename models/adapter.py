@@ -81,6 +81,8 @@ class HubReference:
     #: A commit hash once a site has pinned one; "main" until then.
     revision: str
     licence: str
+    #: False where the author gives the adapter away in no such place: a site names a folder of its own.
+    published: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Task:
     answer_class: Callable[[BaseModel], str]
     confidence: Callable[[Generation, BaseModel], Confidence]
     report: Callable[[BaseModel, ReportContext], Report]
+    #: What stands behind a site's own words too, because the answer's form hangs on it ("Write it in German.").
+    postscript: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +254,8 @@ class AdapterDefinition:
             prompt = self.site_prompt
         if question.text:
             prompt = replace(prompt, user=question.text)
+        if prompt is not task.prompt and task.postscript:
+            prompt = replace(prompt, user=f"{prompt.user} {task.postscript}")
         return replace(
             self,
             prompt=prompt,

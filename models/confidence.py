@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,11 @@ from pydantic import BaseModel
 
 from dicom_node.report import probability_text
 from models.generation import Generation, TokenLogprob
-from models.parsing import ParseFailure
+from models.parsing import THINKING_ENDS, ParseFailure, answer_text
 
 if TYPE_CHECKING:
     from models.adapter import Acceptance, AdapterDefinition
+    from models.calibration import Calibration
 
 
 class Outcome(StrEnum):
@@ -41,12 +43,17 @@ class Confidence:
 
     probability: float
     calibrated: bool
-    #: "label likelihood", "token likelihood of the decisive fields", ...
+    #: "label likelihood", "token likelihood of the decisive fields", ...; a calibrated one names its version.
     method: str
+    #: The probability before it was calibrated; None where it was not.
+    raw: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary."""
-        return asdict(self)
+        """Return a JSON-ready dictionary; without `raw` where there is none, so that older rows stay as they were."""
+        stored = asdict(self)
+        if self.raw is None:
+            del stored["raw"]
+        return stored
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Confidence:
@@ -86,7 +93,7 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
-        return asdict(self)
+        return {**asdict(self), "confidence": self.confidence and self.confidence.to_json()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Decision:
@@ -104,6 +111,7 @@ def decide(
     doubts: Sequence[str] = (),
     audit_fraction: float = 0.0,
     audit_key: str = "",
+    calibration: Calibration | None = None,
 ) -> Decision:
     """Decide whether an answer is released or held.
 
@@ -115,6 +123,7 @@ def decide(
         doubts: What speaks against the case itself, one whole sentence each ("outside intended use: ...").
         audit_fraction: Share of the answers that are held whatever their probability, 0 to 1.
         audit_key: What the audit draw hangs on (the job's identity): the same key is always drawn alike.
+        calibration: What reviewed cases of these weights have taught; without one the probability stays uncalibrated.
 
     Returns:
         The decision, with all reasons that apply joined by "; ".
@@ -126,6 +135,8 @@ def decide(
         reasons.append(f"answer did not parse: {findings.reason}")
     else:
         confidence = adapter.confidence(generation, findings)
+        if calibration is not None:
+            confidence = calibration.apply(confidence)
         held, why_released = _judge(adapter.policy, adapter.answer_class(findings), confidence)
         reasons += held
     if generation.finish_reason == "length":
@@ -188,3 +199,60 @@ def likelihood_of_spans(tokens: Sequence[TokenLogprob], spans: Iterable[tuple[in
             touched = True
         start = end
     return min(1.0, math.exp(total)) if touched else None
+
+
+def text_confidence(generation: Generation, span: tuple[int, int] | None = None) -> Confidence:
+    """Return how sure the model is of its free text: uncalibrated, and never of whether the text is true.
+
+    Without repeated answers this is the length-normalised likelihood: the geometric mean of the probabilities of the
+    answer's tokens (Malinin and Gales, Uncertainty estimation in autoregressive structured prediction, ICLR 2021).
+    With them (`Generation.samples`) it is the lower of that and the mean agreement of the answer with each: an answer
+    that the model does not repeat is not trusted, however likely its words (self-consistency: Wang et al., ICLR 2023),
+    and one that it repeats is trusted no more than its words. Agreement is the Jaccard similarity of the sets of words
+    (Lin et al., Generating with confidence, TMLR 2024); a single "no" more or less hardly changes it.
+
+    Args:
+        generation: The raw answer; the model's thinking is left out of account.
+        span: Which characters of the joined token text count for the likelihood, (start, end), end exclusive.
+
+    Returns:
+        Probability 0 where the engine reports no usable likelihood.
+    """
+    joined = "".join(token.token for token in generation.tokens)
+    start, end = span or (0, len(joined))
+    thought = joined.rfind(THINKING_ENDS)
+    if thought >= 0:
+        start = max(start, thought + len(THINKING_ENDS))
+    likelihood = _mean_likelihood(generation.tokens, start, end)
+    if likelihood is None:
+        return Confidence(0.0, calibrated=False, method="no likelihood reported by the engine")
+    method = "length-normalised likelihood of the text"
+    if not generation.samples:
+        return Confidence(likelihood, calibrated=False, method=method)
+    method = f"lower of {method} and agreement with {len(generation.samples)} repeated answers"
+    return Confidence(min(likelihood, _agreement(generation)), calibrated=False, method=method)
+
+
+def _mean_likelihood(tokens: Sequence[TokenLogprob], start: int, end: int) -> float | None:
+    """Return the geometric mean of the tokens' probabilities between two characters; None where there is none."""
+    logprobs, at = [], 0
+    for token in tokens:
+        begin, at = at, at + len(token.token)
+        if begin < end and start < at:
+            logprobs.append(token.logprob)
+    if not logprobs or not all(math.isfinite(logprob) for logprob in logprobs):
+        return None
+    return min(1.0, math.exp(sum(logprobs) / len(logprobs)))
+
+
+def _agreement(generation: Generation) -> float:
+    """Return the mean Jaccard similarity of the answer's words with each repeated answer's, in [0, 1]."""
+    own = _words(generation)
+    others = [_words(replace(generation, text=sample)) for sample in generation.samples]
+    return sum(len(own & other) / max(1, len(own | other)) for other in others) / len(others)
+
+
+def _words(generation: Generation) -> frozenset[str]:
+    """Return the set of words of an answer without its thinking; empty where there is no answer."""
+    text = answer_text(generation)
+    return frozenset() if isinstance(text, ParseFailure) else frozenset(re.findall(r"\w+", text.lower()))

@@ -187,6 +187,12 @@ def _missing_files(folder: Path, *, adapter: bool) -> list[str]:
 def _remedy(reference: WeightsReference) -> str:
     if reference.folder is not None and reference.folder.is_relative_to(STANDIN_FOLDER):
         return "  The stand-in is part of this software: install it again."
+    if not reference.published:
+        return (
+            "  They are on no hub: train them with the author's script, or get them from the author, and name\n"
+            "  the folder that holds them in the settings (engine.adapters: {ADAPTER: FOLDER}), or leave the\n"
+            "  adapter out (engine.enabled)."
+        )
     licence = reference.licence or MEDGEMMA_LICENCE
     terms = f" ({_MEDGEMMA_TERMS_URL})" if licence == MEDGEMMA_LICENCE else ""
     return (

@@ -75,7 +75,7 @@ def check_engine(settings: Settings) -> None:
 
 def _weights(reference: HubReference, folder: Path | None, chosen: EngineSettings) -> WeightsReference:
     revision = chosen.revisions.get(reference.hub_id, reference.revision)
-    return WeightsReference(reference.hub_id, revision, reference.licence, folder)
+    return WeightsReference(reference.hub_id, revision, reference.licence, folder, reference.published)
 
 
 def _server(chosen: OpenAISettings) -> OpenAIServer:

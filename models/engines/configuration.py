@@ -62,6 +62,8 @@ class WeightsReference:
     licence: str = ""
     #: A folder with the files; it wins over the hub cache. It keeps its `hub_id`, by which adapters name their base.
     folder: Path | None = None
+    #: False where they can be had from no hub: a site must name the folder.
+    published: bool = True
 
 
 @dataclass(frozen=True, slots=True)
