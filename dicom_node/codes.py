@@ -118,6 +118,11 @@ BLEEDING_DESCRIPTION: Final = _private("BLEEDINGDESC", "Bleeding description")
 FORM_OF_ANSWER: Final = _private("FORMOFANSWER", "Form of answer")
 FREE_TEXT: Final = _private("FREETEXT", "Free text, not coded")
 
+# Findings that a site names in its own words, which no code covers: the words stand in the tracking identifier. -------
+NAMED_IN_TEXT: Final = _private("NAMEDINTEXT", "Finding named in the tracking identifier")
+VALUE_NAMED_IN_TEXT: Final = _private("VALUEINTEXT", "Value named in the tracking identifier")
+NUMBER_OF_OCCURRENCES: Final = _sct("246432004", "Number of occurrences")
+
 # Triage (CID 7035) ---------------------------------------------------------------------------------------------------
 PRIORITY: Final = _sct("260870009", "Priority")
 ACTIONABLE_WITHIN_MINUTES: Final = Code("RID49480", "RADLEX", "ACR Category 1 Actionable Finding")

@@ -37,8 +37,24 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A closed outline on one source image (TID 1410, Image Region)."""
+
+    #: One image, or one frame of it.
+    source: SourceFrames
+    #: (column, row) of the corners in pixels, without repeating the first; (0, 0) is the outer corner of the first
+    #: pixel, (columns, rows) that of the last (PS3.3 C.18.6.1.1).
+    outline: tuple[tuple[float, float], ...]
+    #: Size of the source image, so that the outline can be drawn on a picture of it of any size.
+    rows: int
+    columns: int
+    #: What it encloses, for people.
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedFinding:
-    """One finding: becomes one TID 1501 group with its own tracking identifier."""
+    """One finding: becomes one group with its own tracking identifier (TID 1410 with a region, else TID 1501)."""
 
     #: Stable within the report, e.g. "vessel-occlusion"; the tracking UID is derived from it.
     tracking_id: str
@@ -47,6 +63,8 @@ class ReportedFinding:
     evaluations: tuple[Evaluation, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     sources: tuple[SourceFrames, ...] = ()
+    #: Where it lies, if that is known.
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)

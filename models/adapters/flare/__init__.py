@@ -1,0 +1,1 @@
+"""2D images of seven modalities, six kinds of question: class, labels, boxes, count, measurement, report."""
