@@ -18,8 +18,7 @@ import structlog
 from models.engines import EngineError
 from models.weights import WeightsError
 from worker.log import configure_logging
-from worker.settings import Settings, SettingsError
-from worker.supervisor import WRONG_CONFIGURATION
+from worker.settings import WRONG_CONFIGURATION, Settings, SettingsError
 
 log = structlog.get_logger()
 

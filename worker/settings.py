@@ -10,11 +10,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FieldSerializationInfo,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX = "DICOM_WORKER_"
 DEFAULT_FILE = Path("dicom-worker.yaml")
+#: Exit code of a process whose settings only a person can put right.
+WRONG_CONFIGURATION = 2
+#: Serialisation context (`{"to": CHILD_PROCESS}`) in which secrets are written out.
+CHILD_PROCESS = "child process"
 
 
 class SettingsError(Exception):
@@ -78,6 +92,11 @@ class OpenAISettings(_Section):
     timeout_s: float = Field(120, gt=0, description="seconds to wait for one answer")
     attempts: int = Field(3, ge=1, description="tries of one request, the first included")
     concurrency: int = Field(8, ge=1, description="requests on their way at once")
+
+    @field_serializer("api_key", when_used="json")
+    def _reveal_to_children_only(self, key: SecretStr, info: FieldSerializationInfo) -> str:
+        """Hide the key from everybody who prints settings; the daemon's own processes are handed it."""
+        return key.get_secret_value() if (info.context or {}).get("to") == CHILD_PROCESS else str(key)
 
 
 class AdapterOptions(_Section):

@@ -25,7 +25,7 @@ from worker.db.sessions import Database
 from worker.engine_setup import check_engine
 from worker.log import configure_logging
 from worker.routing import check_rules, enabled_adapters
-from worker.settings import Settings, SettingsError
+from worker.settings import CHILD_PROCESS, WRONG_CONFIGURATION, Settings, SettingsError
 
 log = structlog.get_logger()
 
@@ -36,7 +36,6 @@ PROCESSES_OF_ROLE = {
     "worker": ("inference", "steps"),
     "web": ("web",),
 }
-WRONG_CONFIGURATION = 2
 #: Seconds before a child that died is started again; doubles up to the second figure while it keeps dying.
 RESTART_AFTER_S, RESTART_AT_MOST_S = 0.2, 30.0
 #: A child that lived this long died of something new.
@@ -66,7 +65,7 @@ class _Child:
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which then stops them in order
         )
         assert self.process.stdin is not None  # noqa: S101 - for the type checker
-        self.process.stdin.write(settings.model_dump_json().encode() + b"\n")
+        self.process.stdin.write(settings.model_dump_json(context={"to": CHILD_PROCESS}).encode() + b"\n")
         self.process.stdin.flush()
         self.started_at = time.monotonic()
 

@@ -19,7 +19,7 @@ from worker.settings import ENV_PREFIX, Settings, load_settings
 #: What the demo decides itself; an environment variable must not lead it to a hospital's database or PACS.
 OWN_SETTINGS = (
     *("DATA_DIR", "DATABASE_URL", "BROKER_URL", "DESTINATIONS", "ROUTES"),
-    *("ENGINE", "JOBS", "REVIEW", "DELIVERY", "DICOM__TLS"),
+    *("ENGINE", "ADAPTERS", "JOBS", "REVIEW", "DELIVERY", "DICOM__TLS"),
 )
 #: Short, because the demo's senders do not pause.
 STABLE_AFTER_S = 1.5
@@ -44,7 +44,8 @@ def demo_settings(config: Path | None, folder: Path, pacs_port: int) -> tuple[Se
         "database_url": "",
         "broker_url": "embedded",
         "dicom": {"stable_after_s": STABLE_AFTER_S, "tls": None, "calling_ae_titles": []},
-        "engine": {"kind": "standin", "bases": {}, "adapters": {}, "enabled": [], "device": "cpu"},
+        "engine": {"kind": "standin", "bases": {}, "adapters": {}, "enabled": [], "device": "cpu", "openai": None},
+        "adapters": {},
         "review": {"audit_fraction": 0, "organization": "Demo"},
         "destinations": [{"name": "demo-pacs", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": pacs_port}],
         "routes": [],

@@ -33,7 +33,7 @@ from worker.web.app import address
 CALLING_AE_TITLE = "DEMOMODALITY"
 START_TIMEOUT_S = 90.0
 RESULTS_TIMEOUT_S = 120.0
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = 0.2
 AT_AN_END = frozenset({StudyState.HELD, StudyState.DONE, StudyState.UNROUTED, StudyState.DELIVERY_FAILED})
 UNDERWAY = frozenset({DeliveryState.PENDING, DeliveryState.SENDING})
 
@@ -53,7 +53,12 @@ class Demo:
     exit_afterwards: bool
     started_at: float
     failed: bool = field(default=False, init=False)
+    _database: Database = field(init=False)
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def __post_init__(self) -> None:
+        """Connect to the daemon's database, lazily."""
+        self._database = Database(self.settings.resolved_database_url)
 
     def play(self, daemon: supervisor.Supervisor) -> None:
         """Send, wait and show; runs in a thread beside the supervisor."""
@@ -75,6 +80,7 @@ class Demo:
     def end(self) -> None:
         """Stop waiting: the daemon has ended."""
         self._stopping.set()
+        self._database.close()
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
         deadline = time.monotonic() + timeout_s
@@ -102,12 +108,8 @@ class Demo:
                     raise DemoError(f"{study.title}: {outcome.path.name} was not taken: {outcome.message}")
 
     def _ledger(self) -> dict[str, StudyView]:
-        database = Database(self.settings.resolved_database_url)
-        try:
-            with database.reading() as session:
-                return {study.study_instance_uid: study for study in queries.studies(session)}
-        finally:
-            database.close()
+        with self._database.reading() as session:
+            return {study.study_instance_uid: study for study in queries.studies(session)}
 
     def _is_finished(self, sent: list[DemoStudy]) -> bool:
         ledger = self._ledger()
