@@ -39,11 +39,21 @@ _QUESTIONS: Final[Mapping[str, str]] = {
 
 
 def prompt_of(question: Question) -> Prompt:
-    """Return the task's own words with the question's labels and unit; the site's words replace them elsewhere."""
+    """Return the task's own words with the question's labels and unit (`AdapterDefinition.asked` takes a site's)."""
     if question.task not in _QUESTIONS:
         return PUBLISHED
-    words = _QUESTIONS[question.task].replace("{unit}", question.unit)
+    words = " ".join(_lines(question))
     return Prompt(user=words.replace("{labels}", ", ".join(question.labels)), system=PUBLISHED.system)
+
+
+def form_of(question: Question) -> str:
+    """Return the sentence that says in which form to answer: it goes behind a site's own words too."""
+    return "" if question.task not in _QUESTIONS else "".join(_lines(question)[1:])
+
+
+def _lines(question: Question) -> list[str]:
+    """Return the task's words, a question and, where the answer is JSON, a line on its form."""
+    return _QUESTIONS[question.task].replace("{unit}", question.unit).splitlines()
 
 
 def several_labels(question: Question, at_least: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A series of any of seven modalities -> the one to four 448 x 448 colour pictures that FLARE's adapter looks at.
 
 Input: the instances of one series. Output: the pictures of `models.series_pictures` (the middle slice of a stack, else
-up to four images in order, of a multi-frame image its middle frame), resized as the card does it: straight to 448 x 448,
+up to four images in order, of a multi-frame image its middle frame), resized as the card does it: to 448 x 448 at once,
 whatever the shape. The original size stays on record, because boxes are mapped back by it. On failure: `RenderError`,
 where an image cannot be decoded, or a slide is cut into tiles: whole-slide pyramids are out of scope here.
 """

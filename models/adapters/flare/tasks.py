@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from models.adapter import Question, Task
 from models.adapters.flare import answers, findings, report
-from models.adapters.flare.questions import one_label, prompt_of, several_labels, unit_of
+from models.adapters.flare.questions import form_of, one_label, prompt_of, several_labels, unit_of
 from models.confidence import text_confidence
 from models.generation import LabelAnswer, TextAnswer
 
@@ -94,6 +94,7 @@ def _json_task(
         answer_class=_always(question.task),
         confidence=answers.json_confidence,
         report=reporter,
+        postscript=form_of(question),
     )
 
 
