@@ -65,6 +65,8 @@ class ImageAttributes:
     bits_stored: int
     is_signed: bool
     photometric: str
+    #: Where in the file the pixel data element begins; the file's end where there is none.
+    pixel_data_at: int
 
     def error(self, reason: str, remedy: str) -> PixelError:
         """Make an error about this instance."""
@@ -78,25 +80,33 @@ def read_image(path: Path, limits: PixelLimits | None = None) -> ImageAttributes
         PixelError: It is no readable DICOM file, has no pixel data, claims impossible sizes, or its transfer syntax
             cannot be decoded here.
     """
-    limits = limits or PixelLimits()
+    image = read_attributes(path)
+    _check_decodable(image)
+    check_sizes(image, limits or PixelLimits())
+    if image.transfer_syntax != DeflatedExplicitVRLittleEndian:
+        # A deflated data set shows its pixels only once inflated; the decoder compares then.
+        _check_pixels_are_there(image)
+    return image
+
+
+def read_attributes(path: Path) -> ImageAttributes:
+    """Read the image attributes of an instance as its header claims them, whatever its transfer syntax.
+
+    Raises:
+        PixelError: It is no readable DICOM file, or an attribute is no number.
+    """
     try:
         with path.open("rb") as file:
             dataset = dcmread(file, stop_before_pixels=True, force=True)
             # pydicom leaves the file at the pixel data element, or at its end where there is none.
-            element_head, value_start = file.read(12), file.tell()
+            pixel_data_at = file.tell()
         uid = str(dataset.get("SOPInstanceUID", ""))
         syntax = dataset.file_meta.get("TransferSyntaxUID")
     except Exception as error:
         raise PixelError(path.name, f"the file cannot be read as DICOM ({error})", "send it again") from error
     if not syntax:
         raise PixelError(uid or path.name, "the file names no transfer syntax", "send it again")
-    image = _attributes(path, dataset, uid, UID(syntax))
-    _check_decodable(image)
-    _check_sizes(image, limits)
-    if image.transfer_syntax != DeflatedExplicitVRLittleEndian:
-        # A deflated data set shows its pixels only once inflated; the decoder compares then.
-        _check_pixels_are_there(image, element_head, path.stat().st_size - value_start)
-    return image
+    return _attributes(path, dataset, uid, UID(syntax), pixel_data_at)
 
 
 def read_frames(image: ImageAttributes, indices: Sequence[int] | None = None) -> Iterator[Frame]:
@@ -149,7 +159,7 @@ def _decoded(image: ImageAttributes, indices: list[int]) -> Iterator[Frame]:
             yield from iter_pixels(image.path, indices=indices)
 
 
-def _attributes(path: Path, dataset: Dataset, uid: str, syntax: UID) -> ImageAttributes:
+def _attributes(path: Path, dataset: Dataset, uid: str, syntax: UID, pixel_data_at: int) -> ImageAttributes:
     try:
         return ImageAttributes(
             path=path,
@@ -164,6 +174,7 @@ def _attributes(path: Path, dataset: Dataset, uid: str, syntax: UID) -> ImageAtt
             bits_stored=int(dataset.get("BitsStored") or dataset.get("BitsAllocated") or 0),
             is_signed=int(dataset.get("PixelRepresentation") or 0) == 1,
             photometric=str(dataset.get("PhotometricInterpretation") or ""),
+            pixel_data_at=pixel_data_at,
         )
     except (TypeError, ValueError) as error:
         raise PixelError(uid, f"its image attributes are not numbers ({error})", "check the original") from error
@@ -183,7 +194,8 @@ def _spell(syntax: UID) -> str:
     return str(syntax) if syntax.name == str(syntax) else f"{syntax.name} ({syntax})"
 
 
-def _check_sizes(image: ImageAttributes, limits: PixelLimits) -> None:
+def check_sizes(image: ImageAttributes, limits: PixelLimits) -> None:
+    """Refuse an image that is none, or is beyond the limits. Raises `PixelError`."""
     if image.rows < 1 or image.columns < 1:
         raise image.error(f"Rows is {image.rows} and Columns {image.columns}: it is no image", "check the original")
     if max(image.rows, image.columns) > limits.max_side:
@@ -215,8 +227,12 @@ def _frame_bits(image: ImageAttributes) -> int:
     return bits
 
 
-def _check_pixels_are_there(image: ImageAttributes, element_head: bytes, bytes_behind: int) -> None:
+def _check_pixels_are_there(image: ImageAttributes) -> None:
     """Compare what the header claims with what the file can hold, before anything is allocated."""
+    with image.path.open("rb") as file:
+        file.seek(image.pixel_data_at)
+        element_head = file.read(12)
+        bytes_behind = image.path.stat().st_size - file.tell()
     claimed = _claimed_length(image.transfer_syntax, element_head)
     if claimed is None:
         raise image.error("it has no pixel data", "send the instance with its pixels")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
@@ -74,7 +75,7 @@ def write_xa_run(
     """
     if frames.ndim != 3:
         raise ValueError(f"a run is (frames, rows, columns), not an array of shape {frames.shape}")
-    ds = _image(XRayAngiographicImageStorage, "XA", sop_instance_uid, {"body_part": "LEG", **identity})
+    ds = new_image(XRayAngiographicImageStorage, "XA", sop_instance_uid, {"body_part": "LEG", **identity})
     ds.ImageType = ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]
     ds.NumberOfFrames = len(frames)
     ds.FrameTime = frame_time_ms
@@ -95,7 +96,7 @@ def write_xa_run(
         ds.MaskSubtractionSequence = [mask]
         ds.RecommendedViewingMode = "SUB"
     _set_grey(ds, frames, photometric)
-    return _save(ds, folder, identity)
+    return save_image(ds, folder, identity)
 
 
 def write_ct_series(
@@ -124,7 +125,7 @@ def write_ct_series(
     frame_of_reference = generate_uid()
     paths = []
     for number, plane in enumerate(hounsfield, 1):
-        ds = _image(CTImageStorage, "CT", None, shared)
+        ds = new_image(CTImageStorage, "CT", None, shared)
         ds.ImageType = list(image_type)
         ds.ProtocolName = "AbdomenTrauma"
         _set_plane(ds, plane.shape, frame_of_reference, pixel_spacing_mm, slice_spacing_mm, number)
@@ -136,13 +137,13 @@ def write_ct_series(
         ds.WindowCenter, ds.WindowWidth = 50, 400
         ds.InstanceNumber = number
         _set_grey(ds, np.clip(plane.astype(np.int32) + 1024, 0, 4095).astype(np.uint16), "MONOCHROME2")
-        paths.append(_save(ds, folder, shared))
+        paths.append(save_image(ds, folder, shared))
     return paths
 
 
 def write_ct_localizer(folder: Path, *, size: int = 128, **identity: Unpack[Identity]) -> Path:
     """Write a CT topogram: coronal, ImageType LOCALIZER, BodyPartExamined ABDOMEN as scanners write it."""
-    ds = _image(
+    ds = new_image(
         CTImageStorage, "CT", None, {"body_part": "ABDOMEN", "series_description": "Topogram 0.6 T20f", **identity}
     )
     ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
@@ -153,12 +154,12 @@ def write_ct_localizer(folder: Path, *, size: int = 128, **identity: Unpack[Iden
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = -1024, 1, "US"
     shade = np.linspace(400, 1600, size).astype(np.uint16)
     _set_grey(ds, np.minimum(shade[:, np.newaxis], shade[np.newaxis, ::-1]), "MONOCHROME2")
-    return _save(ds, folder, identity)
+    return save_image(ds, folder, identity)
 
 
 def write_dose_screen(folder: Path, *, size: int = 128, **identity: Unpack[Identity]) -> Path:
     """Write a dose screen: a Secondary Capture with modality CT, which only its SOP class tells from a slice."""
-    ds = _image(
+    ds = new_image(
         SecondaryCaptureImageStorage,
         "CT",
         None,
@@ -171,7 +172,7 @@ def write_dose_screen(folder: Path, *, size: int = 128, **identity: Unpack[Ident
     lines[8::12, 6 : size // 2] = 220
     lines[8::12, size // 2 + 6 : -6] = 160
     _set_grey(ds, lines, "MONOCHROME2")
-    return _save(ds, folder, identity)
+    return save_image(ds, folder, identity)
 
 
 def write_mr_series(folder: Path, *, slices: int = 4, size: int = 64, **identity: Unpack[Identity]) -> list[Path]:
@@ -183,14 +184,14 @@ def write_mr_series(folder: Path, *, slices: int = 4, size: int = 64, **identity
     head = np.clip(900 * (0.42 - np.hypot(x, y)) / 0.1, 0, 900).astype(np.uint16)
     paths = []
     for number in range(1, slices + 1):
-        ds = _image(MRImageStorage, "MR", None, shared)
+        ds = new_image(MRImageStorage, "MR", None, shared)
         ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
         _set_plane(ds, head.shape, frame_of_reference, 240.0 / size, 5.0, number)
         ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
         ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = 500, 12, 1
         ds.InstanceNumber = number
         _set_grey(ds, head, "MONOCHROME2")
-        paths.append(_save(ds, folder, shared))
+        paths.append(save_image(ds, folder, shared))
     return paths
 
 
@@ -202,7 +203,7 @@ def _new_uids(identity: Identity) -> Identity:
     }
 
 
-def _image(sop_class_uid: str, modality: str, sop_instance_uid: str | None, identity: Identity) -> Dataset:
+def new_image(sop_class_uid: str, modality: str, sop_instance_uid: str | None, identity: Identity) -> Dataset:
     """Return the patient, study, series, equipment and SOP common modules of one instance."""
     uids, now = _new_uids(identity), datetime.now(UTC)
     ds = Dataset()
@@ -268,15 +269,16 @@ def _set_grey(ds: Dataset, pixels: NDArray[Any], photometric: str) -> None:
     ds["PixelData"].VR = "OW" if ds.BitsAllocated > 8 else "OB"
 
 
-def _save(ds: Dataset, folder: Path, identity: Identity) -> Path:
+def save_image(ds: Dataset, folder: Path, identity: Identity, encoded_in: str | None = None) -> Path:
+    """Write an instance and return its path; pixels not yet `encoded_in` a syntax are put into the identity's one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{ds.SOPInstanceUID}.dcm"
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = UID(encoded_in or ExplicitVRLittleEndian)
     file = FileDataset(path, ds, preamble=b"\0" * 128, file_meta=meta)
     file.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
     wanted = identity.get("transfer_syntax", ExplicitVRLittleEndian)
-    if wanted != ExplicitVRLittleEndian:
+    if encoded_in is None and wanted != ExplicitVRLittleEndian:
         file.compress(wanted, generate_instance_uid=False)
     file.save_as(path, enforce_file_format=True)
     return path

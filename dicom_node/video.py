@@ -1,0 +1,238 @@
+"""Compressed video, frame by frame: an instance in MPEG-2, MPEG-4 AVC or HEVC in, RGB frames out (PS3.5 8.2.5 - 8.2.8).
+
+Input: the path of an instance whose pixel data are one video stream in fragments. Output: `Video` (what the stream
+holds), wanted frames one at a time, and the time of frames. The stream is read out of the file piece by piece and
+decoded from its beginning; frames nobody asked for are dropped at once, so memory does not grow with length. Sizes are
+bounded before the decoder allocates, and only the containers and codecs that the standard names are opened: a stream is
+what a sender made it. On failure: `PixelError` naming the instance, the reason and the remedy.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.encaps import parse_fragments
+from pydicom.uid import MPEGTransferSyntaxes
+
+from dicom_node.pixels import Frame, ImageAttributes, PixelLimits, check_sizes, read_attributes
+
+if TYPE_CHECKING:
+    import av
+
+#: Transport and program streams, MP4 (PS3.5 8.2.5 - 8.2.8) and bare streams, as libavformat names them.
+_CONTAINERS: Final = "h264,hevc,mpegvideo,mpegts,mpeg,mov,mp4,m4a,3gp,3g2,mj2"
+_CODECS: Final = "h264,hevc,mpeg2video,mpeg1video"
+#: Recorders count frames by the clock and are off by a few; a stream that lacks more than this share is cut or damaged.
+_MOST_MISSING: Final = 0.05
+_SEND_AGAIN: Final = "check the original and send the instance again"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video instance: its header as claimed, and what its stream holds."""
+
+    image: ImageAttributes
+    limits: PixelLimits
+    #: Pictures in the stream; the header's NumberOfFrames is `image.frames`.
+    frames: int
+    #: Frames a second as the stream states or implies it; None where it does not.
+    rate: float | None
+    #: "h264", "mpeg2video", ... and "mpegts", "h264", ... as libav names them.
+    codec: str
+    container: str
+
+
+def is_video(transfer_syntax_uid: str) -> bool:
+    """Tell whether pixel data in this transfer syntax are one video stream, not frames of their own."""
+    return transfer_syntax_uid in MPEGTransferSyntaxes
+
+
+def read_video(path: Path, limits: PixelLimits | None = None) -> Video:
+    """Read the header of a video instance and count the pictures of its stream; nothing is decoded.
+
+    Raises:
+        PixelError: It is no readable DICOM file or no video, claims impossible sizes, or its stream cannot be read.
+    """
+    limits = limits or PixelLimits()
+    image = read_attributes(path)
+    if not is_video(image.transfer_syntax):
+        raise image.error(f"transfer syntax {image.transfer_syntax.name} is no video", "read it as an image")
+    check_sizes(image, limits)
+    with _opened(image, limits) as container:
+        stream = container.streams.video[0]
+        # One packet is one picture; the demuxer ends with an empty one.
+        counted = itertools.islice((1 for packet in container.demux(stream) if packet.size), limits.max_frames + 1)
+        frames = sum(counted)
+        rate = stream.average_rate or stream.guessed_rate
+        video = Video(image, limits, frames, float(rate) if rate else None, stream.codec.name, container.format.name)
+    if image.frames * (1 - _MOST_MISSING) > frames:
+        raise image.error(f"its stream holds {frames} of the {image.frames} frames that the header claims", _SEND_AGAIN)
+    if not 1 <= frames <= limits.max_frames:
+        found = "more" if frames else "none"
+        raise image.error(f"1 to {limits.max_frames} pictures are allowed in a stream, there are {found}", _SEND_AGAIN)
+    return video
+
+
+def read_video_frames(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
+    """Yield decoded frames as uint8 (rows, columns, 3), RGB, in ascending order.
+
+    Args:
+        video: From `read_video`.
+        indices: Which frames, counted from 0 in the order of display.
+
+    Raises:
+        PixelError: There is no such frame, or the stream is broken there or before.
+    """
+    wanted = sorted(set(indices))
+    for index in wanted:
+        if not 0 <= index < video.frames:
+            raise video.image.error(f"it has no frame {index + 1}, only {video.frames}", "ask for one that is there")
+    if not wanted:
+        return
+    delivered = 0
+    with _opened(video.image, video.limits) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for index, picture in enumerate(container.decode(video=0)):
+            if index != wanted[delivered]:
+                continue
+            yield _rgb(video, index, picture)
+            delivered += 1
+            if delivered == len(wanted):
+                return
+        raise video.image.error(f"frame {wanted[delivered] + 1} of {video.frames} cannot be decoded", _SEND_AGAIN)
+
+
+def frame_times(dataset: Dataset, indices: Sequence[int], rate: float | None = None) -> tuple[float | None, ...]:
+    """Return the time of frames in seconds after the first one (PS3.3 C.7.6.5), None where nothing tells.
+
+    FrameTime is asked first, then FrameTimeVector, CineRate, RecommendedDisplayFrameRate, and last the stream's `rate`.
+    """
+    duration_ms = _number(dataset.get("FrameTime"))
+    if duration_ms <= 0 and (vector := dataset.get("FrameTimeVector")):
+        starts = list(itertools.accumulate(_number(step) for step in vector))
+        return tuple(starts[index] / 1000 if index < len(starts) else None for index in indices)
+    if duration_ms <= 0:
+        stated = (_number(dataset.get(keyword)) for keyword in ("CineRate", "RecommendedDisplayFrameRate"))
+        a_second = next((number for number in stated if number > 0), rate or 0.0)
+        duration_ms = 1000 / a_second if a_second > 0 else 0.0
+    return tuple(index * duration_ms / 1000 if duration_ms > 0 else None for index in indices)
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if np.isfinite(number) else 0.0
+
+
+def _rgb(video: Video, index: int, picture: av.VideoFrame) -> Frame:
+    if picture.is_corrupt:
+        raise video.image.error(f"frame {index + 1} of {video.frames} is damaged", _SEND_AGAIN)
+    return np.asarray(picture.to_ndarray(format="rgb24"))
+
+
+@contextmanager
+def _opened(image: ImageAttributes, limits: PixelLimits) -> Iterator[av.container.InputContainer]:
+    """Open the stream of an instance; whatever libav finds wrong with it while it is open becomes a `PixelError`."""
+    # libav is 60 MB of shared objects: most of what imports this module never meets a video.
+    import av
+
+    bounds = {"max_pixels": str(limits.max_frame_bytes // 3), "codec_whitelist": _CODECS}
+    try:
+        with (
+            _Fragments(image) as data,
+            av.open(data, "r", options={"format_whitelist": _CONTAINERS, **bounds}) as container,
+        ):
+            if not container.streams.video:
+                raise image.error("its stream holds no video", _SEND_AGAIN)
+            container.streams.video[0].codec_context.options = bounds
+            yield container
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise image.error(
+            f"its {image.transfer_syntax.name} stream cannot be decoded ({_reason(error)})", _SEND_AGAIN
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+
+
+class _Fragments(io.RawIOBase):
+    """The fragments of one encapsulated pixel data element as one seekable file, read in place (PS3.5 A.4)."""
+
+    def __init__(self, image: ImageAttributes) -> None:
+        super().__init__()
+        self._file = image.path.open("rb")
+        self._at = 0
+        try:
+            self._pieces = self._find_pieces(image)
+        except BaseException:
+            self._file.close()
+            raise
+        #: Where in the stream each fragment ends.
+        self._ends = list(itertools.accumulate(length for _, length in self._pieces))
+
+    def _find_pieces(self, image: ImageAttributes) -> list[tuple[int, int]]:
+        """Return (offset in the file, length) of each fragment but the basic offset table."""
+        self._file.seek(image.pixel_data_at)
+        head = self._file.read(12)
+        if len(head) < 12 or head[:4] != b"\xe0\x7f\x10\x00" or head[8:] != b"\xff\xff\xff\xff":
+            raise image.error("it has no encapsulated pixel data", "send the instance with its pixels")
+        try:
+            _, offsets = parse_fragments(self._file)
+        except ValueError as error:
+            raise image.error(f"its fragments cannot be told apart ({error})", _SEND_AGAIN) from error
+        pieces = []
+        for offset in offsets[1:]:
+            self._file.seek(offset + 4)
+            pieces.append((offset + 8, struct.unpack("<I", self._file.read(4))[0]))
+        there = image.path.stat().st_size
+        if not pieces or pieces[-1][0] + pieces[-1][1] > there:
+            raise image.error("its pixel data are truncated", "send the instance again")
+        return pieces
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be moved in."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place in the stream."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move in the stream."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as the fragment at this place goes."""
+        place = bisect_right(self._ends, self._at)
+        if place == len(self._pieces):
+            return 0
+        offset, length = self._pieces[place]
+        left = self._ends[place] - self._at
+        self._file.seek(offset + length - left)
+        count = self._file.readinto(memoryview(buffer).cast("B")[:left])
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
