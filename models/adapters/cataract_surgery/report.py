@@ -43,7 +43,7 @@ def report(findings: BaseModel, context: ReportContext) -> Report:
         finding_type=PROCEDURE_PHASE,
         sites=(EYE,),
         evaluations=(Evaluation(PROCEDURE_PHASE, phase or UNDETERMINED),),
-        sources=context.key_sources,
+        sources=context.sources,
     )
     return Report(
         title=TITLE,
@@ -68,12 +68,11 @@ def _shortened(text: str) -> str:
 
 
 def _frames(context: ReportContext) -> str:
-    """Name the frames with their times, e.g. "frames 13 (0.5 s), 38 (1.5 s) of the video"."""
+    """Name the frames with their times: "frames 13 (0.5 s), 38 (1.5 s) of the video"."""
     numbers = sorted({number for source in context.sources for number in source.frame_numbers})
     if not numbers:
         return "a single image"
-    times: dict[int, float] = dict(
-        zip(context.record.get("frames_shown", ()), context.record.get("times_s", ()), strict=True)
-    )
+    stamps = zip(context.record.get("frames_shown", ()), context.record.get("times_s", ()), strict=False)
+    times = {number: time for number, time in stamps if time is not None}
     shown = [f"{number} ({times[number]:.1f} s)" if number in times else str(number) for number in numbers]
     return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(shown)} of the video"
