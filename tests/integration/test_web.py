@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +22,7 @@ from tests.ledger_rows import CAPTURE_SHAPE, HELD_CAPTURE, HELD_JOB, HELD_STUDY,
 from worker.db.records import Result
 from worker.db.sessions import Database
 from worker.settings import Settings, SettingsError, load_settings
-from worker.web.app import create_app, serve
+from worker.web.app import create_app, listen, serve
 
 STANDIN_WORDS = "results mean nothing"
 
@@ -189,6 +191,16 @@ def test_a_database_that_is_away_is_said_so(tmp_path: Path) -> None:
         answer = browser.get("/")
         assert answer.status_code == 503
         assert "doctor" in answer.json()["detail"]
+
+
+def test_a_port_that_is_about_to_be_given_up_is_waited_for(tmp_path: Path) -> None:
+    dying = socket.create_server(("127.0.0.1", 0))
+    settings = Settings(data_dir=tmp_path, web={"port": dying.getsockname()[1]})
+    timer = threading.Timer(0.4, dying.close)
+    timer.start()
+    with listen(settings) as listener:
+        assert listener.getsockname()[1] == settings.web.port
+    timer.join()
 
 
 def test_a_taken_port_names_the_setting(tmp_path: Path) -> None:

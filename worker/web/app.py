@@ -8,9 +8,11 @@ with the reason.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +34,8 @@ log = structlog.get_logger()
 
 #: Names under which a page bound to this machine is asked for; any other is another site's doing (DNS rebinding).
 LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+#: Longest time that a process outlives the supervisor that was killed above it.
+PORT_HELD_AT_MOST_S = 3.0
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -85,7 +89,7 @@ def serve(settings: Settings) -> None:
             bind=settings.web.bind,
             port=settings.web.port,
         )
-    listener = _listen(settings)
+    listener = listen(settings)
     # uvicorn raises the signal that stopped it once more when it is done; by then it has nothing left to say.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -118,15 +122,26 @@ def is_local(bind: str) -> bool:
         return False
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Return the listening socket; wait a little for a port that a killed daemon's process is about to give up.
+
+    Raises:
+        SettingsError: `web.bind` and `web.port` cannot be listened on.
+    """
     bind, port = settings.web.bind, settings.web.port
-    try:
-        family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((bind, port), family=family, reuse_port=False)
-    except OSError as error:
-        raise SettingsError(
-            f"web.bind {bind}, web.port {port}: cannot listen there: {error.strerror or error}; choose another web.port"
-        ) from None
+    give_up_at = time.monotonic() + PORT_HELD_AT_MOST_S
+    while True:
+        try:
+            family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((bind, port), family=family, reuse_port=False)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < give_up_at:
+                time.sleep(0.1)
+                continue
+            raise SettingsError(
+                f"web.bind {bind}, web.port {port}: cannot listen there: {error.strerror or error}; "
+                "choose another web.port"
+            ) from None
 
 
 async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
