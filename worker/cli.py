@@ -9,6 +9,7 @@ import typer
 
 from worker.commands import (
     adapters,
+    calibration,
     database,
     deliveries,
     doctor,
@@ -39,6 +40,8 @@ app.command()(studies.study)
 app.add_typer(review.app, name="review")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(adapters.app, name="adapters")
+app.command()(calibration.calibrate)
+app.command()(calibration.calibrations)
 app.add_typer(database.app, name="db")
 app.command()(doctor.doctor)
 app.command()(settings.settings)

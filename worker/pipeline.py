@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -19,11 +19,13 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models.adapter import AdapterDefinition
+from models.calibration import Calibration
 from models.confidence import Outcome, decide
-from models.generation import Engine, Generation, GenerationFailure, GenerationRequest
+from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.parsing import ParseFailure
 from models.prompting import build_request
 from models.rendering import RenderError
+from worker.db.calibrations import active_calibration
 from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
@@ -240,6 +242,7 @@ def score(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefini
             doubts=tuple(job.doubts),
             audit_fraction=settings.review.audit_fraction,
             audit_key=job.unit_uid,
+            calibration=_calibration(session, settings, job),
         )
         findings = None if isinstance(parsed, ParseFailure) else parsed.model_dump(mode="json")
         return move_job(
@@ -248,7 +251,15 @@ def score(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefini
             JobState.DECIDED,
             f"{decision.outcome.value}: {decision.reason}",
             findings=findings,
-            confidence=asdict(decision.confidence) if decision.confidence else None,
+            confidence=decision.confidence.to_json() if decision.confidence else None,
             decision=decision.outcome.value,
             decision_reason=decision.reason,
         )
+
+
+def _calibration(session: Session, settings: Settings, job: Job) -> Calibration | None:
+    """Return the calibration that the weights which answered this job have at this site, if any."""
+    if job.provenance is None:
+        return None
+    provenance = ModelProvenance.from_json(job.provenance)
+    return active_calibration(session, job.adapter, job.question_key, settings.review.organization, provenance)
