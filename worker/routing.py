@@ -120,6 +120,9 @@ def _as_the_site_wants(definition: AdapterDefinition, options: AdapterOptions | 
             changed = with_prompt(changed, user, system)
         policy = changed.policy
         if options.release_at:
+            classes = sorted({*policy.release_at, *changed.tasks})
+            if unknown := sorted(set(options.release_at) - set(classes)):
+                raise AdapterError(f"release_at: no answer is {', '.join(unknown)}; answers are {', '.join(classes)}")
             policy = replace(policy, release_at={**policy.release_at, **options.release_at})
         changed = replace(
             changed,

@@ -56,6 +56,7 @@ ADAPTER = AdapterDefinition(
     answer_class=answer_class,
     confidence=confidence,
     policy=ReviewPolicy(
+        release_at={"instruction": 1.01},
         rationale=(
             "The author made the adapter for research and education and not for decisions about patients, so no answer "
             "leaves without a person having read it, however likely its wording is."

@@ -104,6 +104,7 @@ ADAPTER = AdapterDefinition(
     answer_class=answer_class,
     confidence=confidence,
     policy=ReviewPolicy(
+        release_at={"caption": 1.01},
         rationale=(
             "Free text, and no validation is published: how likely words are says little about whether they are true, "
             "so no caption leaves without a person having read it."
