@@ -73,7 +73,7 @@ def test_an_abdominal_ct_goes_to_the_trauma_adapter_without_its_localizer() -> N
 @pytest.mark.parametrize(
     ("headers", "why"),
     [
-        ((replace(XA_RUN, modality="MR", sop_class_uid="1.2.840.10008.5.1.4.1.1.4"),), "SOP class"),
+        ((replace(XA_RUN, modality="RTDOSE", sop_class_uid="1.2.840.10008.5.1.4.1.1.481.2"),), "SOP class"),
         ((replace(CT_SLICE, sop_class_uid=SECONDARY_CAPTURE),), "SOP class"),
         (ct_series(body_part_examined="HEAD"), "body region head"),
         (ct_series(body_part_examined=""), "body region unknown"),
@@ -87,6 +87,24 @@ def test_what_no_adapter_takes_is_left_alone_with_the_reason(headers: tuple[Inst
     decision = decide(headers)
     assert decision.adapters == ()
     assert why in decision.reason
+
+
+def test_what_no_specialised_adapter_takes_goes_to_every_general_one() -> None:
+    decision = decide(
+        (replace(XA_RUN, modality="MR", sop_class_uid="1.2.840.10008.5.1.4.1.1.4", number_of_frames=None),)
+    )
+    assert decision.adapters == ("clinical_caption", "flare")
+    assert [assignment.question.task for assignment in decision.assignments if assignment.question] == [
+        "caption",
+        "report",
+    ]
+
+
+def test_a_general_adapter_leaves_to_the_specialised_one_what_that_takes_and_waits_to_be_asked_for_the_rest() -> None:
+    why = {step.rule: step.reasons[0] for step in decide(ct_series()).trace}
+    assert why["adapter: flare"] == "modality CT is taken where a site rule asks for it"
+    asked = decide(ct_series(), [rule("flare", modality="CT")])
+    assert (asked.adapters, asked.doubts) == (("flare",), ())
 
 
 def test_an_unknown_age_is_routed_but_doubted() -> None:
