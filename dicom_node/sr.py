@@ -2,7 +2,8 @@
 
 Input: a `Report` and the source instances it rests on. Output: a data set, the same for the same input: UNVERIFIED and
 PRELIMINARY for the algorithm's own answer; VERIFIED and FINAL where a person signed; with a predecessor where it takes
-the place of an earlier document. On failure `SrError` (or `EvidenceError`) names the input and the reason.
+the place of an earlier document. The document is in English (TID 1204); an answer's text in another language says so
+itself. On failure `SrError` (or `EvidenceError`) names the input and the reason.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import highdicom.sr as hd
+import numpy as np
 from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as published
@@ -29,10 +31,12 @@ from dicom_node.marking import (
     series_description,
     statements_of,
 )
-from dicom_node.report import Algorithm, Person, Report, ReportedFinding, SourceFrames
+from dicom_node.report import Algorithm, Person, Region, Report, ReportedFinding, SourceFrames
 from dicom_node.uids import derive_uid
 
 _CONTAINS: Final = hd.RelationshipTypeValues.CONTAINS
+#: Languages a text may be in beside English, the document's: RFC 5646 tag (CID 5000) -> code meaning.
+_LANGUAGES: Final = {"de": "German", "es": "Spanish", "fr": "French"}
 
 
 class SrError(ValueError):
@@ -107,7 +111,7 @@ def _check(report: Report, headers: Sequence[Dataset], verifying: Person | None,
     if len(studies) != 1:
         raise SrError(f"{report.title}: the sources belong to {len(studies)} studies; write one report for each study")
     given = {uid_of(header, "SOPInstanceUID") for header in headers}
-    named = [*report.sources, *(frames for finding in report.findings for frames in finding.sources)]
+    named = _named(report)
     if missing := sorted({frames.sop_instance_uid for frames in named} - given):
         names = ", ".join(missing[:3])
         raise SrError(f"{report.title}: {len(missing)} instances it rests on are not among the sources, first {names}")
@@ -119,9 +123,8 @@ def _check(report: Report, headers: Sequence[Dataset], verifying: Person | None,
 
 def _evidence(report: Report, header: Dataset) -> list[Dataset]:
     """Every instance the report names, once, in order, as highdicom wants it: all in the study of the header."""
-    named = [*report.sources, *(frames for finding in report.findings for frames in finding.sources)]
     evidence = []
-    for frames in {frames.sop_instance_uid: frames for frames in named}.values():
+    for frames in {frames.sop_instance_uid: frames for frames in _named(report)}.values():
         entry = Dataset()
         entry.SOPClassUID = frames.sop_class_uid
         entry.SOPInstanceUID = frames.sop_instance_uid
@@ -134,6 +137,12 @@ def _evidence(report: Report, header: Dataset) -> list[Dataset]:
         setattr(first, keyword, "")
     first.StudyDate = first.StudyTime = None
     return evidence
+
+
+def _named(report: Report) -> list[SourceFrames]:
+    """Return every reference to a source that the report makes."""
+    regions = [finding.region.source for finding in report.findings if finding.region is not None]
+    return [*report.sources, *(frames for finding in report.findings for frames in finding.sources), *regions]
 
 
 def _codes_of(report: Report) -> list[Code]:
@@ -203,24 +212,44 @@ def _algorithm(algorithm: Algorithm) -> Any:
 
 
 def _group(report: Report, finding: ReportedFinding, *, edited: bool) -> Any:
-    """TID 1501. An edited finding is a person's, so no group of an edited report names the algorithm as its author."""
+    """TID 1501, or TID 1410 where the finding has a region.
+
+    An edited finding is a person's, so no group of an edited report names the algorithm as its author.
+    """
     first = report.sources[0]
     tracking_uid = derive_uid("tracking", report.algorithm.name, first.sop_instance_uid, finding.tracking_id)
-    return hd.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.TrackingIdentifier(uid=tracking_uid, identifier=finding.tracking_id),
-        finding_type=_concept(finding.finding_type),
-        algorithm_id=None if edited else _algorithm(report.algorithm),
-        finding_sites=[hd.FindingSite(anatomic_location=_concept(site)) for site in finding.sites],
-        measurements=[
+    content: dict[str, Any] = {
+        "tracking_identifier": hd.TrackingIdentifier(uid=tracking_uid, identifier=finding.tracking_id),
+        "finding_type": _concept(finding.finding_type),
+        "algorithm_id": None if edited else _algorithm(report.algorithm),
+        "finding_sites": [hd.FindingSite(anatomic_location=_concept(site)) for site in finding.sites],
+        "measurements": [
             hd.Measurement(name=_concept(m.name), value=m.value, unit=_concept(m.unit)) for m in finding.measurements
         ],
-        qualitative_evaluations=[
+        "qualitative_evaluations": [
             hd.QualitativeEvaluation(name=_concept(e.name), value=_concept(e.value)) for e in finding.evaluations
         ],
+    }
+    if finding.region is not None:
+        return hd.PlanarROIMeasurementsAndQualitativeEvaluations(**content, referenced_region=_outline(finding.region))
+    return hd.MeasurementsAndQualitativeEvaluations(
+        **content,
         source_images=[
             hd.SourceImageForMeasurementGroup(f.sop_class_uid, f.sop_instance_uid, list(f.frame_numbers) or None)
             for f in finding.sources
         ],
+    )
+
+
+def _outline(region: Region) -> Any:
+    """Return the outline as an SCOORD on its image: a polyline whose last point is its first is closed (C.18.6.1.2)."""
+    source = region.source
+    return hd.ImageRegion(
+        graphic_type=hd.GraphicTypeValues.POLYLINE,
+        graphic_data=np.array([*region.outline, region.outline[0]], dtype=np.float32),
+        source_image=hd.SourceImageForRegion(
+            source.sop_class_uid, source.sop_instance_uid, list(source.frame_numbers) or None
+        ),
     )
 
 
@@ -248,10 +277,23 @@ def _texts(report: Report) -> Any:
     """TID 1500 row 12: free text below "Qualitative Evaluations"; what must be known comes before what was found."""
     texts = [(codes.COMMENT, statement) for statement in statements_of(report)]
     texts.append((codes.SUMMARY, clean_text(report.headline)))
-    narratives = ((narrative.heading, clean_text(narrative.text)) for narrative in report.narratives)
-    texts += [(heading, text) for heading, text in narratives if text]
+    items = [_text(heading, text) for heading, text in texts]
+    items += [_text(n.heading, text, n.language) for n in report.narratives if (text := clean_text(n.text))]
     container = hd.ContainerContentItem(name=_concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=_CONTAINS)
-    container.ContentSequence = ContentSequence(
-        [hd.TextContentItem(name=_concept(heading), value=text, relationship_type=_CONTAINS) for heading, text in texts]
-    )
+    container.ContentSequence = ContentSequence(items)
     return container
+
+
+def _text(heading: Code, text: str, language: str = "en") -> Any:
+    """Return a text; one that is not English, the document's language, carries its own (TID 1204)."""
+    text_item = hd.TextContentItem(name=_concept(heading), value=text, relationship_type=_CONTAINS)
+    if language != "en":
+        if language not in _LANGUAGES:
+            raise SrError(f"a text is in {language!r}; there are codes for en, {', '.join(_LANGUAGES)}")
+        own = hd.CodeContentItem(
+            name=published.DCM.LanguageOfContentItemAndDescendants,
+            value=hd.CodedConcept(value=language, scheme_designator="RFC5646", meaning=_LANGUAGES[language]),
+            relationship_type=hd.RelationshipTypeValues.HAS_CONCEPT_MOD,
+        )
+        text_item.ContentSequence = ContentSequence([own])
+    return text_item

@@ -117,7 +117,7 @@ def _choose(instances: Sequence[InstanceFile], at_most: int) -> _Choice:
     if len(ordered) <= at_most:
         return _Choice(tuple(ordered), "all images of the series", ())
     shown = tuple(ordered[number * len(ordered) // at_most] for number in range(at_most))
-    said = f"only {len(shown)} of {len(ordered)} images of the series were shown"
+    said = f"only {len(shown)} of {len(ordered)} images of the series {'was' if at_most == 1 else 'were'} shown"
     return _Choice(shown, "evenly spread by InstanceNumber", (said,))
 
 

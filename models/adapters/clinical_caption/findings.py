@@ -20,7 +20,7 @@ from models.parsing import ParseFailure, answer_text, answered_object, reason_of
 
 _FEWEST_WORDS: Final = 3
 _FENCE: Final = re.compile(r"^```\w*\s*$", re.MULTILINE)
-_LINE_MARK: Final = re.compile(r"^\s*(?:#{1,6}\s+|[-*\u2022]\s+|>\s+)", re.MULTILINE)
+_MARKED_LINE: Final = re.compile(r"^[ \t]*(?:#{1,6}|[-*>\u2022])[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 _EMPHASIS: Final = re.compile(r"(\*\*|__|\*)(?=\S)(.+?)(?<=\S)\1")
 #: What may stand before a caption, in this order. "Here is ..." is a lead only where a colon ends it: "Here is a chest
 #: X-ray without effusion." is a caption.
@@ -112,11 +112,17 @@ def _bare_text(generation: Generation, question: str) -> str | ParseFailure:
         if set(found) != {"caption"} or not isinstance(found["caption"], str):
             return ParseFailure("the JSON object in the answer holds other things than a caption", generation.text)
         text = found["caption"]
-    text = _EMPHASIS.sub(r"\2", _LINE_MARK.sub("", text)).strip()
+    text = _EMPHASIS.sub(r"\2", _MARKED_LINE.sub(_as_sentence, text)).strip()
     if _ABOUT_ITSELF.search(text):
         return ParseFailure("the model speaks about itself instead of the image", generation.text)
     text = _without_leads(text, " ".join(question.split()))
     return text or ParseFailure("the answer holds no caption", generation.text)
+
+
+def _as_sentence(line: re.Match[str]) -> str:
+    """Return a heading or an entry of a list with a full stop, or it would run into the next."""
+    words = line[1]
+    return words if words[-1] in ".,:;!?" else f"{words}."
 
 
 def _without_leads(text: str, question: str) -> str:
