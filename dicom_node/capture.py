@@ -60,7 +60,8 @@ def build_capture(
     """
     header = evidence_header(source)
     frames = tuple(shown) or _frames_of(report, str(header.SOPInstanceUID))
-    picture = render_picture(image, report, caption=_caption(frames), reviewer=reviewer, edited=edited)
+    regions = [finding.region for finding in report.findings if finding.region and finding.region.source in frames]
+    picture = render_picture(image, report, caption=_caption(frames), reviewer=reviewer, edited=edited, regions=regions)
     ds = Dataset()
     ds.SpecificCharacterSet = CHARACTER_SET
     ds.SOPClassUID = SecondaryCaptureImageStorage

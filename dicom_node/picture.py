@@ -7,7 +7,7 @@ and it names no patient. Nothing fails here but an array of another form (`Pictu
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
@@ -25,7 +25,7 @@ from dicom_node.marking import (
     probability_of,
     statements_of,
 )
-from dicom_node.report import Person, Report, probability_text
+from dicom_node.report import Person, Region, Report, probability_text
 
 Color = tuple[int, int, int]
 RgbArray = NDArray[np.uint8]
@@ -44,6 +44,7 @@ _GREY: Final[Color] = (178, 188, 199)
 _AMBER: Final[Color] = (255, 193, 64)
 _GREEN: Final[Color] = (110, 214, 154)
 _LOUD: Final[Color] = (214, 0, 86)
+_CYAN: Final[Color] = (64, 224, 255)
 
 
 class PictureError(ValueError):
@@ -61,13 +62,21 @@ class _Line:
 
 
 def render_picture(
-    image: RgbArray, report: Report, *, caption: str = "", reviewer: Person | None = None, edited: bool = False
+    image: RgbArray,
+    report: Report,
+    *,
+    caption: str = "",
+    reviewer: Person | None = None,
+    edited: bool = False,
+    regions: Sequence[Region] = (),
 ) -> RgbArray:
     """Return `image` (uint8, rows x columns x 3, RGB) with the banner below it, in the same form.
 
-    `caption` says what is shown ("Frame 12"). `reviewer` replaces "unverified" by who reviewed. Raises `PictureError`.
+    `caption` says what is shown ("Frame 12"). `reviewer` replaces "unverified" by who reviewed. `regions` are outlined
+    on the image, which may be a scaled copy of theirs, with their labels. Raises `PictureError`.
     """
     shown = _sized(image)
+    _outline(shown, regions)
     width = max(MIN_WIDTH, shown.width)
     base = max(17, round(width / 42))
     strip = (
@@ -136,6 +145,24 @@ def _sized(image: RgbArray) -> Image.Image:
         return picture
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _outline(picture: Image.Image, regions: Sequence[Region]) -> None:
+    """Draw each region's outline and label on the picture; a dark rim keeps both legible on any ground."""
+    draw = ImageDraw.Draw(picture)
+    width = max(2, round(max(picture.size) / 300))
+    font = _font(max(13, round(max(picture.size) / 40)))
+    for region in regions:
+        across, down = picture.width / region.columns, picture.height / region.rows
+        points = [(column * across, row * down) for column, row in region.outline]
+        for color, wide in ((_BLACK, width + 2), (_CYAN, width)):
+            draw.line([*points, points[0]], fill=color, width=wide)
+        label = _drawable(region.label)
+        # Above the region, or inside it at the picture's upper edge; never beyond the picture to the right.
+        left = max(0.0, min(min(x for x, _ in points), picture.width - font.getlength(label) - 2 * width))
+        top = min(y for _, y in points) - font.size * 1.3
+        place = (left + width, top if top >= 0 else top + font.size * 1.3 + 2 * width)
+        draw.text(place, label, fill=_CYAN, font=font, stroke_width=2, stroke_fill=_BLACK)
 
 
 def _paragraphs(lines: list[_Line], width: int, base: int) -> list[tuple[_Line, str, int]]:

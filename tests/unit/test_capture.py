@@ -16,7 +16,7 @@ from dicom_node.capture import build_capture
 from dicom_node.headers import read_header
 from dicom_node.marking import STANDIN_WARNING
 from dicom_node.picture import MAX_SIDE, MIN_WIDTH, PictureError, probability_line, render_picture, verification_line
-from dicom_node.report import Measurement, Person, Report
+from dicom_node.report import Measurement, Person, Region, Report
 from dicom_node.results import ResultError, check_result, write_dicom
 from tests.sample_reports import REVIEWER, TEST_FILES, awkward_headers, frames_of, grey_image
 from tests.sample_reports import vessel_report as vessel
@@ -151,6 +151,25 @@ def test_same_capture_twice_is_the_same_bytes_and_our_own(tmp_path: Path) -> Non
     assert first == second
     (tmp_path / "sc.dcm").write_bytes(first)
     assert read_header(tmp_path / "sc.dcm").is_own_result
+
+
+def test_a_region_is_outlined_where_it_lies_and_only_on_its_own_image() -> None:
+    """The picture is a copy of another size: a quarter of the source's columns and half of its rows."""
+    source = frames_of(MULTI_FRAME, 3)
+    region = Region(source, ((400.0, 800.0), (1200.0, 800.0), (1200.0, 900.0), (400.0, 900.0)), 1024, 2048, "lesion")
+    plain = vessel([source])
+    report = replace(plain, findings=(replace(plain.findings[0], region=region),))
+    shown = built(report, MULTI_FRAME).pixel_array[:512].astype(int)
+    left = (shown.shape[1] - 512) // 2
+    changed = np.argwhere((shown != render_picture(grey_image(512, 512), plain)[:512]).any(axis=2))
+    outlined = shown[400, left + 100 : left + 301]
+    assert (outlined[:, 2] > outlined[:, 0] + 100).all(), "the upper edge is drawn all along"
+    assert changed[:, 1].min() >= left + 95
+    assert changed[:, 1].max() <= left + 305
+    assert 360 < changed[:, 0].min() < 400, "the label stands above"
+    assert changed[:, 0].max() <= 455
+    other = built(report, MULTI_FRAME, shown=[frames_of(MULTI_FRAME, 5)]).pixel_array[:512]
+    assert np.array_equal(other, render_picture(grey_image(512, 512), plain)[:512])
 
 
 def test_capture_that_lost_its_warning_does_not_pass_the_check() -> None:

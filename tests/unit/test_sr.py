@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from dicom_node import codes
 from dicom_node.headers import read_header
 from dicom_node.marking import RESEARCH_STATEMENT, STANDIN_WARNING
-from dicom_node.report import Narrative, Person, Report
+from dicom_node.report import Narrative, Person, Region, Report
 from dicom_node.results import ResultError, check_result, write_dicom
 from dicom_node.sr import SrError, build_sr
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID
@@ -62,6 +62,28 @@ def test_vessel_occlusion_is_present_absent_or_undetermined(answer: str, value: 
     assert answers[codes.PRESENCE_OF_PROPERTY.value] == value.value
     (probability,) = group.get_measurements()
     assert (probability.name.value, float(probability.value)) == (codes.PROBABILITY.value, 0.93)
+
+
+def test_a_region_is_a_closed_outline_on_its_frame() -> None:
+    source = frames_of(MULTI_FRAME, 3)
+    outline = ((1.5, 2.0), (30.0, 2.0), (30.0, 40.0), (1.5, 40.0))
+    plain = vessel([source])
+    found = replace(plain.findings[0], region=Region(source, outline, 240, 320, "nodule"))
+    ds = built(replace(plain, findings=(found,)), MULTI_FRAME)
+    (group,) = hd.Comprehensive3DSR.from_dataset(ds).content.get_planar_roi_measurement_groups()
+    assert group.roi.graphic_type.value == "POLYLINE"
+    assert group.roi.value.tolist() == [*map(list, outline), list(outline[0])]
+    (image,) = group.roi.ContentSequence
+    assert image.referenced_sop_instance_uid == source.sop_instance_uid
+    assert image.referenced_frame_numbers == [3]
+    assert [float(m.value) for m in group.get_measurements()] == [0.93]
+
+
+def test_a_region_on_an_image_that_is_no_source_is_refused() -> None:
+    plain = vessel([frames_of(CT)])
+    region = Region(frames_of(MULTI_FRAME, 3), ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)), 240, 320, "nodule")
+    with pytest.raises(SrError, match="not among the sources"):
+        built(replace(plain, findings=(replace(plain.findings[0], region=region),)))
 
 
 def test_frames_of_the_run_are_referenced() -> None:
