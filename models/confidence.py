@@ -198,7 +198,8 @@ def likelihood_of_spans(tokens: Sequence[TokenLogprob], spans: Iterable[tuple[in
             total += token.logprob
             touched = True
         start = end
-    return min(1.0, math.exp(total)) if touched else None
+    # A server's figure may be no number: that is no likelihood, and must not pass for certainty.
+    return math.exp(min(0.0, total)) if touched and not math.isnan(total) else None
 
 
 def text_confidence(generation: Generation, span: tuple[int, int] | None = None) -> Confidence:
@@ -242,7 +243,7 @@ def _mean_likelihood(tokens: Sequence[TokenLogprob], start: int, end: int) -> fl
             logprobs.append(token.logprob)
     if not logprobs or not all(math.isfinite(logprob) for logprob in logprobs):
         return None
-    return min(1.0, math.exp(sum(logprobs) / len(logprobs)))
+    return math.exp(min(0.0, sum(logprobs) / len(logprobs)))
 
 
 def _agreement(generation: Generation) -> float:

@@ -17,6 +17,7 @@ from models.confidence import (
     in_audit_sample,
     intended_use_doubts,
     likelihood_of_spans,
+    text_confidence,
 )
 from models.generation import Generation, TokenLogprob
 from models.parsing import ParseFailure
@@ -125,7 +126,61 @@ def test_no_token_touched_is_no_likelihood() -> None:
     assert likelihood_of_spans([], [(0, 1)]) is None
 
 
+def test_a_token_likelihood_that_is_no_number_is_no_certainty() -> None:
+    assert likelihood_of_spans([TokenLogprob("patent", math.nan)], [(0, 6)]) is None
+    assert likelihood_of_spans([TokenLogprob("patent", -math.inf)], [(0, 6)]) == 0.0
+    assert likelihood_of_spans([TokenLogprob("patent", 800.0)], [(0, 6)]) == 1.0
+
+
 def test_decisions_and_confidences_survive_storage() -> None:
     decision = Decision(Outcome.REVIEW, "why", Confidence(0.5, False, "label likelihood"))
     assert Decision.from_json(decision.to_json()) == decision
     assert Decision.from_json(Decision(Outcome.REVIEW, "why", None).to_json()).confidence is None
+
+
+# Free text -----------------------------------------------------------------------------------------------------------
+
+
+def text(*pieces: tuple[str, float], samples: tuple[str, ...] = ()) -> Generation:
+    tokens = tuple(TokenLogprob(piece, logprob) for piece, logprob in pieces)
+    return Generation("".join(piece for piece, _ in pieces), tokens, None, "stop", 1, 0.0, samples)
+
+
+def test_a_long_text_is_not_less_sure_for_its_length() -> None:
+    short, long = text(("no ", -0.5), ("effusion", -0.1)), text(*[("no ", -0.5), ("effusion ", -0.1)] * 40)
+    assert text_confidence(short).probability == pytest.approx(math.exp(-0.3))
+    assert text_confidence(long).probability == pytest.approx(text_confidence(short).probability)
+    assert str(text_confidence(short)) == "0.74 (uncalibrated length-normalised likelihood of the text)"
+
+
+def test_thinking_does_not_count_and_a_span_may_be_asked_for() -> None:
+    thought = text(("<unused94>", -2.0), ("hm", -3.0), ("<unused95>", -4.0), ("no ", -0.5), ("effusion", -0.1))
+    assert text_confidence(thought).probability == pytest.approx(math.exp(-0.3))
+    start = thought.text.index("effusion")
+    assert text_confidence(thought, (start, len(thought.text))).probability == pytest.approx(math.exp(-0.1))
+
+
+def test_repeated_answers_that_differ_lower_the_confidence_and_those_that_agree_do_not_raise_it() -> None:
+    pieces = (("no ", -0.1), ("pleural ", -0.1), ("effusion", -0.1))
+    alone = text_confidence(text(*pieces)).probability
+    agreed = text_confidence(
+        text(*pieces, samples=("No pleural effusion.", "<unused94>hm<unused95>no pleural effusion"))
+    )
+    differing = text_confidence(text(*pieces, samples=("no pleural effusion", "large pneumothorax")))
+    silent = text_confidence(text(*pieces, samples=("", "<unused94>hm")))
+    assert agreed.probability == pytest.approx(alone)
+    assert differing.probability == pytest.approx(0.5)
+    assert silent.probability == 0.0
+    assert "agreement with 2 repeated answers" in differing.method
+
+
+@pytest.mark.parametrize("logprob", [math.nan, -math.inf, math.inf])
+def test_a_likelihood_that_is_no_number_is_none(logprob: float) -> None:
+    for generation in (text(("no ", -0.1), ("effusion", logprob)), text()):
+        confidence = text_confidence(generation)
+        assert (confidence.probability, confidence.method) == (0.0, "no likelihood reported by the engine")
+
+
+@given(st.lists(st.tuples(st.text(max_size=4), st.floats()), max_size=12), st.lists(st.text(max_size=9), max_size=3))
+def test_text_confidence_is_always_a_probability(pieces: list[tuple[str, float]], samples: list[str]) -> None:
+    assert 0.0 <= text_confidence(text(*pieces, samples=tuple(samples))).probability <= 1.0

@@ -22,13 +22,14 @@ _FEWEST_WORDS: Final = 3
 _FENCE: Final = re.compile(r"^```\w*\s*$", re.MULTILINE)
 _MARKED_LINE: Final = re.compile(r"^[ \t]*(?:#{1,6}|[-*>\u2022])[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 _EMPHASIS: Final = re.compile(r"(\*\*|__|\*)(?=\S)(.+?)(?<=\S)\1")
-#: What may stand before a caption, in this order. "Here is ..." is a lead only where a colon ends it: "Here is a chest
-#: X-ray without effusion." is a caption.
+#: What may stand before a caption, in this order. "Here is ..." is a lead only where it names the caption and a
+#: colon ends it: "Here is a chest X-ray: no effusion." is a caption.
 _LEADS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"(?:sure|certainly|of course|okay|gerne|natürlich|bien sûr|claro|por supuesto)\s?[!.,:]\s*",
-        r"(?:here(?:'s|\u2019s| is)|hier ist|voici|aquí (?:está|tiene))\b[^.:\n]{0,100}:\s*",
+        r"(?:here(?:'s|\u2019s| is)|hier ist|voici|aquí (?:está|tiene))\b[^.:\n]{0,60}"
+        r"(?:caption|description|bildunterschrift|beschreibung|légende|leyenda|descripción)\b[^.:\n]{0,60}:\s*",
         r"(?:(?:clinical|medical|image|radiology)\s+)?(?:caption|bildunterschrift|bildbeschreibung|légende|leyenda)\s*:\s*",
     )
 )
