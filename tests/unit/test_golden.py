@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import models.adapters
+from models.adapter import Question
 from models.adapters import adapters
 from models.confidence import Outcome, decide
 from models.generation import Generation
@@ -24,8 +25,10 @@ def golden_id(path: Path) -> str:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=golden_id)
 def test_a_saved_answer_comes_to_what_it_must(path: Path) -> None:
-    adapter = adapters()[path.parent.parent.name]
     saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    adapter = adapters()[path.parent.parent.name]
+    if "question" in saved:
+        adapter = adapter.asked(Question.from_json(saved["question"]))
     generation, expected = Generation.from_json(saved["generation"]), saved["expected"]
 
     findings = adapter.parse(generation)
@@ -45,6 +48,10 @@ def test_a_saved_answer_comes_to_what_it_must(path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(adapters()))
 def test_every_adapter_has_seen_the_usual_troubles(name: str) -> None:
-    cases = {path.stem for path in GOLDEN if path.parent.parent.name == name}
-    assert {"truncated", "chatty", "wrong_keys", "other_language", "thinking_marked", "thinking_leaked"} <= cases
-    assert any(case.startswith("good") for case in cases)
+    """An adapter of several kinds of question has seen them with each: TASK-CASE.json."""
+    stems = {path.stem for path in GOLDEN if path.parent.parent.name == name}
+    tasks = [f"{task}-" for task in adapters()[name].tasks] if any("-" in stem for stem in stems) else [""]
+    for task in tasks:
+        cases = {stem.removeprefix(task) for stem in stems if stem.startswith(task)}
+        assert {"truncated", "chatty", "wrong_keys", "other_language", "thinking_marked", "thinking_leaked"} <= cases
+        assert any(case.startswith("good") for case in cases)
