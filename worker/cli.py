@@ -13,6 +13,7 @@ from worker.commands import (
     database,
     deliveries,
     doctor,
+    evaluate,
     infer,
     network,
     review,
@@ -40,6 +41,7 @@ app.command()(studies.study)
 app.add_typer(review.app, name="review")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(adapters.app, name="adapters")
+app.command()(evaluate.evaluate)
 app.command()(calibration.calibrate)
 app.command()(calibration.calibrations)
 app.add_typer(database.app, name="db")
