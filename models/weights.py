@@ -1,29 +1,44 @@
 """Weights on disk: found, told apart by digest, and matched with their base model. Nothing here needs torch.
 
-Input: references to weights (hub id, revision, folder). Output: folders and SHA-256 digests. On failure:
-`WeightsError`, whose message says what to download, from where and under which licence, how to point the settings at
-a local folder, and how to start the demonstration without any weights. The network is never used.
+Input: references to weights (hub id, revision, folder). Output: folders, SHA-256 digests and the state of each. On
+failure: `WeightsError`, whose message says what to download, from where and under which licence, how to point the
+settings at a local folder, and how to start the demonstration without any weights. The network is never used.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.engines.configuration import AdapterWeights, EngineConfig, EngineKind, WeightsReference
+from models.lora import LoraFile, obstacles_to_merging, obstacles_to_use, read_lora
+from models.merge_record import MergeRecord, is_merged, read_merge_record
+from models.weight_files import combined_digest, faults_of_adapter, faults_of_base, weight_digests
+from models.weight_remedy import how_to_get
 
-#: Licence of MedGemma's weights, where a reference names none.
-MEDGEMMA_LICENCE = "Health AI Developer Foundations terms of use"
-_MEDGEMMA_TERMS_URL = "https://developers.google.com/health-ai-developer-foundations/terms"
+__all__ = [
+    "STANDIN_BASE_ID",
+    "STANDIN_FOLDER",
+    "FoundWeights",
+    "WeightsError",
+    "WeightsState",
+    "check_base_match",
+    "check_lora",
+    "check_pin",
+    "check_weights",
+    "combined_digest",
+    "find_weights",
+    "inspect_weights",
+    "is_merged",
+    "read_merge_record",
+    "standin_config",
+    "weight_digests",
+    "with_merged",
+]
 
 #: The checkpoint that is shipped in this package, and the names it goes by.
 STANDIN_FOLDER = Path(__file__).parent / "standin" / "checkpoint"
 STANDIN_BASE_ID = "dicom-worker/standin-base"
-
-_DIGEST_CHUNK_BYTES = 4 << 20
 
 
 class WeightsError(Exception):
@@ -44,28 +59,51 @@ class FoundWeights:
         return self.folder.name if self.folder.parent.name == "snapshots" else self.reference.revision
 
 
-def find_weights(reference: WeightsReference, *, adapter: bool, cache_dir: Path | None = None) -> FoundWeights:
+@dataclass(frozen=True, slots=True)
+class WeightsState:
+    """What there is of one base model or adapter, and what is wrong with it."""
+
+    #: Adapter name; "" for a base model.
+    name: str
+    reference: WeightsReference
+    #: Hub id of the base it answers on (its own, for a base model).
+    base: str
+    found: FoundWeights | None = None
+    #: Combined SHA-256; "" where it was not asked for.
+    digest: str = ""
+    #: What the adapter's own file says; None for a base model, a merged one, or a file that cannot be read.
+    lora: LoraFile | None = None
+    #: Set where the folder holds a merged model.
+    merged: MergeRecord | None = None
+    problems: tuple[str, ...] = ()
+
+
+def find_weights(
+    reference: WeightsReference, *, adapter: bool, cache_dir: Path | None = None, name: str = ""
+) -> FoundWeights:
     """Return where the weights lie: the reference's folder, else the hub cache.
 
+    An adapter's folder may hold a merged model instead (`is_merged`). `name` is the adapter's, for the message.
+
     Raises:
-        WeightsError: They are not there, or the folder lacks a file that is needed.
+        WeightsError: They are not there, or the folder lacks a file that is needed or holds it only in part.
     """
+    if reference.folder is not None and reference.folder.is_relative_to(STANDIN_FOLDER):
+        remedy = "  The stand-in is part of this software: install it again."
+    else:
+        remedy = how_to_get(reference, f"engine.adapters.{name}" if name else "")
     if reference.folder is not None:
         folder = reference.folder.expanduser()
         if not folder.is_dir():
-            raise WeightsError(
-                f"{reference.hub_id}: the folder {folder} of the settings does not exist.\n{_remedy(reference)}"
-            )
+            raise WeightsError(f"{reference.hub_id}: the folder {folder} of the settings does not exist.\n{remedy}")
     else:
         cached = _cached_snapshot(reference, cache_dir, marker="adapter_config.json" if adapter else "config.json")
         if cached is None:
-            raise WeightsError(
-                f"{reference.hub_id} (revision {reference.revision}) is not on this machine.\n{_remedy(reference)}"
-            )
+            raise WeightsError(f"{reference.hub_id} (revision {reference.revision}) is not on this machine.\n{remedy}")
         folder = cached
-    missing = _missing_files(folder, adapter=adapter)
-    if missing:
-        raise WeightsError(f"{reference.hub_id}: {folder} lacks {', '.join(missing)}.\n{_remedy(reference)}")
+    faults = faults_of_adapter(folder) if adapter and not is_merged(folder) else faults_of_base(folder)
+    if faults:
+        raise WeightsError(f"{reference.hub_id}: {folder} {'; it '.join(faults)}.\n{remedy}")
     return FoundWeights(reference, folder)
 
 
@@ -73,51 +111,80 @@ def check_base_match(found: FoundWeights, base: WeightsReference) -> None:
     """Make sure that an adapter was trained on this base model: the same LoRA on another base answers nonsense.
 
     Raises:
-        WeightsError: Its adapter_config.json names another base, or cannot be read.
+        WeightsError: Its adapter_config.json (or a merged model's note) names another base, or cannot be read.
     """
-    path = found.folder / "adapter_config.json"
-    try:
-        trained_on = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"{path} cannot be read as an adapter configuration: {error}") from error
+    trained_on = _record(found).base if is_merged(found.folder) else _lora(found).base
     if trained_on is None or _last_part(trained_on) != _last_part(base.hub_id):
         raise WeightsError(
             f"adapter {found.reference.hub_id} was trained on {trained_on or 'a base it does not name'}, but the "
-            f"engine's base is {base.hub_id}. Use the adapter with its own base (engine.base), or leave it out."
+            f"engine's base is {base.hub_id}. Use the adapter with its own base (engine.bases), or leave it out "
+            f"(engine.enabled)."
         )
 
 
-def weight_digests(folder: Path, digest_cache: Path | None = None) -> dict[str, str]:
-    """Return file name -> SHA-256 of every weight and configuration file in a folder.
+def check_lora(found: FoundWeights, name: str) -> None:
+    """Make sure that the engine can run what an adapter's own configuration asks for.
 
-    Large files are hashed once per (path, size, modification time) when `digest_cache` names a JSON file.
+    Raises:
+        WeightsError: It cannot; the message names the feature, and says where merging is the way out.
     """
-    remembered: dict[str, str] = {}
-    if digest_cache is not None and digest_cache.is_file():
-        try:
-            remembered = json.loads(digest_cache.read_text(encoding="utf-8"))
-        except ValueError:
-            remembered = {}  # a broken cache costs time, nothing else
-    known = dict(remembered)
-    digests = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".model", ".jinja")):
-        state = path.stat()
-        key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
-        if key not in known:
-            known[key] = _sha256(path)
-        digests[path.name] = known[key]
-    if digest_cache is not None and known != remembered:
-        digest_cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = digest_cache.with_name(f"{digest_cache.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        temporary.replace(digest_cache)
-    return digests
+    lora = _lora(found)
+    if obstacles := obstacles_to_use(lora):
+        way_out = (
+            "It can be used by no means here: leave it out (engine.enabled)."
+            if obstacles_to_merging(lora)
+            else f"Merge it into its base (`dicom-worker adapters merge {name} --out DIR`) and set "
+            f"engine.adapters.{name} to DIR, or leave it out (engine.enabled)."
+        )
+        raise WeightsError(
+            f"adapter {name}: {found.folder / 'adapter_config.json'} cannot be run as it is: "
+            f"{'; '.join(obstacles)}. {way_out}"
+        )
 
 
-def combined_digest(digests: dict[str, str]) -> str:
-    """Return one SHA-256 that changes when any file, or its name, does."""
-    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def check_pin(found: FoundWeights, config: EngineConfig) -> None:
+    """Make sure that the files are the ones a site insists on (`EngineConfig.digests`), where it does.
+
+    Raises:
+        WeightsError: They are others; the message gives both digests.
+    """
+    hub_id = found.reference.hub_id
+    wanted = config.digests.get(hub_id)
+    if wanted is None:
+        return
+    digest = combined_digest(weight_digests(found.folder, config.digest_cache))
+    if digest != wanted.strip().lower():
+        raise WeightsError(
+            f"{hub_id}: the files in {found.folder} have the combined SHA-256\n    {digest}\n"
+            f"  but engine.digests insists on\n    {wanted}\n"
+            f"  Somebody exchanged or damaged a file, or it is another revision ({found.revision}). Put the right\n"
+            f"  files there, pin their revision (engine.revisions), or, if these are the ones you mean, write their\n"
+            f"  digest into engine.digests."
+        )
+
+
+def with_merged(config: EngineConfig) -> EngineConfig:
+    """Return the configuration with each merged adapter's folder as a base of its own, to which nothing is attached.
+
+    Such an adapter keeps its name and reference and gets `merged=True`; its `base` is then its own hub id, a new key
+    of `bases`. A base that only merged adapters came from is left out: it need not be on the machine.
+    """
+    merged = {
+        name: own
+        for name, own in config.adapters.items()
+        if not own.merged and own.reference.folder is not None and is_merged(own.reference.folder.expanduser())
+    }
+    if not merged:
+        return config
+    adapters = {
+        name: AdapterWeights(own.reference, own.reference.hub_id, merged=True) if name in merged else own
+        for name, own in config.adapters.items()
+    }
+    needless = {own.base for own in merged.values()} - {own.base for own in adapters.values()}
+    bases = {hub_id: base for hub_id, base in config.bases.items() if hub_id not in needless}
+    return replace(
+        config, adapters=adapters, bases=bases | {own.reference.hub_id: own.reference for own in merged.values()}
+    )
 
 
 def standin_config(config: EngineConfig, checkpoint: Path = STANDIN_FOLDER) -> EngineConfig:
@@ -139,79 +206,98 @@ def standin_config(config: EngineConfig, checkpoint: Path = STANDIN_FOLDER) -> E
     )
 
 
-def check_weights(config: EngineConfig) -> list[str]:
-    """Return what is wrong with an engine's weights, one message each; empty when it can be loaded. Costs no torch."""
+def inspect_weights(config: EngineConfig, *, hashed: bool = False) -> list[WeightsState]:
+    """Return the state of every base model and adapter of an engine, bases first; costs no torch.
+
+    `hashed` asks for the digest of each: a minute for gigabytes that were never hashed before. A server (kind openai)
+    has its weights elsewhere: the list is empty.
+    """
     if config.kind == EngineKind.OPENAI:
         return []
     if config.kind == EngineKind.STANDIN:
         config = standin_config(config)
-    problems = []
-    for base in config.bases.values():
-        try:
-            find_weights(base, adapter=False, cache_dir=config.cache_dir)
-        except WeightsError as error:
-            problems.append(str(error))
-    for own in config.adapters.values():
-        try:
-            found = find_weights(own.reference, adapter=True, cache_dir=config.cache_dir)
-            check_base_match(found, config.bases[own.base])
-        except WeightsError as error:
-            problems.append(str(error))
-    return problems
+    needed = with_merged(config).bases
+    states = [
+        _inspect(WeightsState("", base, base.hub_id), base, config, hashed)
+        for base in config.bases.values()
+        if base.hub_id in needed
+    ]
+    for name, own in config.adapters.items():
+        states.append(_inspect(WeightsState(name, own.reference, own.base), config.bases[own.base], config, hashed))
+    return states
+
+
+def check_weights(config: EngineConfig) -> list[str]:
+    """Return what is wrong with an engine's weights, one message each; empty when it can be loaded. Costs no torch."""
+    return [problem for state in inspect_weights(config) for problem in state.problems]
+
+
+def _inspect(state: WeightsState, base: WeightsReference, config: EngineConfig, hashed: bool) -> WeightsState:
+    """Find out as much as can be, up to the first thing that is wrong."""
+    adapter = bool(state.name)
+    try:
+        found = find_weights(state.reference, adapter=adapter, cache_dir=config.cache_dir, name=state.name)
+        state = replace(state, found=found)
+        if hashed:
+            state = replace(state, digest=combined_digest(weight_digests(found.folder, config.digest_cache)))
+        if adapter and is_merged(found.folder):
+            state = replace(state, merged=_record(found))
+            _check_origin(found, config)
+        elif adapter:
+            state = replace(state, lora=_lora(found))
+            check_lora(found, state.name)
+        if adapter:
+            check_base_match(found, base)
+        check_pin(found, config)
+    except WeightsError as error:
+        return replace(state, problems=(str(error),))
+    except OSError as error:
+        return replace(state, problems=(f"{state.reference.hub_id} cannot be read: {error}",))
+    return state
+
+
+def _check_origin(found: FoundWeights, config: EngineConfig) -> None:
+    """Make sure that a merged model is made of the adapter that it stands for, and of the base a site insists on."""
+    record = _record(found)
+    if _last_part(record.adapter) != _last_part(found.reference.hub_id):
+        raise WeightsError(
+            f"{found.folder} holds {record.base} with {record.adapter} merged in, but is set as the folder of "
+            f"{found.reference.hub_id}; set engine.adapters to the right folder"
+        )
+    wanted = config.digests.get(record.base)
+    if wanted is not None and record.base_digest != wanted.strip().lower():
+        raise WeightsError(
+            f"{found.folder} was merged from files of {record.base} with the combined SHA-256\n    "
+            f"{record.base_digest}\n  but engine.digests insists on\n    {wanted}\n  Merge it again from the right "
+            f"base (`dicom-worker adapters merge`), or correct engine.digests."
+        )
+
+
+def _lora(found: FoundWeights) -> LoraFile:
+    try:
+        return read_lora(found.folder)
+    except (OSError, ValueError) as error:
+        path = found.folder / "adapter_config.json"
+        raise WeightsError(f"{path} cannot be used as an adapter configuration: {error}") from error
+
+
+def _record(found: FoundWeights) -> MergeRecord:
+    try:
+        return read_merge_record(found.folder)
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"the note of {found.folder} about what was merged cannot be read: {error}; merge it again"
+        ) from error
 
 
 def _cached_snapshot(reference: WeightsReference, cache_dir: Path | None, marker: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
+    if not reference.published:
+        return None
     path = try_to_load_from_cache(reference.hub_id, marker, cache_dir=cache_dir, revision=reference.revision)
     return Path(path).parent if isinstance(path, str) else None
 
 
-def _missing_files(folder: Path, *, adapter: bool) -> list[str]:
-    """Return which files a folder of weights lacks. Pickled weights (.bin) do not count: loading one runs code."""
-    if adapter:
-        return [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (folder / name).is_file()]
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError):
-            return [*missing, f"a readable {index.name}"]
-        missing += sorted(name for name in shards if not (folder / name).is_file())
-    elif not (folder / "model.safetensors").is_file():
-        missing.append("model.safetensors")
-    return missing
-
-
-def _remedy(reference: WeightsReference) -> str:
-    if reference.folder is not None and reference.folder.is_relative_to(STANDIN_FOLDER):
-        return "  The stand-in is part of this software: install it again."
-    if not reference.published:
-        return (
-            "  They are on no hub: train them with the author's script, or get them from the author, and name\n"
-            "  the folder that holds them in the settings (engine.adapters: {ADAPTER: FOLDER}), or leave the\n"
-            "  adapter out (engine.enabled)."
-        )
-    licence = reference.licence or MEDGEMMA_LICENCE
-    terms = f" ({_MEDGEMMA_TERMS_URL})" if licence == MEDGEMMA_LICENCE else ""
-    return (
-        f"  To get them: accept the licence of https://huggingface.co/{reference.hub_id} - {licence}{terms} - and run\n"
-        f"    hf download {reference.hub_id} --revision {reference.revision}\n"
-        f"  or name a folder that holds them in the settings (engine.bases, engine.adapters).\n"
-        f"  To see the system without any weights, start\n"
-        f"    dicom-worker run --profile demo\n"
-        f"  which answers with the stand-in; its answers mean nothing."
-    )
-
-
 def _last_part(hub_id: str) -> str:
     return hub_id.rstrip("/").rsplit("/", 1)[-1].lower()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        sha = hashlib.sha256()
-        while chunk := stream.read(_DIGEST_CHUNK_BYTES):
-            sha.update(chunk)
-    return sha.hexdigest()

@@ -24,6 +24,12 @@ class EngineOutOfMemoryError(EngineError):
     transient = True
 
 
+class EngineDeviceError(EngineError):
+    """The device failed in a way that only a new process can mend. Transient: the request is not to blame."""
+
+    transient = True
+
+
 class EngineKind(StrEnum):
     """Which machinery answers."""
 
@@ -73,6 +79,8 @@ class AdapterWeights:
     reference: WeightsReference
     #: Hub id of the base: a key of `EngineConfig.bases`.
     base: str
+    #: True where `base` has this adapter merged in already: nothing is attached to it (`models.weights.with_merged`).
+    merged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

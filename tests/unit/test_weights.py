@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -10,10 +11,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import peft
 import pytest
 
+from models import lora
+from models.adapter import LoraConfiguration
 from models.engines import AdapterWeights, EngineConfig, EngineError, EngineKind, WeightsReference, load_engine
+from models.lora import differences, read_lora
 from models.weights import (
     STANDIN_BASE_ID,
     STANDIN_FOLDER,
@@ -129,8 +135,125 @@ def test_a_broken_digest_cache_only_costs_time(tmp_path: Path) -> None:
     assert weight_digests(tmp_path, cache)["model.safetensors"] == hashlib.sha256(b"x").hexdigest()
 
 
-def test_an_engine_that_is_not_built_yet_says_so() -> None:
-    with pytest.raises(EngineError, match="cannot run yet"):
+def adapter_folder(folder: Path, **changes: object) -> Path:
+    """A copy of the stand-in's vessel adapter whose configuration says something else."""
+    shutil.copytree(STANDIN_FOLDER / "dsa_patency", folder)
+    stored = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**stored, **changes}))
+    return folder
+
+
+def with_folder(folder: Path, **changes: Any) -> EngineConfig:
+    """The stand-in as ordinary weights, one adapter, from this folder."""
+    shipped = standin_config(EngineConfig())
+    own = shipped.adapters["dsa_patency"]
+    adapter = replace(own, reference=replace(own.reference, folder=folder))
+    return replace(shipped, kind=EngineKind.TRANSFORMERS, adapters={"dsa_patency": adapter}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "mergeable"),
+    [
+        ({"peft_type": "IA3"}, "peft_type is 'IA3'", False),
+        ({"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'", False),
+        ({"use_dora": True}, "DoRA", True),
+        ({"bias": "lora_only"}, "bias: lora_only", True),
+        ({"target_parameters": ["q_proj.weight"]}, "target_parameters", True),
+        ({"alora_invocation_tokens": [1, 2]}, "activated LoRA", False),
+        ({"layer_replication": [[0, 2], [1, 3]]}, "doubles layers", False),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights: 'pissa'", False),
+        ({"use_tomorrow": {"x": 1}, "peft_version": "9.0"}, "PEFT 9.0 and uses use_tomorrow", False),
+    ],
+)
+def test_what_the_engine_cannot_run_is_refused(
+    tmp_path: Path, changes: dict[str, object], named: str, mergeable: bool
+) -> None:
+    (problem,) = check_weights(with_folder(adapter_folder(tmp_path / "a", **changes)))
+    assert named in problem
+    assert str(tmp_path / "a") in problem
+    assert ("dicom-worker adapters merge dsa_patency --out DIR" in problem) is mergeable
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modules_to_save": ["lm_head", "embed_tokens"]},
+        {"use_rslora": True},
+        {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"v_proj": 3}},
+        {"lora_bias": True},
+        {"use_tomorrow": None},
+    ],
+)
+def test_what_it_can_run_is_let_through(tmp_path: Path, changes: dict[str, object]) -> None:
+    assert check_weights(with_folder(adapter_folder(tmp_path / "a", **changes))) == []
+
+
+def test_every_key_that_peft_can_write_was_thought_of() -> None:
+    fields = {field.name for field in dataclasses.fields(peft.LoraConfig)}
+    assert fields <= lora._UNDERSTOOD | set(lora._OTHER_KINDS)
+
+
+def test_another_digest_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    folder = adapter_folder(tmp_path / "a")
+    hub_id = "dicom-worker/standin-dsa-patency"
+    digest = combined_digest(weight_digests(folder))
+    assert check_weights(with_folder(folder, digests={hub_id: digest})) == []
+    (folder / "adapter_config.json").write_text((folder / "adapter_config.json").read_text() + "\n")
+    (problem,) = check_weights(with_folder(folder, digests={hub_id: digest}))
+    assert hub_id in problem
+    assert digest in problem
+    assert combined_digest(weight_digests(folder)) in problem
+    assert str(folder) in problem
+    assert "engine.digests" in problem
+
+
+def test_a_download_that_was_cut_off_is_noticed(tmp_path: Path) -> None:
+    folder = adapter_folder(tmp_path / "a")
+    tensors = folder / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    (problem,) = check_weights(with_folder(folder))
+    assert "not copied as a whole" in problem
+    tensors.write_bytes(b"<html>sign in</html>")
+    (problem,) = check_weights(with_folder(folder))
+    assert "no safetensors file" in problem
+
+
+def test_an_adapter_with_pickled_weights_only_is_told_apart_from_a_missing_one(tmp_path: Path) -> None:
+    folder = adapter_folder(tmp_path / "a")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    (problem,) = check_weights(with_folder(folder))
+    assert "pickle" in problem
+    assert "ask its author for safetensors" in problem
+
+
+def test_an_adapter_that_is_on_no_hub_asks_for_its_folder(tmp_path: Path) -> None:
+    unpublished = WeightsReference("local/medgemma-lora", "local", published=False)
+    shipped = standin_config(EngineConfig())
+    config = replace(
+        shipped,
+        kind=EngineKind.TRANSFORMERS,
+        adapters={"clinical_caption": AdapterWeights(unpublished, STANDIN_BASE_ID)},
+        cache_dir=tmp_path,
+    )
+    (problem,) = check_weights(config)
+    assert "engine.adapters.clinical_caption" in problem
+    assert "hf download" not in problem
+
+
+def test_where_the_file_differs_from_the_card_the_difference_is_named() -> None:
+    own = read_lora(STANDIN_FOLDER / "abdominal_trauma")
+    seven = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    assert differences(own, LoraConfiguration(16, 32, 0.05, seven)) == []
+    r, alpha = differences(own, LoraConfiguration(64, 16, 0.1, seven))
+    assert r == "r is 16, the card says 64"
+    assert alpha == "alpha is 32, the card says 16"
+    (targets,) = differences(own, LoraConfiguration(16, 32, 0.05, "all-linear"))
+    assert "all-linear" in targets
+    assert differences(read_lora(STANDIN_FOLDER / "dsa_patency"), LoraConfiguration(8, 16, 0.1, "all-linear")) == []
+
+
+def test_an_engine_without_its_server_says_so() -> None:
+    with pytest.raises(EngineError, match=r"engine\.openai\.base_url names no server"):
         load_engine(EngineConfig(kind=EngineKind.OPENAI))
 
 
