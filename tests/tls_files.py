@@ -28,6 +28,7 @@ def make_tls_files(folder: Path) -> TlsFiles:
     new_key = ("req", "-newkey", "rsa:2048", "-nodes")
     run(*new_key, "-x509", "-days", "2", "-subj", "/CN=Test authority", "-keyout", "ca.key", "-out", "ca.pem")
     run(*new_key, "-subj", "/CN=localhost", "-keyout", "node.key", "-out", "node.csr")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+    (folder / "node.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n", encoding="utf-8")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "node.ext")
     run("x509", "-req", "-in", "node.csr", *signing, "-out", "node.pem")
     return TlsFiles(folder / "ca.pem", folder / "node.pem", folder / "node.key")

@@ -67,9 +67,17 @@ def check_engine(settings: Settings) -> None:
 
     Raises:
         SettingsError: the settings do not fit together.
-        WeightsError: weights are missing; the message says what to download, from where, and under which licence.
+        WeightsError: weights are missing, here or on the server; the message says how to come by them.
     """
-    if problems := check_weights(engine_config(settings)):
+    config = engine_config(settings)
+    if config.kind == EngineKind.OPENAI:
+        from models.engines.openai import check_server
+
+        # A server that is away is waited for; one that lacks a model needs a person.
+        problems = check_server(config, must_answer=False)
+    else:
+        problems = check_weights(config)
+    if problems:
         raise WeightsError("\n".join(problems))
 
 

@@ -12,6 +12,7 @@ from models.engines.configuration import (
     AdapterWeights,
     Dtype,
     EngineConfig,
+    EngineDeviceError,
     EngineError,
     EngineKind,
     EngineOutOfMemoryError,
@@ -26,6 +27,7 @@ __all__ = [
     "AdapterWeights",
     "Dtype",
     "EngineConfig",
+    "EngineDeviceError",
     "EngineError",
     "EngineKind",
     "EngineOutOfMemoryError",
@@ -51,7 +53,8 @@ def load_engine(config: EngineConfig) -> Engine:
         from models.engines.transformers import TransformersEngine
 
         return TransformersEngine(config)
-    raise EngineError(
-        f"engine.kind is {str(config.kind)!r}, which this version cannot run yet; set engine.kind to 'transformers' "
-        f"(weights in this process) or 'standin' (demonstration only)"
-    )
+    if config.kind == EngineKind.OPENAI:
+        from models.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(config)
+    raise EngineError(f"engine.kind {str(config.kind)!r} is none of {', '.join(EngineKind)}")
