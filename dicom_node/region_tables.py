@@ -37,6 +37,15 @@ REGIONS_BY_SCT: dict[str, tuple[str, ...]] = {
     "41801008": ("heart",),
     "81745001": ("eye",),
     "5665001": ("eye",),
+    # CID 4209: both eyes, eye region, eyeball, cornea, lens, anterior chamber, iris, vitreous
+    "40638003": ("eye",),
+    "371398005": ("eye",),
+    "79652003": ("eye",),
+    "28726007": ("eye",),
+    "78076003": ("eye",),
+    "31636006": ("eye",),
+    "41296002": ("eye",),
+    "26386000": ("eye",),
     "76752008": ("breast",),
     "38266002": ("whole_body",),
     "61685007": ("extremity",),
@@ -199,7 +208,10 @@ STEMS: dict[str, tuple[str, ...]] = {
         "lowext*",
         "upext*",
     ),
-    "eye": ("eye", "eyes", "retina*", "fundus", "ocular", "cataract*", "ophthal*", "macula*", "auge", "oeil", "ojo"),
+    "eye": (
+        *("eye", "eyes", "retina*", "fundus", "ocular", "intraocular", "cataract*", "ophthal*", "macula*", "phaco*"),
+        *("auge", "katarakt*", "phako*", "oeil", "cataracte", "ojo", "catarata", "occhio", "cataratta"),
+    ),
     "breast": ("breast*", "mammo*", "mamma", "brust", "sein"),
     "whole_body": ("wholebody", "ganzkoerper", "panscan", "polytrauma", "traumascan", "traumaspirale"),
 }

@@ -41,6 +41,8 @@ def header(**attributes: object) -> InstanceHeader:
         ("LEG", "extremity"),
         ("Fundus OD", "eye"),
         ("Cataract right", "eye"),
+        ("PHACO + IOL", "eye"),
+        ("Katarakt-OP links", "eye"),
         ("WHOLEBODY", "whole_body"),
         ("whole body PET", "whole_body"),
         ("Polytrauma", "whole_body"),
@@ -69,6 +71,7 @@ def test_regions_in_text(text: str, regions: str) -> None:
         (Code("416152001", "SCT", "Neck, Chest and Abdomen"), {"neck", "chest", "abdomen"}),
         (Code("R-FAB57", "SRT", "Abdomen and Pelvis"), {"abdomen", "pelvis"}),
         (Code("T-AA610", "SRT", "Retina"), {"eye"}),
+        (Code("31636006", "SCT", "Anterior chamber of eye"), {"eye"}),
         (Code("CTABDPE", "99HOSP", "CT Abdomen+Pelvis mit KM"), {"abdomen", "pelvis"}),
         # A local code that happens to have a SNOMED number is not that concept.
         (Code("10200004", "99HOSP", "Kopf"), {"head"}),

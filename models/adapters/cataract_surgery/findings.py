@@ -7,12 +7,11 @@ written, never that one is missing, that nothing stands under it, or that the an
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.confidence import Confidence
+from models.confidence import Confidence, text_confidence
 from models.generation import Generation
 from models.parsing import ParseFailure, answered_sections, reason_of, section_spans
 
@@ -56,20 +55,15 @@ def answer_class(findings: BaseModel) -> str:
 
 
 def confidence(generation: Generation, findings: BaseModel) -> Confidence:
-    """Return the length-normalised likelihood of the instruction: the geometric mean of its tokens' probabilities.
+    """Return the length-normalised likelihood of the instruction.
 
     The reasoning is left out: it is not what is acted upon, and it is several times as long.
     """
     CataractFindings.model_validate(findings)
     text = "".join(token.token for token in generation.tokens)
     spans = [(start, end) for heading, start, end in section_spans(text, HEADINGS) if heading == FINAL]
-    logprobs, at = [], 0
-    for token in generation.tokens:
-        after = at + len(token.token)
-        if spans and at < spans[-1][1] and spans[-1][0] < after:
-            logprobs.append(token.logprob)
-        at = after
-    if not logprobs:
+    if not spans:
         return Confidence(0.0, calibrated=False, method="no likelihood reported by the engine")
-    likelihood = min(1.0, math.exp(sum(logprobs) / len(logprobs)))
-    return Confidence(likelihood, calibrated=False, method="length-normalised likelihood of the instruction")
+    start, end = spans[-1]
+    start += len(text[start:end]) - len(text[start:end].lstrip())  # the line break belongs to the heading's token
+    return text_confidence(generation, (start, end))
