@@ -17,7 +17,7 @@ from worker.db.records import Event, Instance, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher
-from worker.settings import Settings
+from worker.settings import RouteRule, Settings
 from worker.states import InstanceState, JobState, Priority, SeriesState
 
 STABLE_AFTER_S = 10.0
@@ -182,6 +182,29 @@ def test_late_images_make_a_revision_that_supersedes(step: Step, modality: Modal
     with step.db.reading() as session:
         revisions = [i.revision for i in session.scalars(select(Instance).order_by(Instance.id))]
     assert revisions == [1] * 11 + [2] * 3
+
+
+def test_each_question_of_a_rule_is_a_job_of_its_own_and_stays_so_when_late_images_come(
+    step: Step, modality: Modality
+) -> None:
+    classes = {"task": "classification", "labels": ["normal", "injured"]}
+    site = {"name": "both", "when": {"modality": "CT"}, "adapter": "flare", "ask": [classes, {"task": "report"}]}
+    step.settings = step.settings.model_copy(update={"routes": [RouteRule.model_validate(site)]})
+    slices = modality.ct_series(14)
+    step.receive(*slices[:11], association(instances=11))
+    assert len(step.assemble()) == 2
+    for arrival in slices[11:]:
+        arrival.association_id = "a2"
+    step.receive(*slices[11:], association("a2", instances=3))
+    assert len(step.assemble()) == 2
+    jobs = [(job.revision, job.question["task"], job.state) for job in step.jobs() if job.question]
+    assert sorted(jobs) == [
+        (1, "classification", JobState.SUPERSEDED),
+        (1, "report", JobState.SUPERSEDED),
+        (2, "classification", JobState.QUEUED),
+        (2, "report", JobState.QUEUED),
+    ]
+    assert len({job.question_key for job in step.jobs()}) == 2
 
 
 def test_a_released_result_stands_until_the_new_one_is_written(step: Step, modality: Modality) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_node import codes
 from dicom_node.capture import build_capture
-from dicom_node.report import Report
+from dicom_node.report import Region, Report, SourceFrames
 from dicom_node.results import check_result, write_dicom
 from dicom_node.sr import build_sr
 from models.phantoms import draw_vessel_run
@@ -124,6 +125,37 @@ def trauma_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return _results(tmp_path_factory.mktemp("trauma") / "results", source, trauma_report([frames_of(source)]))
 
 
+def boxes_report(source: SourceFrames, rows: int, columns: int) -> Report:
+    """What a detection says: two boxes on one image, with no code for what is in them."""
+    plain = vessel_report([source])
+    outline = ((0.0, 0.0), (columns / 2, 0.0), (columns / 2, rows / 3), (0.0, rows / 3))
+    boxes = tuple(
+        replace(
+            plain.findings[0],
+            tracking_id=f"detection: {number}: nodule",
+            finding_type=codes.NAMED_IN_TEXT,
+            sites=(),
+            region=Region(source, outline, rows, columns, "nodule"),
+        )
+        for number in (1, 2)
+    )
+    return replace(plain, findings=boxes)
+
+
+@pytest.fixture(scope="module")
+def boxes_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What a detection makes of a frame of an ultrasound run."""
+    source = SOURCES["US multi-frame"]
+    report = boxes_report(frames_of(source, 3), 240, 320)
+    return _results(tmp_path_factory.mktemp("boxes") / "results", source, report)
+
+
+def test_dciodvfy_passes_boxes(boxes_results: Results) -> None:
+    _assert_dciodvfy_passes(boxes_results)
+    shown = dicom_validators.dsrdump(boxes_results.unverified)
+    assert 'SCOORD:(111030,DCM,"Image Region")=(POLYLINE,0/0,160/0,160/80,0/80,0/0)' in shown
+
+
 def _assert_dciodvfy_passes(results: Results) -> None:
     for path in (*results.documents(), results.capture):
         assert dicom_validators.dciodvfy(path).errors == (), path.name
@@ -155,9 +187,11 @@ def test_identifier_too_long_for_the_standard_is_the_only_error_it_brings(tmp_pa
 
 
 @pytest.mark.slow
-def test_pixelmed_passes_every_kind_of_document(vessel_results: Results, trauma_results: Results) -> None:
+def test_pixelmed_passes_every_kind_of_document(
+    vessel_results: Results, trauma_results: Results, boxes_results: Results
+) -> None:
     """Its rules know the templates; one Java process checks all files, at several seconds each."""
-    paths = [*vessel_results.documents(), trauma_results.unverified]
+    paths = [*vessel_results.documents(), trauma_results.unverified, boxes_results.unverified]
     verdicts = dicom_validators.pixelmed(paths)
     assert {path.name: verdict.errors for path, verdict in verdicts.items() if verdict.errors} == {}
     assert len(verdicts) == len(paths)
