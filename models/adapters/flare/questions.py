@@ -53,7 +53,8 @@ def form_of(question: Question) -> str:
 
 def _lines(question: Question) -> list[str]:
     """Return the task's words, a question and, where the answer is JSON, a line on its form."""
-    return _QUESTIONS[question.task].replace("{unit}", question.unit).splitlines()
+    words = _QUESTIONS[question.task].replace("in {unit}", "without a unit" if question.unit == "1" else "in {unit}")
+    return words.replace("{unit}", question.unit).splitlines()
 
 
 def several_labels(question: Question, at_least: int) -> tuple[str, ...]:
