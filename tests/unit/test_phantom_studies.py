@@ -14,6 +14,7 @@ from dicom_node.headers import read_header
 from dicom_node.pixels import read_frames, read_image
 from dicom_node.regions import body_region
 from dicom_node.volumes import geometry
+from worker.demo.phantom_pictures import write_chest_xray, write_fundus_photograph
 from worker.demo.phantom_studies import (
     write_ct_localizer,
     write_ct_series,
@@ -33,6 +34,8 @@ def test_every_kind_is_valid_dicom(tmp_path: Path) -> None:
     write_ct_localizer(tmp_path)
     write_dose_screen(tmp_path)
     write_mr_series(tmp_path, slices=1)
+    write_chest_xray(tmp_path, RUN[0])
+    write_fundus_photograph(tmp_path, np.full((31, 33, 3), 90, dtype=np.uint8))
     for path in sorted(tmp_path.iterdir()):
         check = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
         assert check.returncode == 0, check.stderr

@@ -95,7 +95,7 @@ def write_xa_run(
         mask.MaskFrameNumbers = list(mask_frames)
         ds.MaskSubtractionSequence = [mask]
         ds.RecommendedViewingMode = "SUB"
-    _set_grey(ds, frames, photometric)
+    set_grey(ds, frames, photometric)
     return save_image(ds, folder, identity)
 
 
@@ -136,7 +136,7 @@ def write_ct_series(
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = -1024, 1, "HU"
         ds.WindowCenter, ds.WindowWidth = 50, 400
         ds.InstanceNumber = number
-        _set_grey(ds, np.clip(plane.astype(np.int32) + 1024, 0, 4095).astype(np.uint16), "MONOCHROME2")
+        set_grey(ds, np.clip(plane.astype(np.int32) + 1024, 0, 4095).astype(np.uint16), "MONOCHROME2")
         paths.append(save_image(ds, folder, shared))
     return paths
 
@@ -153,7 +153,7 @@ def write_ct_localizer(folder: Path, *, size: int = 128, **identity: Unpack[Iden
     ds.KVP, ds.XRayTubeCurrent, ds.ExposureTime = 120, 35, 3000
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = -1024, 1, "US"
     shade = np.linspace(400, 1600, size).astype(np.uint16)
-    _set_grey(ds, np.minimum(shade[:, np.newaxis], shade[np.newaxis, ::-1]), "MONOCHROME2")
+    set_grey(ds, np.minimum(shade[:, np.newaxis], shade[np.newaxis, ::-1]), "MONOCHROME2")
     return save_image(ds, folder, identity)
 
 
@@ -171,12 +171,12 @@ def write_dose_screen(folder: Path, *, size: int = 128, **identity: Unpack[Ident
     lines = np.zeros((size, size), dtype=np.uint8)
     lines[8::12, 6 : size // 2] = 220
     lines[8::12, size // 2 + 6 : -6] = 160
-    _set_grey(ds, lines, "MONOCHROME2")
+    set_grey(ds, lines, "MONOCHROME2")
     return save_image(ds, folder, identity)
 
 
 def write_mr_series(folder: Path, *, slices: int = 4, size: int = 64, **identity: Unpack[Identity]) -> list[Path]:
-    """Write an MR series of the head, which none of the adapters takes."""
+    """Write an MR series of the head."""
     whose: Identity = {"body_part": "HEAD", "series_description": "t1_se_tra", **identity}
     shared: Identity = {**whose, **_new_uids(whose)}
     frame_of_reference = generate_uid()
@@ -190,7 +190,7 @@ def write_mr_series(folder: Path, *, slices: int = 4, size: int = 64, **identity
         ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
         ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = 500, 12, 1
         ds.InstanceNumber = number
-        _set_grey(ds, head, "MONOCHROME2")
+        set_grey(ds, head, "MONOCHROME2")
         paths.append(save_image(ds, folder, shared))
     return paths
 
@@ -256,7 +256,7 @@ def _set_plane(
     ds.SliceLocation = round(place[2], 3)
 
 
-def _set_grey(ds: Dataset, pixels: NDArray[Any], photometric: str) -> None:
+def set_grey(ds: Dataset, pixels: NDArray[Any], photometric: str) -> None:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"stored values must be uint8 or uint16, not {pixels.dtype}")
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, photometric

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from worker.demo.receiver import AE_TITLE
+from worker.demo.studies import ROUTES
 from worker.settings import ENV_PREFIX, Settings, load_settings
 
 #: What the demo decides itself; an environment variable must not lead it to a hospital's database or PACS.
@@ -48,7 +49,7 @@ def demo_settings(config: Path | None, folder: Path, pacs_port: int) -> tuple[Se
         "adapters": {},
         "review": {"audit_fraction": 0, "organization": "Demo"},
         "destinations": [{"name": "demo-pacs", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": pacs_port}],
-        "routes": [],
+        "routes": ROUTES,
         "log": {"level": "warning"},
     }
     site = load_settings(config, overrides)

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom.data
@@ -17,7 +18,12 @@ from pydicom.uid import generate_uid
 
 from dicom_node.headers import read_header
 from models.phantoms import draw_abdomen_volume, draw_vessel_run
+from models.phantoms.captions import draw_captioned_picture
+from models.phantoms.general import SPOTS, draw_general_picture
+from models.phantoms.surgery import draw_surgical_scene
+from worker.demo.phantom_pictures import write_chest_xray, write_fundus_photograph
 from worker.demo.phantom_studies import Identity, write_ct_localizer, write_ct_series, write_dose_screen, write_xa_run
+from worker.demo.phantom_video import write_video
 
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 #: Title -> file or folder in pydicom's test data.
@@ -28,6 +34,16 @@ REAL = {
     "MR slice (real)": "MR_small.dcm",
     "ultrasound still (real)": "examples_rgb_color.dcm",
 }
+#: What the demo's site asks of the general adapters.
+ROUTES: list[dict[str, Any]] = [
+    {"name": "chest films are described", "when": {"modality": "DX"}, "adapter": "clinical_caption"},
+    {
+        "name": "lesions of the fundus are sought",
+        "when": {"modality": "OP"},
+        "adapter": "flare",
+        "ask": [{"task": "detection", "labels": list(SPOTS["OP"])}],
+    },
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,7 @@ def demo_studies(folder: Path) -> list[DemoStudy]:
     return [
         *_xa_phantoms(folder),
         *_ct_phantoms(folder),
+        *_other_phantoms(folder),
         *(_study(title, TEST_FILES / name) for title, name in REAL.items()),
     ]
 
@@ -92,6 +109,19 @@ def _ct_phantoms(folder: Path) -> Iterator[DemoStudy]:
         yield _study(title, into)
     write_dose_screen(folder / "dose", accession_number="DEMO-DOSE", patient_id="DEMO-DOSE")
     yield _study("CT dose screen (phantom)", folder / "dose")
+
+
+def _other_phantoms(folder: Path) -> Iterator[DemoStudy]:
+    """Yield one study for each of the other adapters."""
+    film = draw_captioned_picture(np.random.default_rng(31), modality="DX", finding="right pleural effusion")
+    write_chest_xray(folder / "dx", film.pixels, accession_number="DEMO-DX", patient_id="DEMO-DX")
+    yield _study("chest X-ray, pleural effusion (phantom)", folder / "dx")
+    fundus = draw_general_picture(np.random.default_rng(32), modality="OP", spots=("hemorrhage", "exudate"))
+    write_fundus_photograph(folder / "op", fundus.pixels, accession_number="DEMO-OP", patient_id="DEMO-OP")
+    yield _study("fundus photograph, two lesions (phantom)", folder / "op")
+    scene = draw_surgical_scene(np.random.default_rng(33), phase="phacoemulsification", safe=True, frames=24)
+    write_video(folder / "video", scene.pixels, accession_number="DEMO-OR", patient_id="DEMO-OR")
+    yield _study("cataract surgery, video (phantom)", folder / "video")
 
 
 def _study(title: str, path: Path) -> DemoStudy:
