@@ -87,7 +87,10 @@ def opened(server: OpenAIServer) -> Iterator[Callable[..., OpenAIEngine]]:
 
 @pytest.fixture(scope="module")
 def dsa_requests() -> list[GenerationRequest]:
-    return [request_for(lesson) for lesson in held_out("dsa_patency", 4)]
+    lessons = held_out("dsa_patency", 20)
+    opened = [lesson for lesson in lessons if lesson.truth["patency"] == "patent"]
+    blocked = [lesson for lesson in lessons if lesson.truth["patency"] == "blocked"]
+    return [request_for(lesson) for pair in zip(opened[:2], blocked[:2], strict=True) for lesson in pair]
 
 
 @pytest.fixture(scope="module")

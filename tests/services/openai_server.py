@@ -12,6 +12,7 @@ import base64
 import io
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,7 +220,10 @@ def first_tokens(request: GenerationRequest, count: int) -> list[dict[str, Any]]
         processor = _models["processor"]
         if request.adapter not in _models:
             base = transformers.AutoModelForImageTextToText.from_pretrained(folder / "base", dtype=torch.float32)
-            _models[request.adapter] = peft.PeftModel.from_pretrained(base, folder / request.adapter).eval()
+            with warnings.catch_warnings():
+                # PEFT asks transformers by the property's old name.
+                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+                _models[request.adapter] = peft.PeftModel.from_pretrained(base, folder / request.adapter).eval()
         text = processor.apply_chat_template(list(request.messages), add_generation_prompt=True, tokenize=False)
         pictures = [[Image.fromarray(image) for image in request.images]]
         inputs = processor(text=text, images=pictures, add_special_tokens=False, return_tensors="pt")
