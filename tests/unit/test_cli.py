@@ -159,7 +159,10 @@ def test_missing_weights_are_named_with_licence_and_remedy(here: Path, monkeypat
         assert words in done.stderr
     checked = json.loads(cli("adapters", "check", "--json").stdout)
     assert not checked["ok"]
-    assert len(checked["problems"]) == 3
+    bases = {adapter["base"] for adapter in json_of("adapters", "list")}
+    states = {state["adapter"] or state["hub_id"]: state["ok"] for state in checked["weights"]}
+    assert states == dict.fromkeys({*bases, *(adapter["name"] for adapter in json_of("adapters", "list"))}, False)
+    assert len(checked["problems"]) == len(states)
 
 
 def test_adapters_are_listed_with_their_limits() -> None:
