@@ -228,7 +228,14 @@ def inspect_weights(config: EngineConfig, *, hashed: bool = False) -> list[Weigh
 
 
 def check_weights(config: EngineConfig) -> list[str]:
-    """Return what is wrong with an engine's weights, one message each; empty when it can be loaded. Costs no torch."""
+    """Return what is wrong with an engine's weights, one message each; empty when it can be loaded. Costs no torch.
+
+    A server (kind openai) is asked what it serves.
+    """
+    if config.kind == EngineKind.OPENAI:
+        from models.engines.openai import check_server
+
+        return check_server(config)
     return [problem for state in inspect_weights(config) for problem in state.problems]
 
 
