@@ -15,8 +15,8 @@ from models.engines import (
     WeightsReference,
 )
 from models.weights import WeightsError, check_weights
-from worker.routing import enabled_adapters
 from worker.settings import EngineSettings, OpenAISettings, Settings, SettingsError
+from worker.site import enabled_adapters
 
 
 def engine_config(settings: Settings) -> EngineConfig:

@@ -13,17 +13,10 @@ from fnmatch import fnmatchcase
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.regions import body_region
-from models.adapter import (
-    Acceptance,
-    AdapterDefinition,
-    AdapterError,
-    Question,
-    adapters,
-    validate_adapter,
-    with_prompt,
-)
+from models.adapter import Acceptance, AdapterDefinition, Question
 from models.confidence import intended_use_doubts
-from worker.settings import AdapterOptions, RouteRule, Settings, SettingsError
+from worker.settings import RouteRule
+from worker.site import asked_by, named_by
 from worker.states import Priority
 
 #: RequestedProcedurePriority (0040,1003) values and what they mean for a job.
@@ -91,81 +84,6 @@ class _Fit:
     accepted: tuple[InstanceHeader, ...]
     matches: tuple[str, ...]
     obstacles: tuple[str, ...]
-
-
-def enabled_adapters(settings: Settings) -> dict[str, AdapterDefinition]:
-    """Return the adapters a site has enabled (all of them where none is named), as the site has changed them.
-
-    Raises:
-        SettingsError: `engine.enabled` or `adapters` names an adapter that does not exist, or a change is impossible.
-    """
-    known, names = adapters(), settings.engine.enabled
-    for setting, named in (("engine.enabled", names), ("adapters", settings.adapters)):
-        if unknown := sorted(set(named) - set(known)):
-            raise SettingsError(f"{setting}: no adapter {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    chosen = (name for name in sorted(known) if not names or name in names)
-    return {name: _as_the_site_wants(known[name], settings.adapters.get(name)) for name in chosen}
-
-
-def _as_the_site_wants(definition: AdapterDefinition, options: AdapterOptions | None) -> AdapterDefinition:
-    """Apply what a site changes about an adapter. Raises `SettingsError`, which names the setting."""
-    if options is None:
-        return definition
-    setting = f"adapters.{definition.name}"
-    changed = definition
-    try:
-        if options.prompt is not None or options.system_prompt is not None:
-            user = options.prompt.read_text(encoding="utf-8") if options.prompt else definition.prompt.user
-            system = options.system_prompt.read_text(encoding="utf-8") if options.system_prompt else None
-            changed = with_prompt(changed, user, system)
-        policy = changed.policy
-        if options.release_at:
-            classes = sorted({*policy.release_at, *changed.tasks})
-            if unknown := sorted(set(options.release_at) - set(classes)):
-                raise AdapterError(f"release_at: no answer is {', '.join(unknown)}; answers are {', '.join(classes)}")
-            policy = replace(policy, release_at={**policy.release_at, **options.release_at})
-        changed = replace(
-            changed,
-            policy=policy,
-            language=options.language or changed.language,
-            samples=options.samples or changed.samples,
-        )
-        validate_adapter(changed)
-    except (AdapterError, OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{setting}: {error}") from error
-    return changed
-
-
-def check_rules(rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinition]) -> None:
-    """Refuse site rules that name an adapter which is not there, or ask what it cannot be. Raises `SettingsError`."""
-    for rule in rules:
-        for name in _named_by(rule):
-            if name not in enabled:
-                raise SettingsError(
-                    f"routes: rule {rule.name!r} names adapter {name!r}, which is not enabled; "
-                    f"enabled are {', '.join(sorted(enabled))}"
-                )
-        for asked in rule.ask:
-            if not any(asked.task in enabled[name].tasks for name in _named_by(rule)):
-                raise SettingsError(
-                    f"routes: rule {rule.name!r} asks for {asked.task!r}, a task that none of its adapters has"
-                )
-        try:
-            for adapter in (enabled[name] for name in _named_by(rule)):
-                for question in _asked_by(rule, adapter):
-                    adapter.asked(question)
-        except AdapterError as error:
-            raise SettingsError(f"routes: rule {rule.name!r}: {error}") from error
-
-
-def _named_by(rule: RouteRule) -> tuple[str, ...]:
-    return () if rule.adapter is None else (rule.adapter,) if isinstance(rule.adapter, str) else tuple(rule.adapter)
-
-
-def _asked_by(rule: RouteRule, adapter: AdapterDefinition) -> tuple[Question, ...]:
-    """Return the rule's questions that are for this adapter."""
-    asked = (Question.from_json(question.model_dump()) for question in rule.ask if question.task in adapter.tasks)
-    return tuple(adapter.in_own_language(question) for question in asked)
 
 
 def route(
@@ -241,18 +159,18 @@ def _by_site_rule(
     label = f"site rule: {rule.name}"
     if rule.adapter is None:
         return RouteDecision((), label, f"left alone by the site: {'; '.join(reasons)}", trace=tuple(trace))
-    if missing := [name for name in _named_by(rule) if name not in enabled]:
+    if missing := [name for name in named_by(rule) if name not in enabled]:
         reason = f"the rule names adapter {missing[0]!r}, which is not enabled (enabled: {', '.join(sorted(enabled))})"
         return RouteDecision((), label, reason, trace=tuple(trace))
     assignments: list[Assignment] = []
     seen: list[InstanceHeader] = []
-    for name in _named_by(rule):
+    for name in named_by(rule):
         adapter = enabled[name]
         fit = _fit(summary.headers, adapter.acceptance)
         accepted = fit.accepted or summary.headers
         seen.extend(accepted)
         outside = tuple(f"outside intended use: {obstacle}" for obstacle in fit.obstacles)
-        for question in _asked_by(rule, adapter) or adapter.questions(accepted[0]):
+        for question in asked_by(rule, adapter) or adapter.questions(accepted[0]):
             assigned = _assignment(adapter, question, accepted, summary)
             assignments.append(replace(assigned, doubts=(*outside, *assigned.doubts)))
     return RouteDecision(

@@ -24,8 +24,8 @@ from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.engine_setup import check_engine
 from worker.log import configure_logging
-from worker.routing import check_rules, enabled_adapters
 from worker.settings import CHILD_PROCESS, WRONG_CONFIGURATION, Settings, SettingsError
+from worker.site import check_rules, enabled_adapters
 
 log = structlog.get_logger()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from models.adapter import AdapterDefinition, Question
-from worker.routing import enabled_adapters
 from worker.settings import Settings, SettingsError
+from worker.site import enabled_adapters
 
 
 def changed(name: str, **options: object) -> AdapterDefinition:

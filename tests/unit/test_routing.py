@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dicom_node.headers import InstanceHeader
 from models.adapter import adapters
-from worker.routing import RouteDecision, SeriesSummary, check_rules, enabled_adapters, route
+from worker.routing import RouteDecision, SeriesSummary, route
 from worker.settings import EngineSettings, RouteRule, Settings, SettingsError
+from worker.site import check_rules, enabled_adapters
 from worker.states import Priority
 
 XA_IMAGE = "1.2.840.10008.5.1.4.1.1.12.1"

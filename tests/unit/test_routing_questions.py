@@ -9,8 +9,9 @@ import pytest
 
 from dicom_node.headers import InstanceHeader
 from models.adapter import adapters
-from worker.routing import RouteDecision, SeriesSummary, check_rules, route
+from worker.routing import RouteDecision, SeriesSummary, route
 from worker.settings import RouteRule, SettingsError
+from worker.site import check_rules
 
 ENABLED = {"flare": adapters()["flare"]}
 DX = InstanceHeader(

@@ -41,8 +41,8 @@ def calibrate(
     """Fit an adapter's calibration on its reviewed answers and use it from now on."""
     from worker.calibration import calibrate as fit_and_store
     from worker.db.calibrations import take_out_of_use
-    from worker.routing import enabled_adapters
     from worker.settings import SettingsError
+    from worker.site import enabled_adapters
 
     settings = read_settings(config)
     try:

@@ -84,8 +84,8 @@ def _asked(settings: Settings, name: str, wanted: Question) -> tuple[AdapterDefi
 
     from models.adapter import AdapterError
     from models.evaluation.families import family_of
-    from worker.routing import enabled_adapters
     from worker.settings import SettingsError
+    from worker.site import enabled_adapters
 
     try:
         definition = enabled_adapters(settings)[name]

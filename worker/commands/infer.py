@@ -72,8 +72,8 @@ def infer(
 ) -> None:
     """Run one adapter on files, without the daemon; nothing is sent."""
     from models.adapter import AdapterError, Question
-    from worker.routing import enabled_adapters
     from worker.settings import SettingsError
+    from worker.site import enabled_adapters
 
     settings = read_settings(config)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": [adapter]})})

@@ -36,9 +36,10 @@ def explain(
 ) -> None:
     """Say for each series which rules match or why not, and which adapter it goes to."""
     from models.adapter import AdapterError
-    from worker.routing import SeriesSummary, enabled_adapters
+    from worker.routing import SeriesSummary
     from worker.routing import route as decide
     from worker.settings import SettingsError
+    from worker.site import enabled_adapters
 
     settings = read_settings(config)
     files, left_out = read_instances(paths)

@@ -17,8 +17,8 @@ from dicom_node.spool import Spool
 from models.adapter import AdapterDefinition
 from worker.celery_app import Doorbell
 from worker.db.sessions import Database
-from worker.routing import enabled_adapters
 from worker.settings import Settings
+from worker.site import enabled_adapters
 
 
 @dataclass(frozen=True)
