@@ -17,6 +17,7 @@ from models.adapter import (
     validate_adapter,
     with_prompt,
 )
+from models.confidence import ReviewPolicy
 from worker.settings import AdapterOptions, RouteRule, Settings, SettingsError
 
 
@@ -45,15 +46,9 @@ def _as_the_site_wants(definition: AdapterDefinition, options: AdapterOptions | 
             user = options.prompt.read_text(encoding="utf-8") if options.prompt else definition.prompt.user
             system = options.system_prompt.read_text(encoding="utf-8") if options.system_prompt else None
             changed = with_prompt(changed, user, system)
-        policy = changed.policy
-        if options.release_at:
-            classes = sorted({*policy.release_at, *changed.tasks})
-            if unknown := sorted(set(options.release_at) - set(classes)):
-                raise AdapterError(f"release_at: no answer is {', '.join(unknown)}; answers are {', '.join(classes)}")
-            policy = replace(policy, release_at={**policy.release_at, **options.release_at})
         changed = replace(
             changed,
-            policy=policy,
+            policy=_thresholds(changed, options.release_at),
             language=options.language or changed.language,
             samples=options.samples or changed.samples,
         )
@@ -61,6 +56,15 @@ def _as_the_site_wants(definition: AdapterDefinition, options: AdapterOptions | 
     except (AdapterError, OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{setting}: {error}") from error
     return changed
+
+
+def _thresholds(definition: AdapterDefinition, release_at: Mapping[str, float]) -> ReviewPolicy:
+    """Return the policy with a site's thresholds. Raises `AdapterError` for an answer the adapter never gives."""
+    policy = definition.policy
+    classes = sorted({*policy.release_at, *definition.tasks})
+    if unknown := sorted(set(release_at) - set(classes)):
+        raise AdapterError(f"release_at: no answer is {', '.join(unknown)}; answers are {', '.join(classes)}")
+    return replace(policy, release_at={**policy.release_at, **release_at})
 
 
 def check_rules(rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinition]) -> None:
