@@ -46,8 +46,17 @@ class MergedDtype(StrEnum):
 @app.command("list")
 def list_adapters(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the adapters: what each takes, its weights and when an answer is held."""
+    from worker.settings import SettingsError
+    from worker.site import enabled_adapters
+
     settings = read_settings(config)
     enabled = set(settings.engine.enabled)
+    _adapters()
+    everything = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": []})})
+    try:
+        known = enabled_adapters(everything)
+    except SettingsError as error:
+        wrong_usage(str(error))
     found = [
         {
             "name": adapter.name,
@@ -58,14 +67,21 @@ def list_adapters(config: ConfigOption = None, as_json: JsonOption = False) -> N
             "lora": adapter.lora.hub_id,
             "licence": adapter.base.licence,
             "unit": adapter.unit.value,
+            "general": adapter.general,
+            "tasks": sorted(adapter.tasks),
+            "language": adapter.language,
+            "languages": sorted(adapter.languages),
             "modalities": sorted(adapter.acceptance.modalities),
+            "unasked_modalities": sorted(
+                adapter.acceptance.modalities if adapter.unasked_modalities is None else adapter.unasked_modalities
+            ),
             "body_regions": sorted(adapter.acceptance.body_regions),
             "min_age_years": adapter.acceptance.min_age_years,
             "release_at": dict(adapter.policy.release_at),
             "rationale": adapter.policy.rationale,
             "limitations": list(adapter.limitations),
         }
-        for adapter in _adapters().values()
+        for adapter in known.values()
     ]
     if as_json:
         print_json(found)
@@ -73,14 +89,22 @@ def list_adapters(config: ConfigOption = None, as_json: JsonOption = False) -> N
     rows = [
         [
             f"{entry['name']} {entry['version']}" + ("" if entry["enabled"] else " (not enabled)"),
-            f"{entry['title']}",
-            ", ".join([*adapter.acceptance.modalities, *adapter.acceptance.body_regions]),
+            f"{entry['title']}" + "".join(f"\n- {task}" for task in sorted(adapter.tasks)),
+            _takes(adapter),
             f"{entry['lora']}\non {entry['base']}",
             "; ".join(adapter.limitations),
         ]
-        for entry, adapter in zip(found, _adapters().values(), strict=True)
+        for entry, adapter in zip(found, known.values(), strict=True)
     ]
-    out().print(table("adapter", "title", "takes", "weights", "limitations", rows=rows))
+    out().print(table("adapter", "title, tasks", "takes", "weights", "limitations", rows=rows))
+
+
+def _takes(adapter: AdapterDefinition) -> str:
+    """Say what an adapter takes by itself, and what only where a site rule asks for it."""
+    accepted = adapter.acceptance.modalities
+    unasked = accepted if adapter.unasked_modalities is None else adapter.unasked_modalities
+    words = ", ".join([*sorted(unasked), *sorted(adapter.acceptance.body_regions)])
+    return words + (f"; by rule also {', '.join(sorted(accepted - unasked))}" if accepted - unasked else "")
 
 
 @app.command()
