@@ -1,7 +1,7 @@
 """Constrained decoding: only tokens that keep the answer a beginning of valid JSON for the schema may be chosen.
 
-Input: a JSON schema, and the scores of each step. Output: the scores, with every other token at minus infinity. On
-failure (a schema the grammar cannot express): `EngineError` before anything is generated.
+Input: a JSON schema, and the scores of each step of one answer. Output: the scores, with every other token at minus
+infinity. On failure (a schema the grammar cannot express): `EngineError` before anything is generated.
 
 The answer has one whitespace style, none, unless the schema says otherwise under "x-guidance".
 """
@@ -17,7 +17,6 @@ import llguidance.hf
 import llguidance.numpy
 import numpy as np
 import torch
-from transformers import LogitsProcessor
 
 from models.engines.configuration import EngineError
 
@@ -34,38 +33,34 @@ class SchemaCompiler:
             tokenizer, n_vocab=vocabulary_size, eos_token=list(eos_token_ids), slices=None
         )
 
-    def compile(self, schema: Mapping[str, Any], prompt_tokens: int) -> SchemaMask:
-        """Return the mask for one answer that begins after `prompt_tokens`."""
+    def compile(self, schema: Mapping[str, Any]) -> SchemaMask:
+        """Return the mask for one answer."""
         written = {"x-guidance": _COMPACT, **schema}
         grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(written))
         problem = llguidance.LLMatcher.validate_grammar(grammar, self._tokenizer)
         if problem and not problem.startswith("WARNING"):
             raise EngineError(f"this JSON schema cannot constrain an answer: {problem}; simplify the adapter's schema")
-        return SchemaMask(llguidance.LLMatcher(self._tokenizer, grammar), prompt_tokens, self._vocabulary_size)
+        return SchemaMask(llguidance.LLMatcher(self._tokenizer, grammar), self._vocabulary_size)
 
 
-class SchemaMask(LogitsProcessor):  # type: ignore[misc]
+class SchemaMask:
     """Follows one answer token by token."""
 
-    def __init__(self, matcher: Any, prompt_tokens: int, vocabulary_size: int) -> None:
+    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
         self._matcher = matcher
-        self._consumed = prompt_tokens
         self._bitmask = np.zeros((1, (vocabulary_size + 31) // 32), dtype=np.int32)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the scores with forbidden tokens at minus infinity; both of shape (1, vocabulary)."""
-        self.consume(input_ids[0].tolist())
+    def restrict(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the next token's scores, shape (vocabulary,), with forbidden tokens at minus infinity."""
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bitmask, 0)
         allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: scores.shape[-1]].astype(bool)
         if not allowed.any():
             raise EngineError(f"no token can continue the JSON answer: {self._matcher.get_error() or 'dead end'}")
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), float("-inf"))
 
-    def consume(self, ids: list[int]) -> None:
-        """Take note of the tokens chosen since the last call; `ids` is prompt and answer so far."""
-        for token in ids[self._consumed :]:
-            self._matcher.consume_token(token)
-        self._consumed = len(ids)
+    def consume(self, token: int) -> None:
+        """Take note of the token that was chosen."""
+        self._matcher.consume_token(token)
 
     def is_complete(self) -> bool:
         """Return whether the answer so far is a whole document."""

@@ -1,7 +1,8 @@
 """Loading: a base model with its LoRA adapters into the memory of one device, where they stay.
 
 Input: an `EngineConfig` and where its weights lie. Output: a `Resident`. On failure: `EngineError` that names the
-setting. Weights are read from safetensors only, and no code that comes with them is run.
+setting. Nothing goes to another device than the one asked for; weights are read from safetensors only, and no code that
+comes with them is run.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from typing import Any
 import peft
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from models.engines.configuration import Dtype, EngineConfig, EngineError, Quantization
+from models.engines.configuration import Dtype, EngineConfig, EngineError, EngineOutOfMemoryError, Quantization
+from models.engines.faults import is_out_of_memory
+from models.engines.switching import AdapterSwitch
 
 #: Left unquantised: the vision tower's shapes do not fit 4-bit blocks on every device, and they are small.
 _NOT_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
@@ -29,8 +33,7 @@ class Resident:
 
     #: The base model with LoRA layers in place; called directly, so that no wrapper changes its inputs.
     model: Any
-    #: Switches the adapters; None where there are none.
-    switch: peft.PeftModel | None
+    switch: AdapterSwitch
     processor: Any
     device: torch.device
     dtype: torch.dtype
@@ -42,6 +45,7 @@ def load_resident(config: EngineConfig, base: Path, adapters: Mapping[str, Path]
 
     Raises:
         EngineError: The device or precision cannot be had, or the files do not fit the architecture.
+        EngineOutOfMemoryError: The device has not enough memory left.
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
@@ -60,9 +64,20 @@ def load_resident(config: EngineConfig, base: Path, adapters: Mapping[str, Path]
             trust_remote_code=False,
             use_safetensors=True,
         ).eval()
-        switch = _attach(model, adapters, device)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        switch = AdapterSwitch(_attach(model, adapters, device))
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
+        if is_out_of_memory(error):
+            raise EngineOutOfMemoryError(
+                f"the model in {base} does not fit into the memory that {device} has left; use engine.quantization "
+                f"nf4, engine.max_bases 1, or a larger device"
+            ) from error
         raise EngineError(f"the model in {base} cannot be loaded on {device} as {dtype}: {error}") from error
+    check_placement(model, device)
+    if getattr(processor.image_processor, "do_pan_and_scan", False):
+        raise EngineError(f"the model in {base} cuts images into crops (do_pan_and_scan), which no adapter here knows")
+    if config.compile:
+        # Compiled at the first pass, for any number of rows and tokens.
+        model.model.language_model.compile(dynamic=True)
     return Resident(model, switch, processor, device, dtype, _eos_token_ids(model, processor.tokenizer))
 
 
@@ -87,6 +102,22 @@ def choose_dtype(wanted: Dtype, device: torch.device) -> torch.dtype:
     if wanted == Dtype.AUTO:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if wanted == Dtype.BFLOAT16 else torch.float32
+
+
+def check_placement(model: Any, device: torch.device) -> None:
+    """Refuse weights that ended up elsewhere (on the CPU, on disk), where they would be slow without a word."""
+    elsewhere = sorted(
+        {
+            str(tensor.device)
+            for tensor in [*model.parameters(), *model.buffers()]
+            if tensor.device.type != device.type or device.index not in (None, tensor.device.index)
+        }
+    )
+    if elsewhere:
+        raise EngineError(
+            f"parts of the model were put on {', '.join(elsewhere)} instead of {device}; free memory there, or use "
+            f"engine.quantization nf4 or a larger device"
+        )
 
 
 def _quantization(wanted: Quantization, dtype: torch.dtype) -> transformers.BitsAndBytesConfig | None:

@@ -1,50 +1,65 @@
 """A closed question, answered by likelihood: how probable is each label as the whole answer?
 
-Input: an encoded question and the labels' tokens, each ending in the end-of-turn token. Output: the log-probability of
-every token of every label. One pass over the question; its key-value cache is repeated per label, and one padded pass
+Input: a question that was read, and the labels' tokens, each ending in the end-of-turn token. Output: the
+log-probability of every token of every label. The question's key-value cache is repeated per label, and one padded pass
 over the labels follows. The result equals that of a full pass per label (tested).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import torch
 
+from models.engines.caches import batch_of
+from models.engines.configuration import EngineError
+from models.engines.reading import Opening
+from models.engines.resident import Resident
 
-def score_labels(
-    model: Any, question: Mapping[str, torch.Tensor], labels: Sequence[Sequence[int]]
-) -> list[list[float]]:
-    """Return for each label the natural log-probabilities of its tokens, given the question (batch of one)."""
-    opening = model(**question, use_cache=True, logits_to_keep=1)
-    first = opening.logits[0, -1].float().log_softmax(-1)
+#: Labels in one pass: each needs a copy of the question's key-value cache.
+_AT_ONCE = 16
+
+
+def score_labels(resident: Resident, opening: Opening, labels: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return for each label the natural log-probabilities of its tokens, given the question.
+
+    Raises:
+        EngineError: They are not numbers.
+    """
+    first = opening.logits.log_softmax(-1)
     scores = [[float(first[label[0]])] for label in labels]
+    for start in range(0, len(labels), _AT_ONCE):
+        chunk = labels[start : start + _AT_ONCE]
+        if max(len(label) for label in chunk) > 1:
+            for offset, later in enumerate(_later_tokens(resident, opening, chunk)):
+                scores[start + offset] += later
+    if not all(math.isfinite(score) for label in scores for score in label):
+        raise EngineError("the model's scores of the labels are not numbers")
+    return scores
+
+
+def _later_tokens(resident: Resident, opening: Opening, labels: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return the log-probabilities of each label's tokens after its first."""
+    device = resident.device
     longest = max(len(label) for label in labels) - 1
-    if longest == 0:
-        return scores
-    cache = opening.past_key_values
-    cache.batch_repeat_interleave(len(labels))
-    device = question["input_ids"].device
+    cache, mask = batch_of(resident.model, [opening.cache] * len(labels))
     # The last token of a label is predicted, never read. Padding on the right cannot be seen by what stands before it.
     read = [list(label[:-1]) + [label[-1]] * (longest - len(label) + 1) for label in labels]
-    mask = [[1] * (len(label) - 1) + [0] * (longest - len(label) + 1) for label in labels]
-    logits = model(
-        input_ids=torch.tensor(read, device=device),
-        attention_mask=torch.cat(
-            [
-                question["attention_mask"].repeat(len(labels), 1),
-                torch.tensor(mask, device=device, dtype=question["attention_mask"].dtype),
-            ],
-            dim=1,
-        ),
-        past_key_values=cache,
-        use_cache=True,
-    ).logits.float()
-    later = logits.log_softmax(-1)
-    for row, label in enumerate(labels):
-        scores[row] += [float(later[row, place, token]) for place, token in enumerate(label[1:])]
-    return scores
+    seen = [[1] * (len(label) - 1) + [0] * (longest - len(label) + 1) for label in labels]
+    places = torch.arange(opening.cache.length, opening.cache.length + longest, device=device)
+    with resident.switch.answering([opening.adapter]):
+        logits = resident.model(
+            input_ids=torch.tensor(read, device=device),
+            attention_mask=torch.cat([mask, torch.tensor(seen, device=device)], dim=1),
+            position_ids=places.expand(len(labels), -1),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits.float()
+    chances = logits.log_softmax(-1)
+    return [
+        [float(chances[row, place, token]) for place, token in enumerate(label[1:])] for row, label in enumerate(labels)
+    ]
 
 
 def label_probabilities(scores: Sequence[Sequence[float]]) -> list[float]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.engines.configuration import Dtype, EngineConfig, Quantization
-from models.engines.transformers import TransformersEngine
+from models.engines.transformers import EngineCaches, TransformersEngine
 from models.weights import STANDIN_FOLDER, standin_config
 
 
@@ -21,7 +21,11 @@ class StandinEngine(TransformersEngine):
     is_standin = True
 
 
-def load_standin(config: EngineConfig | None = None, folder: Path = STANDIN_FOLDER) -> StandinEngine:
+def load_standin(
+    config: EngineConfig | None = None,
+    folder: Path = STANDIN_FOLDER,
+    caches: EngineCaches = EngineCaches(),  # noqa: B008 - frozen
+) -> StandinEngine:
     """Load the shipped checkpoint on the CPU in float32, whatever weights and device the configuration names."""
     shipped = standin_config(config or EngineConfig(), folder)
     return StandinEngine(
@@ -33,5 +37,6 @@ def load_standin(config: EngineConfig | None = None, folder: Path = STANDIN_FOLD
             attention="sdpa",
             digest_cache=None,
             threads=shipped.threads or 2,
-        )
+        ),
+        caches,
     )

@@ -1,228 +1,205 @@
 """The engine that runs MedGemma and its LoRA adapters in this process, through transformers and PEFT.
 
-Input: `GenerationRequest`s. Output: `Generation`s, one at a time, requests to the same adapter one after the other.
-On failure: `EngineError`; an out-of-memory is the transient `EngineOutOfMemoryError`.
+Input: `GenerationRequest`s. Output: for each, in order, a `Generation`, or a `GenerationFailure` that is its own: the
+others of the call are answered. Requests are answered in batches (`models.engines.batching`). On failure: a batch that
+does not fit into memory, or in which something goes wrong, is halved until the request that is at fault stands alone.
+Only `EngineDeviceError` is raised: the device is lost to this process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import peft
 import structlog
 import torch
 import transformers
-from PIL import Image
 
-from models.engines.configuration import BASE_ONLY, EngineConfig, EngineError, EngineOutOfMemoryError, Quantization
-from models.engines.constrained import SchemaCompiler
-from models.engines.decoding import DecodedAnswer, decode_greedily, split_text
-from models.engines.resident import Resident, load_resident
-from models.engines.scoring import label_probabilities, score_labels
-from models.generation import (
-    Generation,
-    GenerationFailure,
-    GenerationRequest,
-    JsonAnswer,
-    LabelAnswer,
-    ModelProvenance,
-    TokenLogprob,
-)
-from models.weights import FoundWeights, WeightsError, check_base_match, combined_digest, find_weights, weight_digests
+from models.engines.answering import Answerer, Asked
+from models.engines.bases import Bases, free_device_memory
+from models.engines.batching import Place, plan_batches
+from models.engines.configuration import BASE_ONLY, EngineConfig, EngineDeviceError, EngineError, Quantization
+from models.engines.embeddings import ImageCache
+from models.engines.encoding import encode
+from models.engines.faults import is_device_lost, is_out_of_memory
+from models.engines.provenance import origin
+from models.engines.resident import Resident
+from models.generation import Generation, GenerationFailure, GenerationRequest, ModelProvenance
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCaches:
+    """How much is kept between requests, and whether adapters share a batch; for tests and benchmarks."""
+
+    #: Prefixes kept for each base.
+    prefixes: int = 2
+    #: None mixes on a GPU only: on a CPU grouping is faster (docs/benchmarks.md).
+    mixing: bool | None = None
+
+
 class TransformersEngine:
-    """A resident base model with a set of LoRA adapters. Implements `models.generation.Engine`."""
+    """Resident base models, each with a set of LoRA adapters. Implements `models.generation.Engine`."""
 
     #: Named in the provenance.
     kind = "transformers"
     is_standin = False
 
-    def __init__(self, config: EngineConfig) -> None:
-        """Find, check, hash and load the weights.
+    def __init__(self, config: EngineConfig, caches: EngineCaches = EngineCaches()) -> None:
+        """Find, check and hash all weights; load the first base.
 
         Raises:
             WeightsError: Weights are missing or belong to another base.
             EngineError: They cannot be loaded here.
         """
-        if len(config.bases) != 1:
-            raise WeightsError(f"the engine needs one base model, {len(config.bases)} are named")
-        (base,) = config.bases.values()
-        started = time.monotonic()
         self._config = config
-        self._base = find_weights(base, adapter=False, cache_dir=config.cache_dir)
-        self._adapters: dict[str, FoundWeights] = {}
-        for name, own in config.adapters.items():
-            found = find_weights(own.reference, adapter=True, cache_dir=config.cache_dir)
-            check_base_match(found, base)
-            self._adapters[name] = found
-        self._digests = {
-            name: combined_digest(weight_digests(found.folder, config.digest_cache))
-            for name, found in [(BASE_ONLY, self._base), *self._adapters.items()]
-        }
-        self._resident: Resident | None = load_resident(
-            config, self._base.folder, {name: found.folder for name, found in self._adapters.items()}
-        )
-        self._schemas: SchemaCompiler | None = None
+        self.images = ImageCache(config.image_cache_mib)
+        self._bases: Bases | None = Bases(config, self.images, caches.prefixes)
+        self._mixing = self._bases.device.type == "cuda" if caches.mixing is None else caches.mixing
+        # Hooks that come and go would have the language model compiled anew.
+        self._mixing = self._mixing and not config.compile
         self._lock = threading.Lock()
-        log.info(
-            "model loaded",
-            action="load_model",
-            engine=self.kind,
-            base=base.hub_id,
-            adapters=sorted(self._adapters),
-            device=str(self._resident.device),
-            elapsed_s=round(time.monotonic() - started, 2),
-        )
+        self._bases.get(self._bases.base_of[BASE_ONLY])
+
+    @property
+    def bases(self) -> Bases:
+        """Return the weights, and the models in memory. Raises `EngineError` after `close`."""
+        if self._bases is None:
+            raise EngineError("the engine was closed; load a new one")
+        return self._bases
 
     @property
     def resident(self) -> Resident:
-        """Return the models in memory. Raises `EngineError` after `close`."""
-        if self._resident is None:
-            raise EngineError("the engine was closed; load a new one")
-        return self._resident
+        """Return the first base in memory. Raises `EngineError` after `close`."""
+        return self.bases.get(self.bases.base_of[BASE_ONLY]).resident
 
     def provenance(self, adapter: str) -> ModelProvenance:
         """Return which weights answer for this adapter. Raises `EngineError` if it is not loaded."""
-        self._require(adapter)
-        own = self._adapters.get(adapter)
-        dtype = str(self.resident.dtype).removeprefix("torch.")
+        self._base(adapter)
+        weights = origin(self.bases, adapter)
+        dtype = str(self.bases.dtype).removeprefix("torch.")
         quantized = self._config.quantization != Quantization.NONE
         return ModelProvenance(
-            base=self._base.reference.hub_id,
-            base_revision=self._base.revision,
-            base_digest=self._digests[BASE_ONLY],
-            adapter=own.reference.hub_id if own else BASE_ONLY,
-            adapter_revision=own.revision if own else "",
-            adapter_digest=self._digests[adapter] if own else "",
+            base=weights.base,
+            base_revision=weights.base_revision,
+            base_digest=weights.base_digest,
+            adapter=weights.adapter,
+            adapter_revision=weights.adapter_revision,
+            adapter_digest=weights.adapter_digest,
             engine=self.kind,
             dtype=f"{self._config.quantization.value}/{dtype}" if quantized else dtype,
-            device=str(self.resident.device),
+            device=str(self.bases.device),
             software=f"transformers {transformers.__version__}, peft {peft.__version__}, torch {torch.__version__}",
             is_standin=self.is_standin,
+            files=weights.files,
         )
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:
-        """Answer each request, in order; the first that fails raises.
+        """Answer each request, in order; one that fails fails alone.
 
-        Requests to one adapter are worked on together, so that the adapters are switched as seldom as can be.
+        Raises:
+            EngineDeviceError: The device is lost to this process.
         """
         answers: dict[int, Generation | GenerationFailure] = {}
-        for adapter in dict.fromkeys(request.adapter for request in requests):
-            self._require(adapter)
-            with self._lock, torch.inference_mode(), self._active(adapter):
-                for place, request in enumerate(requests):
-                    if request.adapter == adapter:
-                        answers[place] = self._answer(request)
-        return [answers[place] for place in range(len(requests))]
+        with self._lock, torch.inference_mode():
+            in_memory = self.bases.loaded
+            by_base: dict[str, list[int]] = {}
+            for number, request in enumerate(requests):
+                try:
+                    by_base.setdefault(self._base(request.adapter), []).append(number)
+                except EngineError as error:
+                    answers[number] = GenerationFailure(str(error), transient=False)
+            # What is in memory first: loading another base may drop it.
+            for hub_id in sorted(by_base, key=lambda hub_id: hub_id not in in_memory):
+                answers |= self._ask_base(hub_id, {number: requests[number] for number in by_base[hub_id]})
+        return [answers[number] for number in range(len(requests))]
 
     def close(self) -> None:
         """Free the memory the models hold."""
         with self._lock:
-            self._resident = None
-            self._schemas = None
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            if self._bases is not None:
+                self._bases.drop_all()
+            self._bases = None
+            self.images.clear()
+            free_device_memory()
 
-    def _require(self, adapter: str) -> None:
-        if adapter != BASE_ONLY and adapter not in self._adapters:
-            loaded = ", ".join(sorted(self._adapters)) or "none"
+    def _base(self, adapter: str) -> str:
+        bases = self.bases.base_of
+        if adapter not in bases:
+            loaded = ", ".join(sorted(set(bases) - {BASE_ONLY})) or "none"
             raise EngineError(
                 f"adapter {adapter!r} is not loaded in this engine (loaded: {loaded}); check engine.adapters"
             )
+        return bases[adapter]
 
-    @contextlib.contextmanager
-    def _active(self, adapter: str) -> Iterator[None]:
-        """Make one adapter, or none, answer."""
-        switch = self.resident.switch
-        if switch is None:
-            yield
-        elif adapter == BASE_ONLY:
-            with switch.disable_adapter():
-                yield
-        else:
-            # Without inference_mode, switching turns gradients on.
-            switch.set_adapter(adapter, inference_mode=True)
-            yield
+    def _ask_base(
+        self, hub_id: str, requests: dict[int, GenerationRequest]
+    ) -> dict[int, Generation | GenerationFailure]:
+        """Answer requests to one base."""
+        try:
+            answerer = self.bases.get(hub_id)
+        except Exception as error:  # noqa: BLE001 - whatever keeps a base from loading, other bases still answer
+            failure = self._failure(error, f"base model {hub_id}")
+            return dict.fromkeys(requests, failure)
+        answers: dict[int, Generation | GenerationFailure] = {}
+        asked: dict[int, Asked] = {}
+        for number, request in requests.items():
+            try:
+                question = encode(answerer.resident.processor, request)
+                answerer.check(request.answer_form)
+                asked[number] = Asked(request, question, self._digest(request.adapter))
+            except Exception as error:  # noqa: BLE001 - a request that cannot be put fails alone, whatever is wrong with it
+                answers[number] = self._failure(error, f"adapter {request.adapter}")
+        places = [
+            Place(number, hub_id, one.request.adapter, one.question.prefix_digest(), len(one.question.ids))
+            for number, one in asked.items()
+        ]
+        for batch in plan_batches(places, self._config.batch, mixing=self._mixing):
+            found = self._answer(answerer, [asked[number] for number in batch])
+            answers |= dict(zip(batch, found, strict=True))
+        return answers
 
-    def _answer(self, request: GenerationRequest) -> Generation:
+    def _digest(self, adapter: str) -> str:
+        """Return what the embeddings of this adapter belong to."""
+        own = self.bases.adapters.get(adapter)
+        return own.digest if own else self.bases.bases[self._base(adapter)].digest
+
+    def _answer(self, answerer: Answerer, batch: list[Asked]) -> list[Generation | GenerationFailure]:
+        """Answer one batch; halve it where that fails, until what is at fault stands alone."""
         started = time.monotonic()
         try:
-            question = self.encode(request)
-            if isinstance(request.answer_form, LabelAnswer):
-                text, tokens, scores, reason = self._score(question, request.answer_form)
-            else:
-                decoded = self._decode(question, request)
-                text, tokens, scores, reason = decoded.text, decoded.tokens, None, decoded.finish_reason
-        except torch.OutOfMemoryError as error:
-            raise EngineOutOfMemoryError(
-                f"{len(request.images)} images for adapter {request.adapter} need more memory than "
-                f"{self.resident.device} has left; use engine.quantization nf4, or a larger device"
-            ) from error
-        return Generation(
-            text=text,
-            tokens=tokens,
-            label_scores=scores,
-            finish_reason=reason,
-            prompt_tokens=int(question["input_ids"].shape[1]),
-            elapsed_s=time.monotonic() - started,
-        )
+            found = answerer.answer(batch)
+            share_s = (time.monotonic() - started) / len(batch)
+            return [one.generation(share_s) for one in found]
+        except Exception as error:  # noqa: BLE001 - one poisoned request must not cost the others their answers
+            failure = self._failure(error, f"{len(batch[0].request.images)} images for adapter {batch[0].adapter}")
+            # The traceback holds the tensors of the failed pass.
+            error.__traceback__ = None
+        # What is kept takes memory, and may itself be what is wrong (numbers that are none).
+        self.images.clear()
+        self.bases.forget_prefixes()
+        if failure.transient:
+            free_device_memory()
+        if len(batch) == 1:
+            return [failure]
+        log.warning("batch failed and is halved", action="infer", requests=len(batch), error=failure.reason)
+        half = len(batch) // 2
+        return self._answer(answerer, batch[:half]) + self._answer(answerer, batch[half:])
 
-    def encode(self, request: GenerationRequest) -> dict[str, torch.Tensor]:
-        """Return the model's inputs for one request, on its device."""
-        resident = self.resident
-        asked = sum(
-            part.get("type") == "image"
-            for message in request.messages
-            if not isinstance(message["content"], str)
-            for part in message["content"]
-        )
-        if asked != len(request.images):
-            raise EngineError(f"the messages hold {asked} image places, but {len(request.images)} images came along")
-        # The template writes <bos> itself: tokenising must not add a second one.
-        text = resident.processor.apply_chat_template(
-            [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False
-        )
-        pictures = [[Image.fromarray(image) for image in request.images]] if request.images else None
-        encoded = resident.processor(text=text, images=pictures, add_special_tokens=False, return_tensors="pt")
-        return {
-            name: value.to(resident.device, resident.dtype if value.is_floating_point() else None)
-            for name, value in encoded.items()
-        }
-
-    def _score(
-        self, question: dict[str, torch.Tensor], form: LabelAnswer
-    ) -> tuple[str, tuple[TokenLogprob, ...], dict[str, float], str]:
-        tokenizer = self.resident.processor.tokenizer
-        labels = [tokenizer(f"{label}<end_of_turn>", add_special_tokens=False).input_ids for label in form.labels]
-        scores = score_labels(self.resident.model, question, labels)
-        chances = label_probabilities(scores)
-        best = chances.index(max(chances))
-        # Without the end of the turn, so that here too the tokens joined are the text.
-        spelled = split_text(tokenizer, labels[best][:-1])
-        tokens = tuple(TokenLogprob(token, score) for token, score in zip(spelled, scores[best], strict=False))
-        return form.labels[best], tokens, dict(zip(form.labels, chances, strict=True)), "labels"
-
-    def _decode(self, question: dict[str, torch.Tensor], request: GenerationRequest) -> DecodedAnswer:
-        resident = self.resident
-        form: Any = request.answer_form
-        mask = None
-        if isinstance(form, JsonAnswer):
-            if self._schemas is None:
-                rows = resident.model.get_input_embeddings().num_embeddings
-                self._schemas = SchemaCompiler(resident.processor.tokenizer, rows, resident.eos_token_ids)
-            mask = self._schemas.compile(form.json_schema, int(question["input_ids"].shape[1]))
-        return decode_greedily(
-            resident.model,
-            resident.processor.tokenizer,
-            question,
-            max_new_tokens=form.max_new_tokens,
-            eos_token_ids=resident.eos_token_ids,
-            mask=mask,
-        )
+    def _failure(self, error: Exception, subject: str) -> GenerationFailure:
+        """Say what went wrong with a request. Raises `EngineDeviceError` where the device is lost."""
+        if is_device_lost(error):
+            raise EngineDeviceError(f"{self.bases.device} failed and is lost to this process: {error}") from error
+        if is_out_of_memory(error):
+            return GenerationFailure(
+                f"{subject}: more memory is needed than {self.bases.device} has left; use engine.quantization nf4, or "
+                f"a larger device",
+                transient=True,
+            )
+        if isinstance(error, EngineError):
+            return GenerationFailure(str(error), transient=error.transient)
+        return GenerationFailure(f"{subject}: {type(error).__name__}: {error}", transient=False)

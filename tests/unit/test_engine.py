@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.adapters.abdominal_trauma.adapter import ADAPTER as TRAUMA_ADAPTER
 from models.engines import (
@@ -25,14 +28,25 @@ from models.engines import (
     load_engine,
 )
 from models.engines.decoding import split_text
+from models.engines.encoding import encode
+from models.engines.reading import Reading, read
+from models.engines.resident import Resident
 from models.engines.scoring import score_labels
 from models.engines.standin import StandinEngine, load_standin
 from models.engines.transformers import TransformersEngine
-from models.generation import Generation, GenerationRequest, JsonAnswer, LabelAnswer, TextAnswer
+from models.generation import (
+    Generation,
+    GenerationFailure,
+    GenerationRequest,
+    JsonAnswer,
+    LabelAnswer,
+    RgbImage,
+    TextAnswer,
+)
 from models.parsing import ParseFailure
 from models.standin.evaluation import held_out, request_for
 from models.standin.lessons import DSA, TRAUMA, Lesson, chat
-from models.weights import STANDIN_FOLDER, combined_digest, standin_config, weight_digests
+from models.weights import STANDIN_FOLDER, WeightsError, combined_digest, standin_config, weight_digests
 
 
 @pytest.fixture(scope="module")
@@ -52,35 +66,68 @@ def abdomen() -> Lesson:
     return held_out(TRAUMA, 1, first=2_000_000)[0]
 
 
-def full_forward_scores(engine: StandinEngine, question: dict[str, torch.Tensor], label: list[int]) -> list[float]:
+def processed(resident: Resident, request: GenerationRequest) -> dict[str, torch.Tensor]:
+    """The model's inputs as transformers' own processor makes them."""
+    text = resident.processor.apply_chat_template(
+        [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False
+    )
+    pictures = [[Image.fromarray(image) for image in request.images]] if request.images else None
+    return dict(resident.processor(text=text, images=pictures, add_special_tokens=False, return_tensors="pt"))
+
+
+def full_forward_scores(resident: Resident, question: dict[str, torch.Tensor], label: list[int]) -> list[float]:
     """One pass over question and label together, without a cache."""
     said = torch.tensor([label])
-    logits = engine.resident.model(
-        input_ids=torch.cat([question["input_ids"], said], 1),
-        attention_mask=torch.cat([question["attention_mask"], torch.ones_like(said)], 1),
-        token_type_ids=torch.cat([question["token_type_ids"], torch.zeros_like(said)], 1),
-        pixel_values=question["pixel_values"],
-        use_cache=False,
-    ).logits[0, question["input_ids"].shape[1] - 1 : -1]
+    with resident.switch.answering([BASE_ONLY]):
+        logits = resident.model(
+            input_ids=torch.cat([question["input_ids"], said], 1),
+            attention_mask=torch.cat([question["attention_mask"], torch.ones_like(said)], 1),
+            token_type_ids=torch.cat([question["token_type_ids"], torch.zeros_like(said)], 1),
+            pixel_values=question["pixel_values"],
+            use_cache=False,
+        ).logits[0, question["input_ids"].shape[1] - 1 : -1]
     return [float(row[token]) for row, token in zip(logits.float().log_softmax(-1), label, strict=True)]
 
 
-@pytest.mark.parametrize("pictures", [1, 3, 24])
-def test_label_scores_equal_full_forward_passes(engine: StandinEngine, pictures: int) -> None:
-    """With 24 pictures the question is longer than the sliding attention window."""
+def noise(pictures: int) -> tuple[RgbImage, ...]:
     rng = np.random.default_rng(pictures)
-    images = tuple(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8) for _ in range(pictures))
-    request = GenerationRequest(DSA, chat("Is the vessel patent or blocked?", pictures), images, LabelAnswer(("x",)))
-    tokenizer = engine.resident.processor.tokenizer
+    return tuple(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8) for _ in range(pictures))
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 3])
+def test_a_question_is_encoded_as_the_processor_would(engine: StandinEngine, pictures: int) -> None:
+    request = GenerationRequest(DSA, chat("Is the vessel patent?", pictures), noise(pictures), TextAnswer(3))
+    question = encode(engine.resident.processor, request)
+    expected = processed(engine.resident, request)
+    assert list(question.ids) == expected["input_ids"][0].tolist()
+    image_tokens = [token == engine.resident.model.config.image_token_id for token in question.ids]
+    if pictures:
+        assert image_tokens == expected["token_type_ids"][0].bool().tolist()
+    assert not any(image_tokens[question.prefix :])
+    assert (question.prefix > 0) == (pictures > 0)
+
+
+@pytest.mark.parametrize("pictures", [1, 3, 32])
+def test_label_scores_equal_full_forward_passes(engine: StandinEngine, pictures: int) -> None:
+    """With 32 pictures the question is longer than the sliding attention window."""
+    resident = engine.resident
+    request = GenerationRequest(
+        BASE_ONLY, chat("Is the vessel patent or blocked?", pictures), noise(pictures), LabelAnswer(("x",))
+    )
     words = ("patent", "blocked", "it runs through to the periphery", "zebra")
-    labels = [tokenizer(f"{word}<end_of_turn>", add_special_tokens=False).input_ids for word in words]
+    labels = [
+        resident.processor.tokenizer(f"{word}<end_of_turn>", add_special_tokens=False).input_ids for word in words
+    ]
     assert len({len(label) for label in labels}) > 1, "labels of different lengths are padded"
     with torch.inference_mode():
-        question = engine.encode(request)
-        if pictures == 24:
-            assert question["input_ids"].shape[1] > engine.resident.model.config.text_config.sliding_window
-        quick = score_labels(engine.resident.model, question, labels)
-        slow = [full_forward_scores(engine, question, label) for label in labels]
+        question = processed(resident, request)
+        if pictures == 32:
+            assert question["input_ids"].shape[1] > resident.model.config.text_config.sliding_window
+        with resident.switch.answering([BASE_ONLY]):
+            features = resident.model.get_image_features(question["pixel_values"], return_dict=True).pooler_output
+        (opening,) = read(resident, [Reading(BASE_ONLY, question["input_ids"][0].tolist(), list(features))])
+        quick = score_labels(resident, opening, labels)
+        slow = [full_forward_scores(resident, question, label) for label in labels]
     for left, right in zip(quick, slow, strict=True):
         assert left == pytest.approx(right, abs=1e-5)
 
@@ -192,6 +239,10 @@ def test_a_letter_spread_over_several_tokens_is_counted_once(engine: StandinEngi
     assert "".join(pieces) == text
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_provenance_names_the_weights_by_digest(engine: StandinEngine) -> None:
     dsa, trauma, base = (engine.provenance(name) for name in (DSA, TRAUMA, BASE_ONLY))
     assert dsa.is_standin
@@ -200,6 +251,9 @@ def test_provenance_names_the_weights_by_digest(engine: StandinEngine) -> None:
     assert dsa.adapter_digest == combined_digest(weight_digests(STANDIN_FOLDER / DSA))
     assert len({dsa.adapter_digest, trauma.adapter_digest, dsa.base_digest}) == 3
     assert base.adapter_digest == ""
+    assert dsa.files["base/model.safetensors"] == sha256(STANDIN_FOLDER / "base" / "model.safetensors")
+    assert dsa.files["adapter/adapter_model.safetensors"] == sha256(STANDIN_FOLDER / DSA / "adapter_model.safetensors")
+    assert not any(name.startswith("adapter/") for name in base.files)
     assert (dsa.dtype, dsa.device) == ("float32", "cpu")
     assert "transformers" in dsa.software
 
@@ -241,18 +295,31 @@ def test_four_bit_weights_answer_alike(engine: StandinEngine, angiograms: list[L
     small.close()
 
 
-def test_unknown_adapters_and_mismatched_images_are_explained(engine: StandinEngine, angiograms: list[Lesson]) -> None:
+def test_unknown_adapters_and_mismatched_images_fail_alone_and_are_explained(
+    engine: StandinEngine, angiograms: list[Lesson]
+) -> None:
     request = request_for(angiograms[0])
-    with pytest.raises(EngineError, match=r"'dermatology' is not loaded .*abdominal_trauma, dsa_patency"):
-        engine.generate([replace(request, adapter="dermatology")])
-    with pytest.raises(EngineError, match="3 image places, but 2 images"):
-        engine.generate([replace(request, images=request.images[:2])])
-
-
-def test_a_schema_that_cannot_be_enforced_is_refused(engine: StandinEngine, angiograms: list[Lesson]) -> None:
-    request = replace(request_for(angiograms[0]), answer_form=JsonAnswer({"type": "chair"}, 10))
-    with pytest.raises(EngineError, match="schema"):
-        engine.generate([request])
+    unknown, fewer, answered, no_picture, schema = engine.generate(
+        [
+            replace(request, adapter="dermatology"),
+            replace(request, images=request.images[:2]),
+            request,
+            replace(request, images=(request.images[0][:, :, 0], *request.images[1:])),  # type: ignore[arg-type]
+            replace(request, answer_form=JsonAnswer({"type": "chair"}, 10)),
+        ]
+    )
+    for failure, reason in (
+        (unknown, r"'dermatology' is not loaded .*abdominal_trauma, .*dsa_patency"),
+        (fewer, "3 image places, but 2 images"),
+        (no_picture, r"must be uint8 \(rows, columns, 3\)"),
+        (schema, "schema"),
+    ):
+        assert isinstance(failure, GenerationFailure)
+        assert re.search(reason, failure.reason)
+        assert not failure.transient
+    assert isinstance(answered, Generation)
+    with pytest.raises(EngineError, match="'dermatology' is not loaded"):
+        engine.provenance("dermatology")
 
 
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu() -> None:
@@ -267,5 +334,5 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu() -> None:
 def test_broken_weights_are_an_engine_error(tmp_path: Path, broken: str) -> None:
     shutil.copytree(STANDIN_FOLDER / "base", tmp_path, dirs_exist_ok=True)
     (tmp_path / broken).write_text("{ cut off")
-    with pytest.raises(EngineError, match="cannot be loaded"):
+    with pytest.raises((EngineError, WeightsError), match=r"cannot be loaded|is no safetensors file"):
         load_engine(EngineConfig(bases={"x/broken": WeightsReference("x/broken", folder=tmp_path)}, device="cpu"))

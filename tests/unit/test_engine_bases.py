@@ -1,0 +1,125 @@
+"""Several base models in one engine: loaded when needed, dropped when there is no room, each with its own adapters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.engines import AdapterWeights, Dtype, EngineConfig, EngineError, WeightsReference, load_engine
+from models.engines.resident import check_placement, load_resident
+from models.engines.transformers import TransformersEngine
+from models.generation import Generation, GenerationFailure, LabelAnswer
+from models.standin.lessons import DSA, TRAUMA
+from models.weights import STANDIN_BASE_ID, STANDIN_FOLDER, WeightsError, standin_config
+from tests.unit.test_engine_batches import asked, assert_same
+
+OTHER_BASE = "dicom-worker/other-base"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
+    """Two bases: the stand-in with trauma, and one with other weights, to which the vessel adapter belongs."""
+    folder = tmp_path_factory.mktemp("other")
+    base, adapter = folder / "base", folder / "adapter"
+    shutil.copytree(STANDIN_FOLDER / "base", base)
+    tensors = load_file(base / "model.safetensors")
+    save_file({name: tensor * 0.9 for name, tensor in tensors.items()}, base / "model.safetensors", {"format": "pt"})
+    shutil.copytree(STANDIN_FOLDER / DSA, adapter)
+    about = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**about, "base_model_name_or_path": OTHER_BASE}))
+    shipped = standin_config(EngineConfig())
+    return EngineConfig(
+        bases={
+            STANDIN_BASE_ID: shipped.bases[STANDIN_BASE_ID],
+            OTHER_BASE: WeightsReference(OTHER_BASE, folder=base),
+        },
+        adapters={
+            TRAUMA: shipped.adapters[TRAUMA],
+            DSA: AdapterWeights(WeightsReference("dicom-worker/other-dsa", folder=adapter), OTHER_BASE),
+        },
+        device="cpu",
+        dtype=Dtype.FLOAT32,
+        threads=1,
+    )
+
+
+REQUESTS = [asked(adapter, 70, 1, LabelAnswer(("patent", "blocked"))) for adapter in (DSA, TRAUMA, DSA)]
+
+
+def test_each_adapter_answers_on_its_own_base(config: EngineConfig) -> None:
+    engine = TransformersEngine(config)
+    assert engine.bases.loaded == (STANDIN_BASE_ID,)
+    assert engine.provenance(DSA).base == OTHER_BASE, "known before it is in memory"
+    answers = engine.generate(REQUESTS)
+    assert set(engine.bases.loaded) == {STANDIN_BASE_ID, OTHER_BASE}, "there is room for both"
+    assert len({engine.provenance(name).base_digest for name in (DSA, TRAUMA)}) == 2
+    engine.close()
+
+    # The same from engines that never knew another base.
+    for name, base in ((DSA, OTHER_BASE), (TRAUMA, STANDIN_BASE_ID)):
+        only = TransformersEngine(
+            replace(config, bases={base: config.bases[base]}, adapters={name: config.adapters[name]})
+        )
+        own = [request for request in REQUESTS if request.adapter == name]
+        expected = [answer for request, answer in zip(REQUESTS, answers, strict=True) if request.adapter == name]
+        assert_same(only.generate(own), expected)
+        only.close()
+
+
+def test_the_base_used_longest_ago_makes_room(config: EngineConfig) -> None:
+    engine = TransformersEngine(replace(config, max_bases=1))
+    first = engine.generate(REQUESTS)
+    assert engine.bases.loaded == (OTHER_BASE,)
+    assert_same(engine.generate(REQUESTS), first)
+    assert engine.bases.loaded == (STANDIN_BASE_ID,), "what is in memory is asked first"
+    engine.close()
+
+
+def test_a_base_that_cannot_be_loaded_fails_its_own_requests_only(config: EngineConfig, tmp_path: Path) -> None:
+    broken = tmp_path / "base"
+    shutil.copytree(config.bases[OTHER_BASE].folder or Path(), broken)
+    about = json.loads((broken / "config.json").read_text())
+    about["text_config"]["hidden_size"] = 65
+    (broken / "config.json").write_text(json.dumps(about))
+    bases = {**config.bases, OTHER_BASE: WeightsReference(OTHER_BASE, folder=broken)}
+    engine = TransformersEngine(replace(config, bases=bases))
+    vessel, abdomen, _ = engine.generate(REQUESTS)
+    assert isinstance(abdomen, Generation)
+    assert isinstance(vessel, GenerationFailure)
+    assert "cannot be loaded on cpu" in vessel.reason
+    assert not vessel.transient
+    engine.close()
+
+
+def test_all_weights_are_checked_at_the_start(config: EngineConfig, tmp_path: Path) -> None:
+    """Also those of a base that is not loaded yet."""
+    away = WeightsReference(OTHER_BASE, folder=tmp_path / "nothing")
+    with pytest.raises(WeightsError, match="does not exist"):
+        load_engine(replace(config, bases={**config.bases, OTHER_BASE: away}))
+    swapped = {**config.adapters, DSA: replace(config.adapters[DSA], base=STANDIN_BASE_ID)}
+    with pytest.raises(WeightsError, match="was trained on dicom-worker/other-base"):
+        load_engine(replace(config, adapters=swapped))
+    with pytest.raises(WeightsError, match=r"engine\.digests"):
+        load_engine(replace(config, digests={OTHER_BASE: "00" * 32}))
+    with pytest.raises(WeightsError, match="no base model"):
+        load_engine(replace(config, bases={}, adapters={}))
+
+
+def test_the_language_model_is_compiled_on_request_only(config: EngineConfig) -> None:
+    base = STANDIN_FOLDER / "base"
+    for wanted in (True, False):
+        resident = load_resident(replace(config, compile=wanted), base, {})
+        assert (resident.model.model.language_model._compiled_call_impl is not None) is wanted
+
+
+def test_weights_on_another_device_than_the_one_asked_for_are_refused(config: EngineConfig) -> None:
+    resident = load_resident(config, STANDIN_FOLDER / "base", {})
+    check_placement(resident.model, torch.device("cpu"))
+    with pytest.raises(EngineError, match="put on cpu instead of cuda"):
+        check_placement(resident.model, torch.device("cuda"))
