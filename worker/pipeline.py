@@ -1,30 +1,28 @@
-"""Job: claim -> render -> generate -> save; then, without a GPU, parse -> score -> decide. Each step is saved.
+"""Jobs: claim -> render -> generate -> save, in batches; then, without a GPU, parse -> score -> decide, one by one.
 
-Input: QUEUED jobs (inference), GENERATED jobs (scoring). Output: the raw answer; then findings, confidence, decision.
-A permanent failure (an image that cannot be decoded) ends as a decision for review with the reason; any other failure
-is tried again a few times, and then goes to a person too. A worker whose claim was taken from it drops its answer.
+Input: QUEUED jobs (inference), GENERATED jobs (scoring). Output: the raw answers; then findings, confidence, decision.
+Each job of a batch succeeds or fails by itself. A permanent failure (an image that cannot be decoded, a request that no
+model can answer) ends as a decision for review with the reason; any other is tried again a few times, and then goes to
+a person too. A worker whose claim was taken from it drops its answer.
 """
 
 from __future__ import annotations
 
-import threading
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
-from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models.adapter import AdapterDefinition
 from models.calibration import Calibration
-from models.confidence import Outcome, decide
+from models.confidence import decide
+from models.engines import EngineDeviceError
 from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.parsing import ParseFailure
 from models.prompting import build_request
-from models.rendering import RenderError
+from models.rendering import InputRecord, RenderError
+from worker.claims import Claim, claim_jobs, end_in_review, finish_claim, leases, try_again
 from worker.db.calibrations import active_calibration
 from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
@@ -36,58 +34,13 @@ from worker.states import JobState
 log = structlog.get_logger()
 
 
-class EngineFailureError(Exception):
-    """The engine could not answer this one request."""
-
-
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A job that this worker holds."""
+class _Rendered:
+    """A claimed job that can be put to the engine."""
 
-    job_id: str
-    token: str
-    adapter: str
-    attempts: int
-
-
-def claim_next(db: Database, settings: Settings, worker_name: str) -> Claim | None:
-    """Take the most urgent queued job, oldest first; a job that used up its attempts goes to a person instead."""
-    with db.writing() as session:
-        while (job := _most_urgent(session)) is not None:
-            if job.attempts >= settings.jobs.max_attempts:
-                give_up(session, job)
-                continue
-            token = uuid.uuid4().hex
-            move_job(
-                session,
-                job,
-                JobState.RUNNING,
-                f"claimed by {worker_name}",
-                attempts=job.attempts + 1,
-                claim_token=token,
-                claimed_by=worker_name,
-                claim_expires_at=utc_now() + timedelta(seconds=settings.jobs.lease_s),
-            )
-            return Claim(job.id, token, job.adapter, job.attempts)
-    return None
-
-
-def _most_urgent(session: Session) -> Job | None:
-    return session.scalar(
-        select(Job)
-        .where(Job.state == JobState.QUEUED, Job.not_before <= utc_now())
-        .order_by(Job.priority.desc(), Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def give_up(session: Session, job: Job) -> None:
-    """Hand a job that failed too often to a person."""
-    reason = f"failed {job.attempts} times, last: {job.error or 'the worker died on it'}"
-    move_job(
-        session, job, JobState.DECIDED, reason, decision=Outcome.REVIEW.value, decision_reason=reason, claim_token=None
-    )
+    claim: Claim
+    request: GenerationRequest
+    record: InputRecord
 
 
 def infer(
@@ -96,133 +49,108 @@ def infer(
     adapters: Mapping[str, AdapterDefinition],
     engine: Engine,
     worker_name: str,
-) -> str | None:
-    """Work on the most urgent queued job.
+) -> list[str]:
+    """Work on the most urgent queued jobs, up to `engine.batch` of them in one call of the engine.
 
     Returns:
-        Its id when the job is ready for its next step, None when there was nothing to do or it will be tried again.
+        The ids of those that are ready for their next step; empty when there was nothing to do, or all will be tried
+        again.
+
+    Raises:
+        EngineDeviceError: this process can answer nothing any more; its jobs are queued again.
     """
-    claim = claim_next(db, settings, worker_name)
-    if claim is None:
-        return None
-    bound = log.bind(action="infer", job_id=claim.job_id, adapter=claim.adapter, attempt=claim.attempts)
-    with _lease(db, claim, settings.jobs.lease_s):
-        try:
-            with db.reading() as session:
-                job = session.get_one(Job, claim.job_id)
-                adapter = asked_adapter(adapters, job)
-                files = unit_files(session, job, adapter)
-            model_input = adapter.render(files)
-            generation = _answer(engine, build_request(adapter, model_input))
-            provenance = engine.provenance(adapter.name)
-        except RenderError as error:
-            bound.warning("images cannot be shown to the model", error=str(error))
-            return _end_in_review(db, claim, f"the images cannot be shown to the model: {error}")
-        except Exception as error:  # noqa: BLE001 - the process edge of a job: its failure is kept with its cause
-            bound.exception("job failed")
-            return _try_again(db, settings, claim, f"{type(error).__name__}: {error}")
-    with db.writing() as session:
-        saved = (
-            move_job(
-                session,
-                session.get_one(Job, claim.job_id),
-                JobState.GENERATED,
-                f"answered in {generation.elapsed_s:.2f} s",
-                token=claim.token,
-                claim_token=None,
-                model_input=model_input.to_json(),
-                generation=generation.to_json(),
-                provenance=provenance.to_json(),
-                answered_at=utc_now(),
-                error=None,
-            )
-            if _still_ours(session, claim)
-            else False
-        )
-    if not saved:
-        bound.warning("the claim was lost, the answer is dropped")
-        return None
-    return claim.job_id
+    claims = claim_jobs(db, settings, worker_name, settings.engine.batch)
+    if not claims:
+        return []
+    ready: list[str] = []
+    with leases(db, claims, settings.jobs.lease_s):
+        rendered: list[_Rendered] = []
+        for claim in claims:
+            found = _render(db, settings, adapters, claim)
+            if isinstance(found, _Rendered):
+                rendered.append(found)
+            elif found:
+                ready.append(claim.job_id)
+        answers, lost = _ask(engine, [one.request for one in rendered])
+        for one, answer in zip(rendered, answers, strict=True):
+            if _save(db, settings, engine, one, answer):
+                ready.append(one.claim.job_id)
+    if lost is not None:
+        raise lost
+    return ready
 
 
-def _answer(engine: Engine, request: GenerationRequest) -> Generation:
-    (answer,) = engine.generate([request])
-    if isinstance(answer, GenerationFailure):
-        raise EngineFailureError(answer.reason)
-    return answer
-
-
-def _still_ours(session: Session, claim: Claim) -> bool:
-    job = session.get_one(Job, claim.job_id)
-    return job.state is JobState.RUNNING and job.claim_token == claim.token
-
-
-def _end_in_review(db: Database, claim: Claim, reason: str) -> str | None:
-    with db.writing() as session:
-        if not _still_ours(session, claim):
-            return None
-        job = session.get_one(Job, claim.job_id)
-        moved = move_job(
-            session,
-            job,
-            JobState.DECIDED,
-            reason,
-            token=claim.token,
-            claim_token=None,
-            decision=Outcome.REVIEW.value,
-            decision_reason=reason,
-            error=reason,
-        )
-    return claim.job_id if moved else None
-
-
-def _try_again(db: Database, settings: Settings, claim: Claim, error: str) -> str | None:
-    """Queue a failed job again, later each time, or hand it to a person."""
-    with db.writing() as session:
-        if not _still_ours(session, claim):
-            return None
-        job = session.get_one(Job, claim.job_id)
-        pause_s = settings.jobs.retry_after_s * 2 ** (claim.attempts - 1)
-        job.error = error
-        move_job(
-            session,
-            job,
-            JobState.QUEUED,
-            f"attempt {claim.attempts} failed: {error}",
-            token=claim.token,
-            claim_token=None,
-            not_before=utc_now() + timedelta(seconds=pause_s),
-        )
-        if job.attempts < settings.jobs.max_attempts:
-            return None
-        give_up(session, job)
-    return claim.job_id
-
-
-@contextmanager
-def _lease(db: Database, claim: Claim, lease_s: float) -> Iterator[None]:
-    """Renew the claim while the work goes on; a worker that dies stops renewing, and the dispatcher rescues the job."""
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(lease_s / 3):
-            try:
-                with db.writing() as session:
-                    session.execute(
-                        update(Job)
-                        .where(Job.id == claim.job_id, Job.claim_token == claim.token)
-                        .values(claim_expires_at=utc_now() + timedelta(seconds=lease_s))
-                    )
-            except Exception as error:  # noqa: BLE001 - a database hiccup: the next turn tries again
-                log.warning("lease could not be renewed", action="infer", job_id=claim.job_id, error=str(error))
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
+def _render(
+    db: Database, settings: Settings, adapters: Mapping[str, AdapterDefinition], claim: Claim
+) -> _Rendered | bool:
+    """Return what to ask for a job; or, where that failed, whether the job is ready for its next step."""
     try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+        with db.reading() as session:
+            job = session.get_one(Job, claim.job_id)
+            adapter = asked_adapter(adapters, job)
+            files = unit_files(session, job, adapter)
+        model_input = adapter.render(files)
+        return _Rendered(claim, build_request(adapter, model_input), model_input.input_record())
+    except RenderError as error:
+        _bound(claim).warning("images cannot be shown to the model", error=str(error))
+        return end_in_review(db, claim, f"the images cannot be shown to the model: {error}")
+    except Exception as error:  # noqa: BLE001 - the process edge of a job: its failure is kept with its cause
+        _bound(claim).exception("job failed")
+        return try_again(db, settings, claim, f"{type(error).__name__}: {error}")
+
+
+def _ask(
+    engine: Engine, requests: Sequence[GenerationRequest]
+) -> tuple[Sequence[Generation | GenerationFailure], EngineDeviceError | None]:
+    """Return an answer or a failure for each request, and the error after which the engine can do no more."""
+    if not requests:
+        return [], None
+    lost = None
+    try:
+        return engine.generate(requests), None
+    except EngineDeviceError as error:
+        reason, lost = str(error), error
+    except Exception as error:
+        log.exception("jobs failed", action="infer", jobs=len(requests))
+        reason = f"{type(error).__name__}: {error}"
+    return [GenerationFailure(reason, transient=True)] * len(requests), lost
+
+
+def _save(
+    db: Database, settings: Settings, engine: Engine, asked: _Rendered, answer: Generation | GenerationFailure
+) -> bool:
+    """Save an answer, or what became of the question; return whether the job is ready for its next step."""
+    claim = asked.claim
+    if isinstance(answer, GenerationFailure):
+        _bound(claim).warning("the engine did not answer", error=answer.reason, transient=answer.transient)
+        if answer.transient:
+            return try_again(db, settings, claim, answer.reason)
+        return end_in_review(db, claim, f"the model cannot answer: {answer.reason}")
+    try:
+        saved = finish_claim(
+            db,
+            claim,
+            JobState.GENERATED,
+            f"answered in {answer.elapsed_s:.2f} s",
+            model_input=asked.record.to_json(),
+            generation=answer.to_json(),
+            provenance=engine.provenance(asked.request.adapter).to_json(),
+            answered_at=utc_now(),
+            error=None,
+        )
+    except Exception as error:  # noqa: BLE001 - one answer that cannot be saved must not cost the others of its batch
+        _bound(claim).exception("answer could not be saved")
+        return try_again(db, settings, claim, f"{type(error).__name__}: {error}")
+    if not saved:
+        _bound(claim).warning("the claim was lost, the answer is dropped")
+    return saved
+
+
+def _bound(claim: Claim) -> structlog.stdlib.BoundLogger:
+    bound: structlog.stdlib.BoundLogger = log.bind(
+        action="infer", job_id=claim.job_id, adapter=claim.adapter, attempt=claim.attempts
+    )
+    return bound
 
 
 def score(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefinition], job_id: str) -> bool:

@@ -14,12 +14,12 @@ from models.adapter import adapters
 from tests.received import Modality
 from worker.assembly import assemble
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE
+from worker.claims import claim_jobs
 from worker.db.arrivals import commit_arrivals
 from worker.db.records import Delivery, Event, Job, Result, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher, rescue_jobs
-from worker.pipeline import claim_next
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState
 
@@ -173,8 +173,8 @@ def test_a_broker_that_is_away_costs_no_time_once_it_is_back(ward: Ward) -> None
 
 def test_a_job_whose_lease_ran_out_is_queued_again(ward: Ward) -> None:
     dead, alive = ward.queue(), ward.queue()
-    assert claim_next(ward.db, ward.settings, "host:1") is not None
-    assert claim_next(ward.db, ward.settings, "host:2") is not None
+    assert claim_jobs(ward.db, ward.settings, "host:1", 1)
+    assert claim_jobs(ward.db, ward.settings, "host:2", 1)
     assert rescue_jobs(ward.db) == 0
     with ward.db.writing() as session:
         session.execute(update(Job).where(Job.id == dead).values(claim_expires_at=utc_now() - timedelta(seconds=1)))

@@ -14,10 +14,12 @@ from sqlalchemy import select, update
 
 from dicom_node.spool import Spool
 from models.adapter import adapters
-from models.generation import Generation, GenerationRequest, ModelProvenance
+from models.engines import EngineDeviceError
+from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from tests.received import Modality
 from worker import pipeline
 from worker.assembly import assemble
+from worker.claims import claim_jobs
 from worker.db.arrivals import commit_arrivals
 from worker.db.records import Event, Instance, Job, utc_now
 from worker.db.sessions import Database
@@ -37,13 +39,27 @@ class ScriptedEngine:
     def provenance(self, adapter: str) -> ModelProvenance:
         return ModelProvenance("base", "1", "00", adapter, "1", "11", "scripted", "float32", "cpu", "none", False)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:
         self.before_answering()
         scores = {"patent": 1 - self.blocked, "blocked": self.blocked}
         return [Generation("blocked", (), scores, "labels", 10, 0.01) for _ in requests]
 
     def close(self) -> None:
         """Hold nothing."""
+
+
+class ChoosyEngine(ScriptedEngine):
+    """An engine that fails at the requests of a call that a test names by place."""
+
+    def __init__(self, failures: dict[int, GenerationFailure]) -> None:
+        super().__init__()
+        self.failures = failures
+        self.calls: list[int] = []
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:
+        self.calls.append(len(requests))
+        answers = super().generate(requests)
+        return [self.failures.get(place, answer) for place, answer in enumerate(answers)]
 
 
 class Ward:
@@ -63,8 +79,11 @@ class Ward:
         (job_id,) = assemble(self.db, self.settings, ADAPTERS, series_id)
         return job_id
 
-    def infer(self, engine: ScriptedEngine | None = None, name: str = "worker-1") -> str | None:
+    def infer(self, engine: Engine | None = None, name: str = "worker-1") -> list[str]:
         return pipeline.infer(self.db, self.settings, ADAPTERS, engine or ScriptedEngine(), name)
+
+    def claim(self, name: str, at_most: int = 1) -> list[str]:
+        return [claim.job_id for claim in claim_jobs(self.db, self.settings, name, at_most)]
 
     def job(self, job_id: str) -> Job:
         with self.db.reading() as session:
@@ -86,7 +105,7 @@ def ward(database: Database, tmp_path: Path) -> Ward:
 
 def test_a_job_is_answered_then_scored(ward: Ward) -> None:
     job_id = ward.queue()
-    assert ward.infer() == job_id
+    assert ward.infer() == [job_id]
     answered = ward.job(job_id)
     assert (answered.state, answered.attempts, answered.claim_token) == (JobState.GENERATED, 1, None)
     assert answered.generation is not None
@@ -101,7 +120,7 @@ def test_a_job_is_answered_then_scored(ward: Ward) -> None:
     assert decided.confidence["probability"] == pytest.approx(0.9)
     # A second ring for the same job changes nothing.
     assert not pipeline.score(ward.db, ward.settings, ADAPTERS, job_id)
-    assert ward.infer() is None
+    assert ward.infer() == []
 
 
 def test_an_unsure_answer_is_held_with_the_reason(ward: Ward) -> None:
@@ -119,7 +138,7 @@ def test_stat_comes_first_then_the_oldest(ward: Ward) -> None:
     urgent = ward.queue("STAT")
     not_yet = ward.queue("STAT")
     ward.change(not_yet, not_before=utc_now() + timedelta(seconds=60))
-    assert [ward.infer() for _ in range(4)] == [urgent, first, second, None]
+    assert [ward.claim("worker-1") for _ in range(4)] == [[urgent], [first], [second], []]
 
 
 def test_workers_that_come_together_each_get_another_job(ward: Ward) -> None:
@@ -129,8 +148,8 @@ def test_workers_that_come_together_each_get_another_job(ward: Ward) -> None:
     def work(number: int) -> list[str]:
         start.wait()
         taken = []
-        while (claim := pipeline.claim_next(ward.db, ward.settings, f"worker-{number}")) is not None:
-            taken.append(claim.job_id)
+        while claimed := ward.claim(f"worker-{number}", 3):
+            taken += claimed
         return taken
 
     with ThreadPoolExecutor(4) as workers:
@@ -145,9 +164,9 @@ def test_an_answer_whose_claim_was_lost_is_dropped(ward: Ward) -> None:
     def lose_the_claim() -> None:
         ward.change(job_id, claim_expires_at=utc_now() - timedelta(seconds=1))
         assert rescue_jobs(ward.db) == 1
-        assert ward.infer(name="worker-2") == job_id
+        assert ward.infer(name="worker-2") == [job_id]
 
-    assert ward.infer(ScriptedEngine(lose_the_claim, blocked=0.1)) is None
+    assert ward.infer(ScriptedEngine(lose_the_claim, blocked=0.1)) == []
     job = ward.job(job_id)
     assert (job.state, job.attempts, job.claimed_by) == (JobState.GENERATED, 2, "worker-2")
     assert job.generation is not None
@@ -163,7 +182,7 @@ def test_a_failure_after_the_claim_was_lost_does_not_touch_the_job(ward: Ward) -
         ward.infer(name="worker-2")
         raise RuntimeError("too late")
 
-    assert ward.infer(ScriptedEngine(lose_the_claim_and_fail)) is None
+    assert ward.infer(ScriptedEngine(lose_the_claim_and_fail)) == []
     assert ward.job(job_id).state is JobState.GENERATED
 
 
@@ -172,7 +191,7 @@ def test_images_that_cannot_be_shown_go_to_a_person_at_once(ward: Ward) -> None:
     with ward.db.reading() as session:
         path = Path(session.scalars(select(Instance.path)).one())
     path.write_bytes(path.read_bytes()[:-500])  # the end of the pixels is gone
-    assert ward.infer() == job_id
+    assert ward.infer() == [job_id]
     job = ward.job(job_id)
     assert (job.state, job.decision, job.attempts) == (JobState.DECIDED, "review", 1)
     assert job.decision_reason is not None
@@ -183,7 +202,7 @@ def test_a_job_whose_instance_is_missing_goes_to_a_person(ward: Ward) -> None:
     job_id = ward.queue()
     with ward.db.writing() as session:
         session.scalars(select(Instance)).one().state = InstanceState.MISSING
-    assert ward.infer() == job_id
+    assert ward.infer() == [job_id]
     assert ward.job(job_id).decision == "review"
 
 
@@ -196,14 +215,14 @@ def test_a_failure_is_tried_again_later_and_later_and_then_goes_to_a_person(ward
     engine = ScriptedEngine(fail)
     pauses = []
     for attempt in range(1, ward.settings.jobs.max_attempts):
-        assert ward.infer(engine) is None
+        assert ward.infer(engine) == []
         job = ward.job(job_id)
         assert (job.state, job.attempts) == (JobState.QUEUED, attempt)
         pauses.append((job.not_before - ward.last_event_at()).total_seconds())
-        assert ward.infer(engine) is None  # not yet
+        assert ward.infer(engine) == []  # not yet
         time.sleep(pauses[-1] + 0.02)
     assert pauses == [pytest.approx(0.2, abs=0.1), pytest.approx(0.4, abs=0.1)]
-    assert ward.infer(engine) == job_id
+    assert ward.infer(engine) == [job_id]
     job = ward.job(job_id)
     assert (job.state, job.decision) == (JobState.DECIDED, "review")
     assert job.decision_reason == "failed 3 times, last: RuntimeError: CUDA out of memory"
@@ -212,11 +231,11 @@ def test_a_failure_is_tried_again_later_and_later_and_then_goes_to_a_person(ward
 def test_a_job_that_kills_its_workers_goes_to_a_person(ward: Ward) -> None:
     job_id = ward.queue()
     for _ in range(ward.settings.jobs.max_attempts):
-        assert pipeline.claim_next(ward.db, ward.settings, "worker-that-dies") is not None
+        assert ward.claim("worker-that-dies") == [job_id]
         ward.change(job_id, claim_expires_at=utc_now() - timedelta(seconds=1))
         assert rescue_jobs(ward.db) == 1
     after = ward.queue()
-    assert ward.infer() == after  # the other job is not held up
+    assert ward.infer() == [after]  # the other job is not held up
     job = ward.job(job_id)
     assert (job.state, job.decision) == (JobState.DECIDED, "review")
     assert job.decision_reason is not None
@@ -233,14 +252,92 @@ def test_a_long_answer_keeps_its_claim(database: Database, tmp_path: Path) -> No
             time.sleep(0.1)
             rescued.append(rescue_jobs(ward.db))
 
-    assert ward.infer(ScriptedEngine(take_long)) == job_id
+    assert ward.infer(ScriptedEngine(take_long)) == [job_id]
     assert sum(rescued) == 0
     assert ward.job(job_id).attempts == 1
 
 
 def test_an_adapter_that_is_not_enabled_here_is_named(ward: Ward) -> None:
     job_id = ward.queue()
-    assert pipeline.infer(ward.db, ward.settings, {}, ScriptedEngine(), "worker-1") is None
+    assert pipeline.infer(ward.db, ward.settings, {}, ScriptedEngine(), "worker-1") == []
     error = ward.job(job_id).error
     assert error is not None
     assert "'dsa_patency' is not enabled here (engine.enabled)" in error
+
+
+def test_a_batch_is_answered_in_one_call_and_each_job_ends_by_itself(ward: Ward) -> None:
+    damaged, refused, unlucky, answered = (ward.queue() for _ in range(4))
+    with ward.db.reading() as session:
+        path = Path(session.scalars(select(Instance.path).order_by(Instance.id)).first() or "")
+    path.write_bytes(path.read_bytes()[:-500])
+    no, later = GenerationFailure("the schema is odd", transient=False), GenerationFailure("no memory", transient=True)
+    engine = ChoosyEngine({0: no, 1: later})
+    assert ward.infer(engine) == [damaged, refused, answered]
+    assert engine.calls == [3]
+    states = {job_id: ward.job(job_id).state for job_id in (damaged, refused, unlucky, answered)}
+    assert states == {
+        damaged: JobState.DECIDED,
+        refused: JobState.DECIDED,
+        unlucky: JobState.QUEUED,
+        answered: JobState.GENERATED,
+    }
+    assert ward.job(refused).decision_reason == "the model cannot answer: the schema is odd"
+    assert ward.job(unlucky).error == "no memory"
+
+
+def test_a_worker_holds_no_more_jobs_than_a_batch(database: Database, tmp_path: Path) -> None:
+    ward = Ward(database, tmp_path)
+    ward.settings = ward.settings.model_copy(update={"engine": ward.settings.engine.model_copy(update={"batch": 2})})
+    first, second, third = (ward.queue() for _ in range(3))
+    urgent: list[str] = []
+
+    def look() -> None:
+        with ward.db.reading() as session:
+            running = session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all()
+        assert len(running) <= 2
+        if not urgent:
+            urgent.append(ward.queue("STAT"))
+
+    assert ward.infer(ScriptedEngine(look)) == [first, second]
+    # What came as STAT meanwhile waited for one batch, and is in the next.
+    assert ward.infer(ScriptedEngine(look)) == [urgent[0], third]
+
+
+def test_jobs_of_a_worker_that_died_are_tried_again_one_at_a_time(ward: Ward) -> None:
+    """One of them may have killed it; the others must not pay for that with all their attempts."""
+    poisoned, *others = [ward.queue() for _ in range(3)]
+    assert ward.claim("worker-that-dies", 8) == [poisoned, *others]
+    for job_id in (poisoned, *others):
+        ward.change(job_id, claim_expires_at=utc_now() - timedelta(seconds=1))
+    assert rescue_jobs(ward.db) == 3
+    fresh = ward.queue()
+    assert ward.claim("worker-1", 8) == [poisoned]
+    assert ward.claim("worker-1", 8) == [others[0]]
+    assert ward.claim("worker-1", 8) == [others[1]]
+    assert ward.claim("worker-1", 8) == [fresh]
+
+
+def test_every_job_of_a_long_batch_keeps_its_claim(database: Database, tmp_path: Path) -> None:
+    ward = Ward(database, tmp_path, lease_s=0.3)
+    jobs = [ward.queue() for _ in range(3)]
+    rescued: list[int] = []
+
+    def take_long() -> None:
+        for _ in range(10):
+            time.sleep(0.1)
+            rescued.append(rescue_jobs(ward.db))
+
+    assert ward.infer(ScriptedEngine(take_long)) == jobs
+    assert sum(rescued) == 0
+
+
+def test_a_lost_device_ends_the_worker_and_its_jobs_wait_for_the_next(ward: Ward) -> None:
+    jobs = [ward.queue() for _ in range(2)]
+
+    def lose() -> None:
+        raise EngineDeviceError("cuda failed and is lost to this process")
+
+    with pytest.raises(EngineDeviceError):
+        ward.infer(ScriptedEngine(lose))
+    assert {ward.job(job_id).state for job_id in jobs} == {JobState.QUEUED}
+    assert ward.job(jobs[0]).error == "cuda failed and is lost to this process"
