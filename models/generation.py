@@ -101,6 +101,8 @@ class GenerationFailure:
     reason: str
     #: True where the same request may succeed later.
     transient: bool
+    #: True where nobody was there to answer: it says nothing about the request, and waiting costs it no attempt.
+    engine_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

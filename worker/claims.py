@@ -128,6 +128,25 @@ def try_again(db: Database, settings: Settings, claim: Claim, error: str) -> boo
     return True
 
 
+def wait_for_engine(db: Database, settings: Settings, claim: Claim, reason: str) -> bool:
+    """Queue a job again that nobody was there to answer; it costs no attempt. Return False: no next step is due."""
+    with db.writing() as session:
+        job = _still_ours(session, claim)
+        if job is not None:
+            move_job(
+                session,
+                job,
+                JobState.QUEUED,
+                f"waits for the engine: {reason}",
+                token=claim.token,
+                claim_token=None,
+                attempts=job.attempts - 1,
+                error=reason,
+                not_before=utc_now() + timedelta(seconds=settings.jobs.retry_after_s),
+            )
+    return False
+
+
 def _give_up(session: Session, job: Job) -> None:
     """Hand a job that failed too often to a person."""
     reason = f"failed {job.attempts} times, last: {job.error or 'the worker died on it'}"

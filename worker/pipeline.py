@@ -3,7 +3,8 @@
 Input: QUEUED jobs (inference), GENERATED jobs (scoring). Output: the raw answers; then findings, confidence, decision.
 Each job of a batch succeeds or fails by itself. A permanent failure (an image that cannot be decoded, a request that no
 model can answer) ends as a decision for review with the reason; any other is tried again a few times, and then goes to
-a person too. A worker whose claim was taken from it drops its answer.
+a person too. While a model server is away its jobs wait, which costs them no attempt. A worker whose claim was taken
+from it drops its answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from models.generation import Engine, Generation, GenerationFailure, GenerationR
 from models.parsing import ParseFailure
 from models.prompting import build_request
 from models.rendering import InputRecord, RenderError
-from worker.claims import Claim, claim_jobs, end_in_review, finish_claim, leases, try_again
+from worker.claims import Claim, claim_jobs, end_in_review, finish_claim, leases, try_again, wait_for_engine
 from worker.db.calibrations import active_calibration
 from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
@@ -123,6 +124,8 @@ def _save(
     claim = asked.claim
     if isinstance(answer, GenerationFailure):
         _bound(claim).warning("the engine did not answer", error=answer.reason, transient=answer.transient)
+        if answer.engine_away:
+            return wait_for_engine(db, settings, claim, answer.reason)
         if answer.transient:
             return try_again(db, settings, claim, answer.reason)
         return end_in_review(db, claim, f"the model cannot answer: {answer.reason}")

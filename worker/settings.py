@@ -148,7 +148,7 @@ class JobSettings(_Section):
     """How jobs are worked on."""
 
     lease_s: float = Field(30, gt=0, description="seconds after which a silent worker's job is given to another")
-    time_limit_s: float = Field(900, gt=0, description="seconds one job may run before its process is killed")
+    time_limit_s: float = Field(900, gt=0, description="seconds one batch of jobs may run before its process is killed")
     max_attempts: int = Field(3, ge=1, description="attempts before a job goes to a person")
     retry_after_s: float = Field(5, ge=0, description="seconds before a failed job is tried again; doubles each time")
     dispatch_every_s: float = Field(1, gt=0, description="seconds between two looks of the dispatcher")

@@ -44,6 +44,8 @@ _HEADERS = frozenset(
     }
 )
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
+#: Too many requests, or a proxy without its server: the next minute's server may answer.
+_AWAY_STATUS = frozenset({429, 502, 503, 504})
 _UNPROCESSABLE = frozenset({400, 422})
 
 
@@ -57,14 +59,17 @@ class ServerFailureError(EngineError):
         transient: bool,
         refusal: str | None = None,
         unreachable: bool = False,
+        away: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(reason)
         self.transient = transient
         #: The server's own words where it would not take the request as it stands (400, 422).
         self.refusal = refusal
-        #: True where no connection came about.
+        #: True where no connection came about, or no answer in time.
         self.unreachable = unreachable
+        #: True where no server took the request up: it cannot be the request's fault.
+        self.away = away
         self.retry_after_s = retry_after_s
 
 
@@ -185,7 +190,7 @@ class ModelServer:
         said = f"{self._server.base_url} answered {status}: {words}"
         if status in _TRANSIENT_STATUS or status >= 500:
             pause_s = _retry_after_s(error.response.headers.get("retry-after"))
-            return ServerFailureError(said, transient=True, retry_after_s=pause_s)
+            return ServerFailureError(said, transient=True, away=status in _AWAY_STATUS, retry_after_s=pause_s)
         remedy = {
             401: "set engine.openai.api_key to a key that the server knows",
             403: "the key of engine.openai.api_key may not do this; have it allowed there",
@@ -255,6 +260,7 @@ def _not_connected(where: str, error: openai.APIConnectionError) -> ServerFailur
         f"{where} cannot be reached ({why}); is the server running, and is engine.openai.base_url right?",
         transient=True,
         unreachable=True,
+        away=True,
     )
 
 

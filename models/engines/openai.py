@@ -121,7 +121,9 @@ class OpenAIEngine:
             try:
                 await self._list()
             except ServerFailureError as failure:
-                return [GenerationFailure(str(failure), failure.transient)] * len(requests)
+                # Who cannot even list its models in time has not looked at a request.
+                away = failure.away or failure.unreachable
+                return [GenerationFailure(str(failure), failure.transient, engine_away=away)] * len(requests)
         return list(await asyncio.gather(*(self._answer(request) for request in requests)))
 
     async def _answer(self, request: GenerationRequest) -> Generation | GenerationFailure:
@@ -134,7 +136,7 @@ class OpenAIEngine:
         except ServerFailureError as failure:
             # Whoever comes back may be another server: its models are looked at again.
             self._listing_due = self._listing_due or failure.unreachable
-            return GenerationFailure(str(failure), failure.transient)
+            return GenerationFailure(str(failure), failure.transient, engine_away=failure.away)
         except EngineError as error:
             return GenerationFailure(str(error), transient=False)
 

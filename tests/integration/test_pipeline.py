@@ -285,6 +285,18 @@ def test_a_batch_is_answered_in_one_call_and_each_job_ends_by_itself(ward: Ward)
     assert ward.job(unlucky).error == "no memory"
 
 
+def test_a_model_server_that_is_away_costs_no_attempt(ward: Ward) -> None:
+    job_id = ward.queue()
+    away = GenerationFailure("10.0.0.9 cannot be reached", transient=True, engine_away=True)
+    for _ in range(ward.settings.jobs.max_attempts + 2):
+        assert ward.infer(ChoosyEngine({0: away})) == []
+        job = ward.job(job_id)
+        assert (job.state, job.attempts, job.error) == (JobState.QUEUED, 0, away.reason)
+        ward.change(job_id, not_before=utc_now())
+    assert ward.infer(ScriptedEngine()) == [job_id]
+    assert (ward.job(job_id).attempts, ward.job(job_id).error) == (1, None)
+
+
 def test_a_worker_holds_no_more_jobs_than_a_batch(database: Database, tmp_path: Path) -> None:
     ward = Ward(database, tmp_path)
     ward.settings = ward.settings.model_copy(update={"engine": ward.settings.engine.model_copy(update={"batch": 2})})
