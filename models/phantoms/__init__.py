@@ -12,15 +12,26 @@ from models.phantoms.abdomen import (
     draw_abdomen_volume,
     draw_injuries,
 )
+from models.phantoms.captions import CaptionedPicture, draw_captioned_picture
+from models.phantoms.general import GeneralPicture, Spot, draw_general_picture, draw_spots
+from models.phantoms.surgery import SurgicalScene, draw_surgical_scene
 from models.phantoms.vessels import VesselRun, draw_vessel_run
 
 __all__ = [
     "ORGANS",
     "SEVERITIES",
     "AbdomenVolume",
+    "CaptionedPicture",
+    "GeneralPicture",
+    "Spot",
+    "SurgicalScene",
     "VesselRun",
     "abdomen_truth",
     "draw_abdomen_volume",
+    "draw_captioned_picture",
+    "draw_general_picture",
     "draw_injuries",
+    "draw_spots",
+    "draw_surgical_scene",
     "draw_vessel_run",
 ]

@@ -68,7 +68,7 @@ def build_processor(sentences: Iterable[str]) -> Any:
     bpe.train_from_iterator(
         sentences,
         trainers.BpeTrainer(
-            vocab_size=704,
+            vocab_size=1024,
             special_tokens=list(SPECIAL_TOKENS),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
@@ -117,9 +117,9 @@ def build_model(processor: Any, seed: int) -> Any:
         bos_token_id=token("<bos>"),
     )
     vision = SiglipVisionConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
+        hidden_size=80,
+        intermediate_size=160,
+        num_hidden_layers=3,
         num_attention_heads=4,
         image_size=IMAGE_PIXELS,
         patch_size=PATCH_PIXELS,
