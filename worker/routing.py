@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.regions import body_region
-from models.adapter import Acceptance, AdapterDefinition, Question
+from models.adapter import Acceptance, AdapterDefinition
 from models.confidence import intended_use_doubts
+from models.question import Question
 from worker.settings import RouteRule
 from worker.site import asked_by, named_by
 from worker.states import Priority

@@ -9,15 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from models.adapter import (
-    AdapterDefinition,
-    AdapterError,
-    Question,
-    adapters,
-    validate_adapter,
-    with_prompt,
-)
+from models.adapter import AdapterDefinition, AdapterError, adapters, validate_adapter, with_prompt
 from models.confidence import ReviewPolicy
+from models.question import Question
 from worker.settings import AdapterOptions, RouteRule, Settings, SettingsError
 
 

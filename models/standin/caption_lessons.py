@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from dicom_node.display import grey_to_rgb
-from models.adapter import Question
 from models.adapters.clinical_caption.findings import CaptionFindings
 from models.phantoms.captions import FINDINGS, LANGUAGES, CaptionedPicture, draw_captioned_picture
+from models.question import Question
 from models.standin.lessons import CAPTION, Glimpse, Lesson, Marks, Subject
 
 BASE_QUESTION = {"en": "Say in one sentence what this picture shows.", "de": "Sag in einem Satz, was zu sehen ist."}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from models.adapter import Prompt
+from models.question import Prompt
 from models.standin.architecture import IMAGE_PIXELS
 from models.standin.curriculum import SUBJECTS
 from models.standin.lessons import Glimpse, Lesson, chat

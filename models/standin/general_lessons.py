@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from models.adapter import Question
 from models.phantoms.general import (
     GENERAL_MODALITIES,
     MOST_SPOTS,
@@ -24,6 +23,7 @@ from models.phantoms.general import (
     draw_general_picture,
     draw_spots,
 )
+from models.question import Question
 from models.standin.lessons import FLARE, Glimpse, Lesson, Marks, Subject, compact_json
 
 TASKS = ("classification", "multi_label", "detection", "counting", "regression", "report")

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from models.adapter import AdapterDefinition, Prompt, Question, adapters
+from models.adapter import AdapterDefinition, adapters
 from models.generation import RgbImage
+from models.question import Prompt, Question
 
 DSA, TRAUMA, CATARACT, FLARE, CAPTION = (
     "dsa_patency",

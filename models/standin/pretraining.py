@@ -16,7 +16,7 @@ import structlog
 import torch
 from torch import nn
 
-from models.adapter import Prompt
+from models.question import Prompt
 from models.standin.architecture import IMAGE_TOKENS
 from models.standin.classroom import IGNORED, Classroom, Lottery, as_input, base_exercises, glimpses
 from models.standin.curriculum import SUBJECTS

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.adapter import AdapterDefinition, Question
+from models.adapter import AdapterDefinition
+from models.question import Question
 from worker.settings import Settings, SettingsError
 from worker.site import enabled_adapters
 

@@ -17,19 +17,12 @@ from pydantic import BaseModel
 import models.adapters
 from dicom_node import codes
 from dicom_node.report import Algorithm, Person, Report, SourceFrames
-from models.adapter import (
-    AdapterDefinition,
-    AdapterError,
-    Prompt,
-    ReportContext,
-    adapters,
-    validate_adapter,
-    with_prompt,
-)
+from models.adapter import AdapterDefinition, AdapterError, ReportContext, adapters, validate_adapter, with_prompt
 from models.confidence import Confidence
 from models.generation import Generation, JsonAnswer, LabelAnswer
 from models.parsing import ParseFailure
 from models.prompting import build_request
+from models.question import Prompt
 from models.rendering import ModelInput
 
 FOLDER = Path(models.adapters.__file__).parent

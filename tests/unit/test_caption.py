@@ -17,12 +17,13 @@ from dicom_node import codes
 from dicom_node.headers import InstanceFile, read_header
 from dicom_node.report import Algorithm, Report, SourceFrames
 from dicom_node.sr import SrError, build_sr
-from models.adapter import AdapterError, Question, ReportContext, with_prompt
+from models.adapter import AdapterError, ReportContext, with_prompt
 from models.adapters.clinical_caption.adapter import ADAPTER as CAPTION
 from models.confidence import Confidence
 from models.engines import WeightsReference
 from models.generation import Generation
 from models.parsing import ParseFailure
+from models.question import Question
 from models.rendering import RenderError
 from models.series_pictures import series_pictures
 from models.weights import WeightsError, find_weights

@@ -20,11 +20,12 @@ from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 from dicom_node import codes
 from dicom_node.headers import InstanceFile, read_header
 from dicom_node.report import Algorithm, Person, Report, SourceFrames
-from models.adapter import AdapterDefinition, AdapterError, Question, ReportContext, adapters, validate_adapter
+from models.adapter import AdapterDefinition, AdapterError, ReportContext, adapters, validate_adapter
 from models.confidence import Confidence
 from models.generation import Generation, JsonAnswer, LabelAnswer, TextAnswer, TokenLogprob
 from models.parsing import ParseFailure
 from models.prompting import build_request
+from models.question import Question
 from models.rendering import RenderError
 from tests.sample_reports import DATA_STORE, TEST_FILES
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import models.adapters
-from models.adapter import Question
 from models.adapters import adapters
 from models.confidence import Outcome, decide
 from models.generation import Generation
 from models.parsing import ParseFailure
+from models.question import Question
 
 FOLDER = Path(models.adapters.__file__).parent
 GOLDEN = sorted(FOLDER.glob("*/golden/*.json"))

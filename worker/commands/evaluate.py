@@ -28,11 +28,12 @@ from worker.commands.console import (
 )
 
 if TYPE_CHECKING:
-    from models.adapter import AdapterDefinition, Question
+    from models.adapter import AdapterDefinition
     from models.calibration import Calibration
     from models.evaluation.families import Family
     from models.evaluation.manifest import Case
     from models.generation import ModelProvenance
+    from models.question import Question
     from worker.evaluation import Evaluation
     from worker.settings import Settings
 
@@ -53,8 +54,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure an adapter on cases with known truth."""
-    from models.adapter import Question
     from models.evaluation.manifest import ManifestError, read_manifest
+    from models.question import Question
 
     settings = read_settings(config)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": [adapter]})})

@@ -32,8 +32,9 @@ from worker.commands.dicom_files import PathsArgument, read_instances
 
 if TYPE_CHECKING:
     from dicom_node.headers import InstanceFile
-    from models.adapter import AdapterDefinition, Question
+    from models.adapter import AdapterDefinition
     from models.generation import Engine
+    from models.question import Question
     from worker.settings import Settings
 
 
@@ -71,7 +72,8 @@ def infer(
     as_json: JsonOption = False,
 ) -> None:
     """Run one adapter on files, without the daemon; nothing is sent."""
-    from models.adapter import AdapterError, Question
+    from models.adapter import AdapterError
+    from models.question import Question
     from worker.settings import SettingsError
     from worker.site import enabled_adapters
 

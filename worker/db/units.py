@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.headers import InstanceFile, InstanceHeader
-from models.adapter import AdapterDefinition, AdapterError, Question, Unit
+from models.adapter import AdapterDefinition, AdapterError, Unit
+from models.question import Question
 from worker.db.records import Instance, Job
 from worker.states import InstanceState
 

@@ -14,23 +14,14 @@ from pydicom.uid import (
 )
 
 from dicom_node.headers import InstanceHeader
-from models.adapter import (
-    Acceptance,
-    AdapterDefinition,
-    HubReference,
-    LoraConfiguration,
-    Prompt,
-    Question,
-    Task,
-    Unit,
-    load_prompt,
-)
+from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.clinical_caption.findings import CaptionFindings, answer_class, parse
 from models.adapters.clinical_caption.languages import LANGUAGES, language_sentence
 from models.adapters.clinical_caption.render import render
 from models.adapters.clinical_caption.report import LIMITATIONS, TITLE, report
 from models.confidence import Confidence, ReviewPolicy, text_confidence
 from models.generation import Generation, TextAnswer
+from models.question import Prompt, Question, Task
 
 #: The author publishes none: these are this project's words.
 PROMPT = load_prompt(Path(__file__).parent)

@@ -28,11 +28,12 @@ from pydicom.uid import (
 )
 
 from dicom_node.headers import InstanceHeader
-from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Question, Unit
+from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit
 from models.adapters.flare.render import render
 from models.adapters.flare.report import LIMITATIONS, TITLE
 from models.adapters.flare.tasks import REPORT, TASKS, free_report
 from models.confidence import ReviewPolicy
+from models.question import Question
 
 #: Retired, and still sent (PS3.4 B.5): ultrasound multi-frame and single-frame.
 _RETIRED_ULTRASOUND: Final = frozenset({"1.2.840.10008.5.1.4.1.1.3", "1.2.840.10008.5.1.4.1.1.6"})

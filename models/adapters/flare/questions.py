@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from models.adapter import AdapterError, Prompt, Question, load_prompt
+from models.adapter import AdapterError, load_prompt
+from models.question import Prompt, Question
 
 _FOLDER: Final = Path(__file__).parent
 #: The card's system prompt and its published question.

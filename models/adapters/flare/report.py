@@ -26,7 +26,7 @@ from dicom_node.report import (
     ReportedFinding,
     probability_text,
 )
-from models.adapter import Question, ReportContext
+from models.adapter import ReportContext
 from models.adapters.flare.findings import (
     BOX_SCALE,
     ClassFindings,
@@ -37,6 +37,7 @@ from models.adapters.flare.findings import (
     TextFindings,
     ValueFindings,
 )
+from models.question import Question
 from models.report_parts import is_calibrated, probability, probability_in_words, statements
 
 Reporter = Callable[[BaseModel, ReportContext], Report]

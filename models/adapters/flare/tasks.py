@@ -11,11 +11,11 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from models.adapter import Question, Task
 from models.adapters.flare import answers, findings, report
 from models.adapters.flare.questions import form_of, one_label, prompt_of, several_labels, unit_of
 from models.confidence import text_confidence
 from models.generation import LabelAnswer, TextAnswer
+from models.question import Question, Task
 
 #: What is asked where no site rule says otherwise.
 REPORT: Final = "report"
