@@ -54,11 +54,15 @@ def _read_line() -> bytes:
 def main() -> int:
     """Run the process named on the command line; 2 means that only a person can mend it."""
     name = sys.argv[1]
-    settings = Settings(**json.loads(_read_line()))
+    module, function = PROCESSES[name]
+    # Before the settings are read: they come when the database is ready, and importing takes as long as that.
+    run: Callable[[Settings], None] = getattr(importlib.import_module(module), function)
+    line = _read_line()
+    if not line:
+        return 0  # the supervisor ended before the daemon began
+    settings = Settings(**json.loads(line))
     configure_logging(settings.log, name)
     _stop_with_parent()
-    module, function = PROCESSES[name]
-    run: Callable[[Settings], None] = getattr(importlib.import_module(module), function)
     try:
         run(settings)
     except (SettingsError, WeightsError, EngineError) as error:

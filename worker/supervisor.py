@@ -56,18 +56,22 @@ class _Child:
     deaths_in_a_row: int = 0
     start_at: float = field(default_factory=time.monotonic)
 
-    def start(self, settings: Settings) -> None:
-        """Start the process; it reads its settings from standard input, whose end tells it that we are gone."""
+    def start(self) -> None:
+        """Start the process; it imports what it runs and waits for its settings."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.processes", self.name],
             stdin=subprocess.PIPE,
             env={**CHILD_ENVIRONMENT, **os.environ},
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which then stops them in order
         )
-        assert self.process.stdin is not None  # noqa: S101 - for the type checker
-        self.process.stdin.write(settings.model_dump_json(context={"to": CHILD_PROCESS}).encode() + b"\n")
-        self.process.stdin.flush()
         self.started_at = time.monotonic()
+
+    def begin(self, settings: Settings) -> None:
+        """Hand the process its settings on standard input, whose end tells it later that we are gone."""
+        assert self.process is not None and self.process.stdin is not None  # noqa: S101 - for the type checker
+        with suppress(BrokenPipeError):  # it died already: what it said stands in the log, and it is started again
+            self.process.stdin.write(settings.model_dump_json(context={"to": CHILD_PROCESS}).encode() + b"\n")
+            self.process.stdin.flush()
 
     def send(self, number: signal.Signals) -> None:
         """Signal the process and, for SIGKILL, everything it started."""
@@ -107,11 +111,16 @@ class Supervisor:
     def run(self) -> int:
         """Start everything, keep it running, stop it; return the exit code."""
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
-        database = Database(self._settings.resolved_database_url)
-        upgrade(database)
-        database.close()
         exit_code = 0
         try:
+            for child in self._children:
+                child.start()
+            # While they import; none of them touches the database before it has its settings.
+            database = Database(self._settings.resolved_database_url)
+            upgrade(database)
+            database.close()
+            for child in self._children:
+                child.begin(self._settings)
             while not self._stop.is_set() and exit_code == 0:
                 exit_code = self._look_after_children()
                 self._stop.wait(_LOOK_EVERY_S)
@@ -123,7 +132,8 @@ class Supervisor:
         for child in self._children:
             if child.process is None:
                 if time.monotonic() >= child.start_at:
-                    child.start(self._settings)
+                    child.start()
+                    child.begin(self._settings)
                 continue
             code = child.died()
             if code is None:

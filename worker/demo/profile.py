@@ -24,6 +24,8 @@ OWN_SETTINGS = (
 )
 #: Short, because the demo's senders do not pause.
 STABLE_AFTER_S = 1.5
+#: The batch is small, so that the first reports are written while the next answers are still thought about.
+ENGINE: dict[str, Any] = {"kind": "standin", "device": "cpu", "openai": None, "batch": 3}
 
 
 def forget_environment() -> None:
@@ -45,7 +47,15 @@ def demo_settings(config: Path | None, folder: Path, pacs_port: int) -> tuple[Se
         "database_url": "",
         "broker_url": "embedded",
         "dicom": {"stable_after_s": STABLE_AFTER_S, "tls": None, "calling_ae_titles": []},
-        "engine": {"kind": "standin", "bases": {}, "adapters": {}, "enabled": [], "device": "cpu", "openai": None},
+        "engine": {
+            "kind": "standin",
+            "bases": {},
+            "adapters": {},
+            "enabled": [],
+            "device": "cpu",
+            "openai": None,
+            "batch": BATCH,
+        },
         "adapters": {},
         "review": {"audit_fraction": 0, "organization": "Demo"},
         "destinations": [{"name": "demo-pacs", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": pacs_port}],

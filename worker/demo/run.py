@@ -63,8 +63,9 @@ class Demo:
     def play(self, daemon: supervisor.Supervisor) -> None:
         """Send, wait and show; runs in a thread beside the supervisor."""
         try:
-            sent = demo_studies(self.folder / "sent")
             self._wait(self._answers, START_TIMEOUT_S, "the node did not start")
+            # Only now: drawing would take the processor from the daemon that starts.
+            sent = demo_studies(self.folder / "sent")
             self._send(sent)
             try:
                 self._wait(lambda: self._is_finished(sent), RESULTS_TIMEOUT_S, "not every study got to its end")

@@ -7,6 +7,7 @@ starts it again after a while. A child whose device is lost ends itself; the nex
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -41,7 +42,13 @@ class InferenceWorkplace(Workplace):
     def engine(self) -> Engine:
         """The resident model."""
         log.info("loading the model", action="load")
-        engine = load_engine(engine_config(self.settings))
+        # What is imported and loaded here stays: looking through it for garbage took a seventh of the time.
+        gc.disable()
+        try:
+            engine = load_engine(engine_config(self.settings))
+        finally:
+            gc.freeze()
+            gc.enable()
         log.info("the model is resident", action="load")
         return engine
 
