@@ -9,10 +9,11 @@ keep no pixels; pixels that differ from those the model saw are an error, never 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydicom import dcmread
@@ -93,7 +94,7 @@ def document_uid(answer: Answer, predecessor_uid: str | None, kind: str, index: 
     provenance, confidence = answer.provenance, answer.confidence
     output = {
         "findings": answer.findings.model_dump(mode="json"),
-        "confidence": None if confidence is None else confidence.to_json(),
+        "confidence": None if confidence is None else _rounded(confidence.to_json()),
         "input": answer.input_record.digest,
     }
     return derive_uid(
@@ -111,6 +112,11 @@ def document_uid(answer: Answer, predecessor_uid: str | None, kind: str, index: 
         json.dumps(output, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
         *_signed_by(answer),
     )
+
+
+def _rounded(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a confidence without the digits that differ from run to run: sums on many threads have no fixed order."""
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in stored.items()}
 
 
 def build_documents(answer: Answer, predecessor: Predecessor | None = None) -> list[Document]:

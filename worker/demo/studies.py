@@ -41,7 +41,7 @@ ROUTES: list[dict[str, Any]] = [
         "name": "lesions of the fundus are sought",
         "when": {"modality": "OP"},
         "adapter": "flare",
-        "ask": [{"task": "detection", "labels": list(SPOTS["OP"])}],
+        "ask": [{"task": "multi_label", "labels": list(SPOTS["OP"])}],
     },
 ]
 
@@ -83,7 +83,7 @@ def _xa_phantoms(folder: Path) -> Iterator[DemoStudy]:
 def _ct_phantoms(folder: Path) -> Iterator[DemoStudy]:
     """Yield abdominal CTs with and without an injury, each with its topogram, and a dose screen by itself."""
     cases: tuple[tuple[str, int, dict[str, str], str], ...] = (
-        ("abdominal CT, injured (phantom)", 21, {"liver": "moderate"}, "034Y"),
+        ("abdominal CT, injured (phantom)", 23, {"liver": "moderate"}, "034Y"),
         ("abdominal CT, not injured (phantom)", 22, {}, "045Y"),
     )
     for number, (title, seed, injuries, age) in enumerate(cases, start=1):
