@@ -1,6 +1,7 @@
 """What an adapter is asked, and how the answer is read: prompt, question, task.
 
-A `Question` is plain values, JSON in and out: routes make it, job rows keep it. A `Task` is what an adapter makes of one.
+A `Question` is plain values, JSON in and out: routes make it, job rows keep it. A `Task` is what an adapter makes of
+one.
 """
 
 from __future__ import annotations
