@@ -111,6 +111,8 @@ def test_all_weights_are_checked_at_the_start(config: EngineConfig, tmp_path: Pa
         load_engine(replace(config, bases={}, adapters={}))
 
 
+# Torch's compiler, imported here for the first time, uses a part of torch that is on its way out.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_the_language_model_is_compiled_on_request_only(config: EngineConfig) -> None:
     base = STANDIN_FOLDER / "base"
     for wanted in (True, False):
