@@ -34,8 +34,10 @@ REAL = {
     "MR slice (real)": "MR_small.dcm",
     "ultrasound still (real)": "examples_rgb_color.dcm",
 }
-#: What the demo's site asks of the general adapters.
+#: What the demo's site asks of the general adapters, and what it keeps from them: the stand-in knows only drawings.
 ROUTES: list[dict[str, Any]] = [
+    {"name": "real MR images are left alone", "when": {"modality": "MR"}, "adapter": None},
+    {"name": "real ultrasound is left alone", "when": {"modality": "US"}, "adapter": None},
     {"name": "chest films are described", "when": {"modality": "DX"}, "adapter": "clinical_caption"},
     {
         "name": "lesions of the fundus are sought",
