@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.engines import EngineError
+from models.evaluation.reliability import area_under_risk_coverage
 from models.generation import Engine, Generation, GenerationFailure, GenerationRequest
 from models.parsing import ParseFailure
 from models.standin.curriculum import FIRST_HELD_OUT_SEED, SUBJECTS, held_out
@@ -22,7 +23,6 @@ from models.standin.lessons import Lesson, Marks, chat
 __all__ = [
     "FIRST_HELD_OUT_SEED",
     "Score",
-    "area_under_risk_coverage",
     "evaluate",
     "held_out",
     "request_for",
@@ -93,13 +93,6 @@ def evaluate(engine: Engine, lessons: Sequence[Lesson], asked: str | None = None
     return _score(outcomes, parsed / len(lessons))
 
 
-def area_under_risk_coverage(right: Sequence[bool], confidence: Sequence[float]) -> float:
-    """Return the mean share of wrong answers among the surest k, over all k."""
-    order = np.argsort(-np.asarray(confidence), kind="stable")
-    wrong = ~np.asarray(right, dtype=bool)[order]
-    return float(np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1)))
-
-
 def _judge(lesson: Lesson, generation: Generation) -> tuple[Marks, float] | None:
     """Return how an answer compares with the truth, and its confidence; nothing where it does not parse."""
     adapter = lesson.asked
@@ -126,7 +119,7 @@ def _score(outcomes: Sequence[tuple[Marks, float]], parsed: float) -> Score:
         mean_error=_means(marks.errors for marks, _ in outcomes),
         mean_confidence_right=float(np.mean(right_confidences)) if right_confidences else 0.0,
         mean_confidence_wrong=float(np.mean(wrong_confidences)) if wrong_confidences else None,
-        area_under_risk_coverage=area_under_risk_coverage(right, sure),
+        area_under_risk_coverage=area_under_risk_coverage(sure, right),
     )
 
 

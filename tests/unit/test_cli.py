@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom.data
 import pytest
-import structlog
 import yaml
 from typer.testing import CliRunner
 
@@ -21,25 +18,8 @@ from tests.ledger_rows import HELD_JOB, HELD_STUDY, RELEASED_STUDY, fill_ledger
 from worker.cli import app
 from worker.settings import load_settings
 
+pytestmark = pytest.mark.usefixtures("log_as_before")
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
-
-
-@pytest.fixture(autouse=True)
-def log_as_before() -> Iterator[None]:
-    """Undo what a command does to logging: it writes to a standard error that is gone after the test."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 import yaml
 from click.testing import Result
 from typer.testing import CliRunner
@@ -17,25 +14,8 @@ from typer.testing import CliRunner
 from models.weights import STANDIN_FOLDER, combined_digest, is_merged, weight_digests
 from worker.cli import app
 
+pytestmark = pytest.mark.usefixtures("log_as_before")
 DSA = "dsa_patency"
-
-
-@pytest.fixture(autouse=True)
-def log_as_before() -> Iterator[None]:
-    """Undo what a command does to logging: it writes to a standard error that is gone after the test."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def cli(*words: object) -> Result:

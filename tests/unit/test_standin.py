@@ -12,11 +12,12 @@ import torch
 from models.adapter import adapters
 from models.engines import BASE_ONLY
 from models.engines.standin import StandinEngine, load_standin
+from models.evaluation.reliability import area_under_risk_coverage
 from models.generation import Generation, GenerationRequest
 from models.parsing import ParseFailure
 from models.standin.architecture import build_model, build_processor
 from models.standin.curriculum import SUBJECTS, sentences
-from models.standin.evaluation import area_under_risk_coverage, evaluate, held_out, request_for, wrong_route
+from models.standin.evaluation import evaluate, held_out, request_for, wrong_route
 from models.standin.general_lessons import TASKS, box_f1
 from models.standin.lessons import CAPTION, CATARACT, DSA, FLARE, TRAUMA
 from models.weights import STANDIN_FOLDER, weight_digests
@@ -214,5 +215,5 @@ def test_boxes_count_where_they_overlap_and_are_named_right() -> None:
 
 def test_area_under_risk_coverage_rewards_doubt_where_it_is_due() -> None:
     right = [True, True, True, False]
-    assert area_under_risk_coverage(right, [0.9, 0.8, 0.7, 0.1]) == pytest.approx(1 / 16)
-    assert area_under_risk_coverage(right, [0.1, 0.2, 0.3, 0.9]) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert area_under_risk_coverage([0.9, 0.8, 0.7, 0.1], right) == pytest.approx(1 / 16)
+    assert area_under_risk_coverage([0.1, 0.2, 0.3, 0.9], right) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
