@@ -26,6 +26,14 @@ from worker.commands.console import (
     table,
     wrong_usage,
 )
+from worker.commands.question_options import (
+    LabelOption,
+    LanguageOption,
+    TaskOption,
+    TextOption,
+    UnitOption,
+    chosen_question,
+)
 
 if TYPE_CHECKING:
     from models.adapter import AdapterDefinition
@@ -46,11 +54,11 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="DIR", help="write page, JSON and answers here")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="the first so many cases only")] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="kind of question, for an adapter that has several")] = "",
-    text: Annotated[str, typer.Option(help="the question in your own words")] = "",
-    label: Annotated[list[str] | None, typer.Option(help="what to choose among, to detect or to count")] = None,
-    unit: Annotated[str, typer.Option(metavar="UCUM", help="unit of a number that is asked for")] = "",
-    language: Annotated[str, typer.Option(metavar="TAG", help="language of free text (BCP 47)")] = "",
+    task: TaskOption = "",
+    text: TextOption = "",
+    label: LabelOption = None,
+    unit: UnitOption = "",
+    language: LanguageOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure an adapter on cases with known truth."""
@@ -81,22 +89,20 @@ def evaluate(
 
 def _asked(settings: Settings, name: str, wanted: Question) -> tuple[AdapterDefinition, Family, Question | None]:
     """Return the adapter as asked, its figures and the question, or end with exit code 2 and what there is."""
-    from dataclasses import replace
-
     from models.adapter import AdapterError
     from models.evaluation.families import family_of
+    from models.question import Question
     from worker.settings import SettingsError
     from worker.site import enabled_adapters
 
     try:
         definition = enabled_adapters(settings)[name]
-        given = any((wanted.task, wanted.text, wanted.labels, wanted.unit, wanted.language))
-        if not wanted.task and len(definition.tasks) > 1:
+        question = chosen_question(definition, wanted)
+        if question is None and len(definition.tasks) > 1:
             wrong_usage(f"--task is missing; {name} has {', '.join(sorted(definition.tasks))}")
-        if not definition.tasks and not given:
+        if question is None and not definition.tasks:
             return definition, family_of(name, ""), None
-        chosen = replace(wanted, task=wanted.task or next(iter(definition.tasks), ""))
-        question = definition.in_own_language(chosen)
+        question = question or definition.in_own_language(Question(next(iter(definition.tasks))))
         return definition.asked(question), family_of(name, question.task), question
     except (AdapterError, SettingsError, LookupError) as error:
         wrong_usage(str(error))

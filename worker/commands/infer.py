@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,14 @@ from worker.commands.console import (
     wrong_usage,
 )
 from worker.commands.dicom_files import PathsArgument, read_instances
+from worker.commands.question_options import (
+    LabelOption,
+    LanguageOption,
+    TaskOption,
+    TextOption,
+    UnitOption,
+    chosen_question,
+)
 
 if TYPE_CHECKING:
     from dicom_node.headers import InstanceFile
@@ -64,11 +72,11 @@ def infer(
     paths: PathsArgument,
     config: ConfigOption = None,
     out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="write the SR and SC files here")] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="kind of question, for an adapter that has several")] = "",
-    text: Annotated[str, typer.Option(help="the question in your own words")] = "",
-    label: Annotated[list[str] | None, typer.Option(help="what to choose among, to detect or to count")] = None,
-    unit: Annotated[str, typer.Option(metavar="UCUM", help="unit of a number that is asked for")] = "",
-    language: Annotated[str, typer.Option(metavar="TAG", help="language of free text (BCP 47)")] = "",
+    task: TaskOption = "",
+    text: TextOption = "",
+    label: LabelOption = None,
+    unit: UnitOption = "",
+    language: LanguageOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run one adapter on files, without the daemon; nothing is sent."""
@@ -86,16 +94,12 @@ def infer(
     files, left_out = read_instances(paths)
     if not files:
         fail("none of these is a DICOM file:" + "".join(f"\n  {reason}" for reason in left_out))
-    wanted = Question(task, text, tuple(label or ()), unit, language)
-    given = bool(text or label or unit or language)
-    if not task and given and len(definition.tasks) != 1:
-        wrong_usage(f"--text, --label, --unit and --language go with --task; {adapter} has {_tasks_of(definition)}")
-    chosen = replace(wanted, task=task or next(iter(definition.tasks), "")) if task or given else None
+    chosen = chosen_question(definition, Question(task, text, tuple(label or ()), unit, language))
     units = []
     try:
         for uid, members in _units(definition, files):
             header = members[0].header
-            for question in definition.questions(header) if chosen is None else (definition.in_own_language(chosen),):
+            for question in definition.questions(header) if chosen is None else (chosen,):
                 units.append((uid, members, question, definition.asked(question)))
     except AdapterError as error:
         wrong_usage(str(error))
@@ -117,10 +121,6 @@ def infer(
             note(f"left out: {reason}")
     if any(one.error for one in inferred):
         raise typer.Exit(FAILED)
-
-
-def _tasks_of(adapter: AdapterDefinition) -> str:
-    return f"the tasks {', '.join(sorted(adapter.tasks))}" if adapter.tasks else "but one question"
 
 
 def _load_engine(settings: Settings) -> Engine:
