@@ -45,6 +45,20 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """One picture of a stack: a single-frame instance, or one frame of a multi-frame one."""
+
+    instance: InstanceFile
+    #: Which frame of the instance, counted from 0; 0 of a single-frame instance.
+    frame: int = 0
+
+    @property
+    def header(self) -> InstanceHeader:
+        """The instance's header."""
+        return self.instance.header
+
+
+@dataclass(frozen=True, slots=True)
 class SliceStack:
     """The slices of one stack, ordered along the slice normal.
 
@@ -52,7 +66,7 @@ class SliceStack:
     y to the back, z to the head), so an axial stack begins at the feet.
     """
 
-    slices: tuple[InstanceFile, ...]
+    slices: tuple[Slice, ...]
     #: Distance of each slice along the normal in mm, ascending; empty where the geometry is unknown.
     positions_mm: tuple[float, ...]
     spacing_mm: float | None
@@ -95,7 +109,7 @@ def slice_stack(instances: Sequence[InstanceFile]) -> SliceStack:
     """Return the instances of a series as one ordered stack; see `SliceStack` for the order."""
     found = _arrange([instance.header for instance in instances])
     return SliceStack(
-        slices=tuple(instances[index] for index in found.order),
+        slices=tuple(Slice(instances[index]) for index in found.order),
         positions_mm=found.positions_mm,
         spacing_mm=found.spacing_mm,
         orientation=found.orientation,

@@ -126,7 +126,7 @@ def _middle_slice(stack: SliceStack) -> _Choice:
     middle = count // 2
     said = [f"only slice {middle + 1} of {count}, the middle one, was shown"] if count > 1 else []
     by = "position" if stack.positions_mm else "InstanceNumber"
-    return _Choice((stack.slices[middle],), f"middle slice by {by}", (*said, *stack.problems), stack.left_out)
+    return _Choice((stack.slices[middle].instance,), f"middle slice by {by}", (*said, *stack.problems), stack.left_out)
 
 
 def _picture(image: ImageAttributes, frame: Frame, index: int) -> tuple[RgbImage, dict[str, Any]]:

@@ -48,6 +48,7 @@ def test_any_order_of_arrival_gives_one_order_towards_the_head(arrived: list[Ins
     assert [entry.header.instance_number for entry in stack.slices] == list(range(12, 0, -1))
     assert (stack.complete, stack.problems, stack.left_out) == (True, (), ())
     assert (stack.spacing_mm, stack.orientation) == (5.0, "axial")
+    assert {shown.frame for shown in stack.slices} == {0}
     assert list(stack.positions_mm) == sorted(stack.positions_mm)
 
 

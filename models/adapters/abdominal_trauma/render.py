@@ -21,7 +21,7 @@ from dicom_node.headers import InstanceFile
 from dicom_node.pixels import PixelError, read_frame, read_image
 from dicom_node.regions import body_region
 from dicom_node.report import SourceFrames
-from dicom_node.volumes import SliceStack, slice_stack
+from dicom_node.volumes import Slice, SliceStack, slice_stack
 from models.rendering import ModelInput, RenderError
 
 #: How many pictures the model sees.
@@ -83,15 +83,16 @@ def _neighbours(index: int, count: int) -> tuple[int, int, int]:
     return max(index - 1, 0), index, min(index + 1, count - 1)
 
 
-def _picture(instance: InstanceFile) -> tuple[Grey, bool]:
+def _picture(shown: Slice) -> tuple[Grey, bool]:
     """Return a slice through the window, padding black, and whether its values are Hounsfield units by its header."""
-    image = read_image(instance.path)
-    if image.frames != 1 or image.samples != 1:
-        raise image.error("it is no single grey-scale slice", "send the series as classic CT images")
-    frame = read_frame(image)
-    grey = apply_window(modality_values(image, frame), WINDOW)
+    image = read_image(shown.instance.path)
+    if image.samples != 1:
+        raise image.error("it is no grey-scale slice", "send the series as CT images")
+    frame = read_frame(image, shown.frame)
+    grey = apply_window(modality_values(image, frame, shown.frame), WINDOW)
     grey[padding_mask(image, frame)] = 0
-    return grey, "RescaleIntercept" in image.dataset
+    # An enhanced image must have its rescale in the functional groups (PS3.3 C.8.15.3.10).
+    return grey, bool({"RescaleIntercept", "PerFrameFunctionalGroupsSequence"} & set(image.dataset.dir()))
 
 
 def _stack_colours(pictures: list[Grey]) -> NDArray[np.uint8]:
@@ -126,12 +127,14 @@ def _key_images(count: int) -> tuple[int, ...]:
     return tuple(index for index in (middle - 1, middle, middle + 1) if 0 <= index < count)
 
 
-def _source(instance: InstanceFile) -> SourceFrames:
-    header = instance.header
-    return SourceFrames(header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid)
+def _source(shown: Slice) -> SourceFrames:
+    header = shown.header
+    # A single-frame image has no frame numbers to refer to (PS3.3 C.18.3).
+    numbers = (shown.frame + 1,) if (header.number_of_frames or 1) > 1 else ()
+    return SourceFrames(header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, numbers)
 
 
-def _record(stack: SliceStack, slices: Sequence[InstanceFile], chosen: Sequence[int]) -> dict[str, Any]:
+def _record(stack: SliceStack, slices: Sequence[Slice], chosen: Sequence[int]) -> dict[str, Any]:
     return {
         "slices_in_stack": len(slices),
         "slices_shown": [index + 1 for index in chosen],
