@@ -6,6 +6,7 @@ next one. A test that needs a peer to be away uses `stop()` and `start()` of its
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests import localhost_only, services
 
@@ -30,6 +32,17 @@ def this_machine_only() -> Iterator[None]:
             monkeypatch.setenv(name, value)
         localhost_only.refuse_other_hosts(monkeypatch)
         yield
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """Undo what a command does to logging: it writes to a standard error that is gone after the test."""
+    handlers, level, structured = logging.root.handlers[:], logging.root.level, structlog.get_config()
+    yield
+    structlog.configure(**structured)
+    structlog.contextvars.clear_contextvars()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @contextmanager

@@ -142,16 +142,16 @@ class Bases:
 
     def _load(self, hub_id: str) -> Answerer:
         started = time.monotonic()
-        folders = {
-            name: self.adapters[name].found.folder for name, own in self._config.adapters.items() if own.base == hub_id
-        }
+        answering = {name: own for name, own in self._config.adapters.items() if own.base == hub_id}
+        # A merged adapter is in the base's weights already.
+        folders = {name: self.adapters[name].found.folder for name, own in answering.items() if not own.merged}
         resident = load_resident(self._config, self.bases[hub_id].found.folder, folders)
         log.info(
             "model loaded",
             action="load_model",
             engine=str(self._config.kind),
             base=hub_id,
-            adapters=sorted(folders),
+            adapters=sorted(answering),
             device=str(resident.device),
             elapsed_s=round(time.monotonic() - started, 2),
         )

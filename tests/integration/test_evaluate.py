@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from models.phantoms import draw_vessel_run
@@ -44,15 +41,11 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory with settings; logging is as before afterwards."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_as_before: None) -> Path:
+    """An empty working directory with settings."""
     monkeypatch.chdir(tmp_path)
     Path("dicom-worker.yaml").write_text("engine: {kind: standin, batch: 5}\nreview: {organization: Here}\n")
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield tmp_path
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+    return tmp_path
 
 
 def cli(*words: object) -> Result:

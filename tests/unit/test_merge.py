@@ -16,8 +16,8 @@ from models.engines import BASE_ONLY, Dtype, EngineConfig, EngineError, EngineKi
 from models.engines.comparison import GreedyAnswer, compare
 from models.engines.merging import Merge, merge_adapter
 from models.engines.standin import load_standin
-from models.engines.transformers import TransformersEngine
-from models.generation import Generation, GenerationRequest
+from models.engines.transformers import EngineCaches, TransformersEngine
+from models.generation import Generation, GenerationRequest, JsonAnswer, LabelAnswer, TextAnswer
 from models.merge_questions import merge_questions
 from models.weights import (
     STANDIN_BASE_ID,
@@ -31,8 +31,9 @@ from models.weights import (
     weight_digests,
     with_merged,
 )
+from tests.unit.test_engine_batches import SCHEMA, asked, assert_same
 
-DSA = "dsa_patency"
+DSA, TRAUMA = "dsa_patency", "abdominal_trauma"
 QUESTIONS = merge_questions(DSA_ADAPTER)[:2]
 
 
@@ -110,6 +111,36 @@ def test_a_merged_folder_stands_for_adapter_and_base(merge: Merge) -> None:
     (state,) = inspect_weights(only)
     assert state.merged is not None
     assert state.merged.base == STANDIN_BASE_ID
+
+
+@pytest.mark.parametrize("mixing", [False, True], ids=["grouped", "mixed"])
+def test_a_merged_adapter_answers_as_base_and_adapter_in_batches_beside_others(merge: Merge, mixing: bool) -> None:
+    """The merged model is a base of its own, so one call is answered by two bases; nobody's answer may change."""
+    own = config().adapters[DSA]
+    set_so = replace(own, reference=replace(own.reference, folder=merge.folder))
+    requests = [
+        asked(DSA, 80, 2, TextAnswer(20)),
+        asked(TRAUMA, 81, 1, TextAnswer(20)),
+        asked(DSA, 81, 1, LabelAnswer(("patent", "blocked"))),
+        asked(BASE_ONLY, 80, 2, TextAnswer(20)),
+        asked(DSA, 82, 3, JsonAnswer(SCHEMA, 40)),
+        asked(TRAUMA, 82, 3, JsonAnswer(SCHEMA, 40)),
+        asked(DSA, 83, 1, TextAnswer(20)),
+    ]
+    apart = TransformersEngine(config(), EngineCaches(mixing=mixing))
+    expected = apart.generate(requests)
+    apart_from = apart.provenance(DSA)
+    apart.close()
+    for most in (None, 1):
+        together = TransformersEngine(
+            replace(config(), adapters={**config().adapters, DSA: set_so}, max_bases=most), EngineCaches(mixing=mixing)
+        )
+        assert_same(together.generate(requests), expected)
+        assert_same(together.generate(requests[::-1]), expected[::-1])
+        found = together.provenance(DSA)
+        together.close()
+        assert (found.base_digest, found.adapter_digest) == (apart_from.base_digest, apart_from.adapter_digest)
+        assert any(name.startswith("merged/") for name in found.files)
 
 
 def test_a_merged_folder_of_another_adapter_or_base_is_refused(merge: Merge) -> None:
