@@ -16,5 +16,10 @@ SLICE_SOP_CLASS_UIDS = frozenset(
 
 
 def is_complete_by_itself(header: InstanceHeader) -> bool:
-    """Return whether this one instance is all there is: a run, a video, an enhanced volume, a still, a document."""
+    """Return whether this one instance is all there is: a run, a video, an enhanced volume, a still, a document.
+
+    A part of a concatenation (PS3.3 C.7.6.16.1) is not.
+    """
+    if header.concatenation_uid and header.in_concatenation_total != 1:
+        return False
     return header.sop_class_uid not in SLICE_SOP_CLASS_UIDS or (header.number_of_frames or 1) > 1

@@ -40,6 +40,8 @@ _WINDOW_BYTES: Final = 1 << 15
 _MAX_DEPTH: Final = 48
 #: The wanted sequences have a handful of items; more than this is not kept.
 _MAX_ITEMS: Final = 256
+#: PerFrameFunctionalGroupsSequence has an item a frame; the first stands for all where only words are asked for.
+_FIRST_ITEM_ONLY: Final = frozenset({0x52009230})
 
 
 class ElementError(ValueError):
@@ -200,6 +202,7 @@ class _Reader:
             raise ElementError(f"sequences are nested more than {_MAX_DEPTH} deep at {tag_name(tag)}")
         stop = self._stop(tag, length)
         items: list[dict[int, Element]] = []
+        at_most = 1 if tag in _FIRST_ITEM_ONLY else _MAX_ITEMS
         while self._position < stop:
             group, number, item_length = self._implicit(self._window, self._ahead(8, tag))
             self._position += 8
@@ -208,11 +211,12 @@ class _Reader:
                 return items
             if item_tag != _ITEM:
                 raise ElementError(f"{tag_name(tag)} holds {tag_name(item_tag)} where an item should begin")
+            keep = keep and len(items) < at_most
             if not keep and item_length != UNDEFINED_LENGTH:
                 self._forward(item_length, tag)
                 continue
             item = self._item(tag, item_length, depth + 1, explicit_vr=explicit_vr, keep=keep)
-            if keep and len(items) < _MAX_ITEMS:
+            if keep:
                 items.append(item)
         if length == UNDEFINED_LENGTH:
             raise ElementError(f"the data set ends inside {tag_name(tag)}")

@@ -100,6 +100,15 @@ def unsigned(elements: Elements, tag: int, *, little_endian: bool) -> int | None
     return int(struct.unpack_from(order + "H", element.value)[0])
 
 
+def double(elements: Elements, tag: int, *, little_endian: bool) -> float | None:
+    """The first value of an FD; None where it is absent or not finite."""
+    element = elements.get(tag)
+    if element is None or len(element.value) < 8:
+        return None
+    value: float = struct.unpack_from("<d" if little_endian else ">d", element.value)[0]
+    return value if math.isfinite(value) else None
+
+
 def items(elements: Elements, tag: int) -> Sequence[Elements]:
     """The items of a sequence; none where it is absent."""
     element = elements.get(tag)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from dicom_node import header_tags as tags
 from dicom_node import header_values as values
 from dicom_node.codes import Code
 from dicom_node.elements import DataSet, ElementError, read_elements
@@ -99,6 +100,24 @@ class InstanceHeader:
     image_orientation_patient: tuple[float, float, float, float, float, float] | None = None
     slice_thickness: float | None = None
     spacing_between_slices: float | None = None
+    #: What tells several acquisitions or reconstructions in one series apart; see `dicom_node.reconstructions`.
+    acquisition_number: int | None = None
+    #: HHMMSS.FFFFFF of AcquisitionDateTime, else AcquisitionTime.
+    acquisition_time: str = ""
+    #: ContrastBolusStartTime, HHMMSS.FFFFFF.
+    contrast_start_time: str = ""
+    temporal_position: int | None = None
+    #: In mm.
+    reconstruction_diameter: float | None = None
+    #: MonoenergeticEnergyEquivalent in keV, of a virtual monochromatic image.
+    monoenergetic_kev: float | None = None
+    #: In ms.
+    echo_time: float | None = None
+    #: In s/mm2.
+    diffusion_b_value: float | None = None
+    #: Instances with the same one are one image, cut in pieces (PS3.3 C.7.6.16.1).
+    concatenation_uid: str = ""
+    in_concatenation_total: int | None = None
     #: Made by this software: it must never be processed again (no endless loop with an auto-forwarding PACS).
     is_own_result: bool = False
 
@@ -126,61 +145,6 @@ class InstanceFile:
     path: Path
 
 
-_CHARACTER_SET: Final = 0x00080005
-_ANATOMIC_REGION: Final = 0x00082218
-_PROCEDURE_CODE: Final = 0x00081032
-_REQUESTED_PROCEDURE_CODE: Final = 0x00321064
-_REQUEST_ATTRIBUTES: Final = 0x00400275
-_SHARED_GROUPS: Final = 0x52009229
-_PATIENT_AGE, _BIRTH_DATE, _STUDY_DATE, _SERIES_DATE = 0x00101010, 0x00100030, 0x00080020, 0x00080021
-_PRIORITY, _ROWS, _COLUMNS, _BITS_ALLOCATED, _FRAMES = 0x00401003, 0x00280010, 0x00280011, 0x00280100, 0x00280008
-_SERIES_NUMBER, _INSTANCE_NUMBER, _IMAGE_TYPE = 0x00200011, 0x00200013, 0x00080008
-_POSITION, _ORIENTATION, _SLICE_THICKNESS, _SLICE_SPACING = 0x00200032, 0x00200037, 0x00180050, 0x00180088
-_KERNEL, _CONTRAST_AGENT, _CONTRAST_SEQUENCE, _CODE_MEANING = 0x00181210, 0x00180010, 0x00180012, 0x00080104
-
-_IDENTIFIERS: Final = {
-    "SOPClassUID": ("sop_class_uid", 0x00080016),
-    "SOPInstanceUID": ("sop_instance_uid", 0x00080018),
-    "StudyInstanceUID": ("study_instance_uid", 0x0020000D),
-    "SeriesInstanceUID": ("series_instance_uid", 0x0020000E),
-}
-#: Values of the default repertoire (CS, DA, TM, UI), by field name.
-_WORDS: Final = {
-    "modality": 0x00080060,
-    "patient_sex": 0x00100040,
-    "study_date": _STUDY_DATE,
-    "study_time": 0x00080030,
-    "body_part_examined": 0x00180015,
-    "photometric_interpretation": 0x00280004,
-    "frame_of_reference_uid": 0x00200052,
-}
-#: Values in the character set of the data set (SH, LO, PN), by field name.
-_TEXTS: Final = {
-    "accession_number": 0x00080050,
-    "patient_id": 0x00100020,
-    "patient_name": 0x00100010,
-    "study_description": 0x00081030,
-    "series_description": 0x0008103E,
-    "protocol_name": 0x00181030,
-    "station_name": 0x00081010,
-    "institution_name": 0x00080080,
-    "manufacturer": 0x00080070,
-    "manufacturer_model_name": 0x00081090,
-}
-#: Frame anatomy, plane position and orientation, pixel measures, CT reconstruction (PS3.3 C.7.6.16.2, C.8.15.3.8).
-_GROUP_MACROS: Final = (0x00209071, 0x00209113, 0x00209116, 0x00289110, 0x00189314)
-_WANTED: Final = frozenset(
-    {tag for _, tag in _IDENTIFIERS.values()}
-    | set(_WORDS.values())
-    | set(_TEXTS.values())
-    | set(_GROUP_MACROS)
-    | {_CHARACTER_SET, _ANATOMIC_REGION, _PROCEDURE_CODE, _REQUESTED_PROCEDURE_CODE, _REQUEST_ATTRIBUTES}
-    | {_SHARED_GROUPS, _PATIENT_AGE, _BIRTH_DATE, _SERIES_DATE, _PRIORITY, _ROWS, _COLUMNS, _BITS_ALLOCATED, _FRAMES}
-    | {_SERIES_NUMBER, _INSTANCE_NUMBER, _IMAGE_TYPE, _POSITION, _ORIENTATION, _SLICE_THICKNESS, _SLICE_SPACING}
-    | {_KERNEL, _CONTRAST_AGENT, _CONTRAST_SEQUENCE, _CODE_MEANING, 0x00080100, 0x00080102, 0x00080119, 0x00080120}
-)
-
-
 def read_header(path: Path) -> InstanceHeader:
     """Read the header of the DICOM file at `path`. Raises `HeaderError`, and `OSError` where it cannot be opened."""
     try:
@@ -189,7 +153,7 @@ def read_header(path: Path) -> InstanceHeader:
             found = read_elements(
                 opened.fp,
                 opened.end,
-                _WANTED,
+                tags.WANTED,
                 explicit_vr=opened.explicit_vr,
                 little_endian=opened.little_endian,
             )
@@ -201,7 +165,7 @@ def read_header(path: Path) -> InstanceHeader:
 
 def _identifiers(path: Path, elements: Elements) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for keyword, (name, tag) in _IDENTIFIERS.items():
+    for keyword, (name, tag) in tags.IDENTIFIERS.items():
         uid = values.word(elements, tag)
         if not uid:
             raise HeaderError(path, f"{keyword} is missing", HeaderDefect.MISSING_IDENTIFIER)
@@ -214,74 +178,109 @@ def _identifiers(path: Path, elements: Elements) -> dict[str, Any]:
 
 def _header(opened: OpenFile, found: DataSet, identifiers: dict[str, Any]) -> InstanceHeader:
     elements = found.elements
-    charset = Charset(elements.get(_CHARACTER_SET))
-    texts: dict[str, Any] = {name: charset.text(elements.get(tag)) for name, tag in _TEXTS.items()}
-    words: dict[str, Any] = {name: values.word(elements, tag) for name, tag in _WORDS.items()}
-    groups = _shared_groups(elements)
+    charset = Charset(elements.get(tags.CHARACTER_SET))
+    texts: dict[str, Any] = {name: charset.text(elements.get(tag)) for name, tag in tags.TEXTS.items()}
+    words: dict[str, Any] = {name: values.word(elements, tag) for name, tag in tags.WORDS.items()}
+    groups = _groups(elements, tags.SHARED_GROUPS)
+    # Of the frames only the first is looked at; where it lies says nothing of the others.
+    any_frame = {**_groups(elements, tags.PER_FRAME_GROUPS), **groups}
     numbers: dict[str, Any] = {
         name: values.unsigned(elements, tag, little_endian=found.little_endian)
-        for name, tag in (("rows", _ROWS), ("columns", _COLUMNS), ("bits_allocated", _BITS_ALLOCATED))
+        for name, tag in (("rows", tags.ROWS), ("columns", tags.COLUMNS), ("bits_allocated", tags.BITS_ALLOCATED))
     }
+    # A legacy converted image keeps what has no place of its own in a functional group.
+    words["body_part_examined"] = words["body_part_examined"] or values.word(
+        any_frame, tags.WORDS["body_part_examined"]
+    )
+    texts["protocol_name"] = texts["protocol_name"] or charset.text(any_frame.get(tags.TEXTS["protocol_name"]))
     return InstanceHeader(
         transfer_syntax_uid=opened.transfer_syntax_uid,
-        image_type=values.words(elements, _IMAGE_TYPE),
+        image_type=values.words(elements, tags.IMAGE_TYPE),
         patient_age_years=values.age_years(
-            values.word(elements, _PATIENT_AGE),
-            values.word(elements, _BIRTH_DATE),
-            words["study_date"] or values.word(elements, _SERIES_DATE),
+            values.word(elements, tags.PATIENT_AGE),
+            values.word(elements, tags.BIRTH_DATE),
+            words["study_date"] or values.word(elements, tags.SERIES_DATE),
         ),
-        series_number=values.integer(elements, _SERIES_NUMBER),
-        instance_number=values.integer(elements, _INSTANCE_NUMBER),
-        anatomic_regions=values.codes(elements, _ANATOMIC_REGION, charset)
-        or values.codes(groups, _ANATOMIC_REGION, charset),
+        series_number=values.integer(elements, tags.SERIES_NUMBER),
+        instance_number=values.integer(elements, tags.INSTANCE_NUMBER),
+        anatomic_regions=values.codes(elements, tags.ANATOMIC_REGION, charset)
+        or values.codes(any_frame, tags.ANATOMIC_REGION, charset),
         procedure_codes=_procedure_codes(elements, charset),
         requested_procedure_priority=_priority(elements),
-        convolution_kernel=charset.text(elements.get(_KERNEL) or groups.get(_KERNEL)),
+        convolution_kernel=charset.text(elements.get(tags.KERNEL) or any_frame.get(tags.KERNEL)),
         contrast_bolus_agent=_contrast_agent(elements, charset),
-        number_of_frames=values.integer(elements, _FRAMES),
+        number_of_frames=values.integer(elements, tags.FRAMES),
         has_pixel_data=found.pixel_tag != 0,
-        image_position_patient=_triple(values.decimals(elements, _POSITION) or values.decimals(groups, _POSITION)),
-        image_orientation_patient=_sextuple(
-            values.decimals(elements, _ORIENTATION) or values.decimals(groups, _ORIENTATION)
+        image_position_patient=_triple(
+            values.decimals(elements, tags.POSITION) or values.decimals(groups, tags.POSITION)
         ),
-        slice_thickness=_first(values.decimal(elements, _SLICE_THICKNESS), values.decimal(groups, _SLICE_THICKNESS)),
-        spacing_between_slices=_first(values.decimal(elements, _SLICE_SPACING), values.decimal(groups, _SLICE_SPACING)),
+        image_orientation_patient=_sextuple(
+            values.decimals(elements, tags.ORIENTATION) or values.decimals(groups, tags.ORIENTATION)
+        ),
+        slice_thickness=_first(
+            values.decimal(elements, tags.SLICE_THICKNESS), values.decimal(any_frame, tags.SLICE_THICKNESS)
+        ),
+        spacing_between_slices=_first(
+            values.decimal(elements, tags.SLICE_SPACING), values.decimal(groups, tags.SLICE_SPACING)
+        ),
         is_own_result=texts["manufacturer"] == OWN_MANUFACTURER
         or texts["manufacturer_model_name"].startswith(OWN_MANUFACTURER),
         **identifiers,
         **texts,
         **words,
         **numbers,
+        **_acquisition(found, any_frame),
     )
 
 
-def _shared_groups(elements: Elements) -> Elements:
-    """The attributes of the shared functional groups (PS3.3 C.7.6.16), which hold for every frame, on one level."""
+def _acquisition(found: DataSet, any_frame: Elements) -> dict[str, Any]:
+    """Return what tells acquisitions and reconstructions apart, by field."""
+    elements, little_endian = found.elements, found.little_endian
+    return {
+        "acquisition_number": values.integer(elements, tags.ACQUISITION_NUMBER),
+        "acquisition_time": values.word(elements, tags.ACQUISITION_DATE_TIME)[8:].partition("+")[0]
+        or values.word(elements, tags.ACQUISITION_TIME),
+        "contrast_start_time": values.word(elements, tags.CONTRAST_START),
+        "temporal_position": values.integer(elements, tags.TEMPORAL_POSITION),
+        "reconstruction_diameter": _first(
+            values.decimal(elements, tags.RECONSTRUCTION_DIAMETER),
+            values.decimal(any_frame, tags.RECONSTRUCTION_DIAMETER),
+        ),
+        "monoenergetic_kev": values.double(elements, tags.ENERGY, little_endian=little_endian),
+        "echo_time": values.decimal(elements, tags.ECHO_TIME),
+        "diffusion_b_value": values.double(elements, tags.B_VALUE, little_endian=little_endian),
+        "concatenation_uid": values.word(elements, tags.CONCATENATION),
+        "in_concatenation_total": values.unsigned(elements, tags.CONCATENATION_TOTAL, little_endian=little_endian),
+    }
+
+
+def _groups(elements: Elements, tag: int) -> Elements:
+    """The attributes of the functional groups that `tag` holds (PS3.3 C.7.6.16), on one level."""
     flat: dict[int, Any] = {}
-    for shared in values.items(elements, _SHARED_GROUPS):
-        for macro in _GROUP_MACROS:
+    for shared in values.items(elements, tag):
+        for macro in tags.GROUP_MACROS:
             for entry in values.items(shared, macro):
                 flat.update(entry)
     return flat
 
 
 def _procedure_codes(elements: Elements, charset: Charset) -> tuple[Code, ...]:
-    found = list(values.codes(elements, _PROCEDURE_CODE, charset))
-    found += values.codes(elements, _REQUESTED_PROCEDURE_CODE, charset)
-    for request in values.items(elements, _REQUEST_ATTRIBUTES):
-        found += values.codes(request, _REQUESTED_PROCEDURE_CODE, charset)
+    found = list(values.codes(elements, tags.PROCEDURE_CODE, charset))
+    found += values.codes(elements, tags.REQUESTED_PROCEDURE_CODE, charset)
+    for request in values.items(elements, tags.REQUEST_ATTRIBUTES):
+        found += values.codes(request, tags.REQUESTED_PROCEDURE_CODE, charset)
     return tuple(dict.fromkeys(found))
 
 
 def _priority(elements: Elements) -> str:
     """RequestedProcedurePriority is a work list attribute; senders that copy it put it on either level."""
-    nested = (values.word(request, _PRIORITY) for request in values.items(elements, _REQUEST_ATTRIBUTES))
-    return values.word(elements, _PRIORITY) or next((text for text in nested if text), "")
+    nested = (values.word(request, tags.PRIORITY) for request in values.items(elements, tags.REQUEST_ATTRIBUTES))
+    return values.word(elements, tags.PRIORITY) or next((text for text in nested if text), "")
 
 
 def _contrast_agent(elements: Elements, charset: Charset) -> str:
-    agents = (charset.text(entry.get(_CODE_MEANING)) for entry in values.items(elements, _CONTRAST_SEQUENCE))
-    return charset.text(elements.get(_CONTRAST_AGENT)) or next((text for text in agents if text), "")
+    agents = (charset.text(entry.get(tags.CODE_MEANING)) for entry in values.items(elements, tags.CONTRAST_SEQUENCE))
+    return charset.text(elements.get(tags.CONTRAST_AGENT)) or next((text for text in agents if text), "")
 
 
 def _first(*candidates: float | None) -> float | None:

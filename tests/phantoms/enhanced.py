@@ -1,0 +1,189 @@
+"""Enhanced multi-frame CT and MR phantoms: a volume in one instance, or in the parts of a concatenation.
+
+Input: where the frames lie, in the order in which they are stored. Output: files in which dciodvfy finds no error
+(PS3.3 A.38 Enhanced CT, A.36.2 Enhanced MR; functional groups C.7.6.16.2, C.8.15.3, C.8.13.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage
+
+from dicom_node.headers import InstanceFile, read_header
+from dicom_node.uids import derive_uid
+from tests.phantoms.ct import general, pixels
+from tests.phantoms.volume import PIXEL_MM, PhantomPlane
+
+#: Kernel of a frame, by its number; the default is one for all.
+KernelOf = Callable[[int], str]
+
+
+def write_enhanced_ct(
+    folder: Path,
+    planes: Sequence[PhantomPlane],
+    *,
+    parts: int = 1,
+    kernel_of: KernelOf = lambda frame: "B30f",
+    region_in_frames: bool = False,
+) -> list[InstanceFile]:
+    """Write the planes as one instance, or as a concatenation of `parts`, and return the files."""
+    shared = [] if region_in_frames else [("FrameAnatomySequence", _anatomy())]
+    frames = []
+    for number, plane in enumerate(planes):
+        groups = [*_place(plane, number), ("CTReconstructionSequence", _reconstruction(kernel_of(number)))]
+        groups += [("FrameAnatomySequence", _anatomy())] if region_in_frames else []
+        frames.append(_groups(groups))
+    written: list[InstanceFile] = []
+    for part in np.array_split(np.arange(len(planes)), parts):
+        number = len(written) + 1
+        ds = _image(EnhancedCTImageStorage, "CT", number, [planes[index] for index in part])
+        ds.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
+        ds.SharedFunctionalGroupsSequence = [_groups([*_shared("HU"), *shared, *_ct_shared()])]
+        ds.PerFrameFunctionalGroupsSequence = DicomSequence([frames[index] for index in part])
+        ds.MultienergyCTAcquisition = "NO"
+        if parts > 1:
+            _concatenate(ds, number, parts, int(part[0]))
+        written.append(_saved(ds, folder / f"enhanced-ct-{number}.dcm"))
+    return written
+
+
+def write_enhanced_mr(folder: Path, planes: Sequence[PhantomPlane], *, times: int = 1) -> InstanceFile:
+    """Write the planes at each of `times` temporal positions as one instance, time running fastest."""
+    frames = []
+    for number, plane in enumerate(planes):
+        for time in range(1, times + 1):
+            frames.append(_groups(_place(plane, number, time)))
+    ds = _image(EnhancedMRImageStorage, "MR", 1, [plane for plane in planes for _ in range(times)])
+    ds.ImageType = ["DERIVED", "PRIMARY", "T1", "NONE"]
+    ds.SharedFunctionalGroupsSequence = [_groups([*_shared("US"), ("FrameAnatomySequence", _anatomy()), *_mr_shared()])]
+    ds.PerFrameFunctionalGroupsSequence = frames
+    _mr_image(ds)
+    return _saved(ds, folder / "enhanced-mr.dcm")
+
+
+def _image(sop_class_uid: str, modality: str, number: int, planes: Sequence[PhantomPlane]) -> Dataset:
+    ds = Dataset()
+    general(ds, "7" if modality == "CT" else "8", number, sop_class_uid)
+    ds.Modality, ds.NumberOfFrames = modality, len(planes)
+    del ds.BodyPartExamined
+    pixels(ds)
+    ds.PixelPresentation, ds.VolumetricProperties, ds.VolumeBasedCalculationTechnique = "MONOCHROME", "VOLUME", "NONE"
+    ds.AcquisitionNumber, ds.AcquisitionDateTime, ds.AcquisitionDuration = 1, "20260101100000", 10.0
+    ds.ContentQualification, ds.BurnedInAnnotation, ds.LossyImageCompression = "RESEARCH", "NO", "00"
+    ds.PresentationLUTShape, ds.AcquisitionContextSequence = "IDENTITY", DicomSequence([])
+    organization = derive_uid("phantom", "dimensions")
+    ds.DimensionOrganizationSequence = [_dataset(DimensionOrganizationUID=organization)]
+    ds.DimensionIndexSequence = [
+        _dataset(
+            DimensionOrganizationUID=organization,
+            DimensionIndexPointer=pointer,
+            FunctionalGroupPointer=0x00209111,
+        )
+        for pointer in (0x00209056, 0x00209057, 0x00209128)
+    ]
+    ds.PixelData = b"".join((plane.hounsfield() + 1024).astype("<u2").tobytes() for plane in planes)
+    return ds
+
+
+def _place(plane: PhantomPlane, number: int, time: int = 1) -> list[tuple[str, Dataset]]:
+    content = _dataset(
+        FrameAcquisitionNumber=time,
+        FrameReferenceDateTime="20260101100000",
+        FrameAcquisitionDateTime=f"2026010110{time:02d}00",
+        FrameAcquisitionDuration=100.0,
+        StackID="1",
+        InStackPositionNumber=number + 1,
+        TemporalPositionIndex=time,
+        DimensionIndexValues=[1, number + 1, time],
+    )
+    return [
+        ("FrameContentSequence", content),
+        ("PlanePositionSequence", _dataset(ImagePositionPatient=list(plane.position))),
+        ("PlaneOrientationSequence", _dataset(ImageOrientationPatient=list(plane.orientation))),
+    ]
+
+
+def _shared(rescale_type: str) -> list[tuple[str, Dataset]]:
+    return [
+        ("PixelMeasuresSequence", _dataset(PixelSpacing=[PIXEL_MM, PIXEL_MM], SliceThickness=5)),
+        ("FrameVOILUTSequence", _dataset(WindowCenter=50, WindowWidth=400)),
+        (
+            "PixelValueTransformationSequence",
+            _dataset(RescaleIntercept=-1024, RescaleSlope=1, RescaleType=rescale_type),
+        ),
+    ]
+
+
+def _ct_shared() -> list[tuple[str, Dataset]]:
+    kind = _dataset(
+        FrameType=["DERIVED", "PRIMARY", "VOLUME", "NONE"],
+        PixelPresentation="MONOCHROME",
+        VolumetricProperties="VOLUME",
+        VolumeBasedCalculationTechnique="NONE",
+    )
+    event = _dataset(IrradiationEventUID=derive_uid("phantom", "irradiation"))
+    return [("CTImageFrameTypeSequence", kind), ("IrradiationEventIdentificationSequence", event)]
+
+
+def _reconstruction(kernel: str) -> Dataset:
+    return _dataset(
+        ReconstructionAlgorithm="FILTER_BACK_PROJ",
+        ConvolutionKernel=kernel,
+        ConvolutionKernelGroup="SOFT_TISSUE",
+        ReconstructionDiameter=256,
+        ReconstructionPixelSpacing=[PIXEL_MM, PIXEL_MM],
+        ReconstructionAngle=360.0,
+        ImageFilter="NONE",
+    )
+
+
+def _mr_shared() -> list[tuple[str, Dataset]]:
+    kind = _dataset(
+        FrameType=["DERIVED", "PRIMARY", "T1", "NONE"],
+        PixelPresentation="MONOCHROME",
+        VolumetricProperties="VOLUME",
+        VolumeBasedCalculationTechnique="NONE",
+        ComplexImageComponent="MAGNITUDE",
+        AcquisitionContrast="T1",
+    )
+    return [("MRImageFrameTypeSequence", kind)]
+
+
+def _mr_image(ds: Dataset) -> None:
+    ds.ComplexImageComponent, ds.AcquisitionContrast = "MAGNITUDE", "T1"
+    ds.ResonantNucleus, ds.KSpaceFiltering, ds.MagneticFieldStrength = "1H", "NONE", 1.5
+    ds.ApplicableSafetyStandardAgency = "IEC"
+
+
+def _anatomy() -> Dataset:
+    abdomen = _dataset(CodeValue="818981001", CodingSchemeDesignator="SCT", CodeMeaning="Abdomen")
+    return _dataset(FrameLaterality="U", AnatomicRegionSequence=[abdomen])
+
+
+def _concatenate(ds: Dataset, number: int, parts: int, offset: int) -> None:
+    ds.ConcatenationUID = derive_uid("phantom", "concatenation")
+    ds.SOPInstanceUIDOfConcatenationSource = derive_uid("phantom", "concatenation source")
+    ds.InConcatenationNumber, ds.InConcatenationTotalNumber = number, parts
+    ds.ConcatenationFrameOffsetNumber = offset
+
+
+def _groups(macros: Sequence[tuple[str, Dataset]]) -> Dataset:
+    return _dataset(**{keyword: [values] for keyword, values in macros})
+
+
+def _dataset(**attributes: Any) -> Dataset:
+    ds = Dataset()
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def _saved(ds: Dataset, path: Path) -> InstanceFile:
+    ds.save_as(path, enforce_file_format=True)
+    return InstanceFile(read_header(path), path)

@@ -1,0 +1,64 @@
+"""Headers of enhanced multi-frame images: what routing needs is in the functional groups; the phantoms are valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.completeness import is_complete_by_itself
+from dicom_node.headers import InstanceFile
+from dicom_node.regions import body_region
+from tests.dicom_validators import dciodvfy
+from tests.phantoms.ct import COSINES, write_ct
+from tests.phantoms.enhanced import write_enhanced_ct, write_enhanced_mr
+from tests.phantoms.volume import axial_planes
+
+
+def test_the_phantoms_are_valid(tmp_path: Path) -> None:
+    planes = axial_planes(6)
+    files = [
+        *write_enhanced_ct(tmp_path, planes),
+        write_enhanced_mr(tmp_path, planes, times=2),
+        *write_ct(tmp_path, axial_planes(2, tilt_degrees=12)),
+        *write_ct(tmp_path, axial_planes(2, orientation=COSINES["FFP"]), series="2", PatientPosition="FFP"),
+    ]
+    verdicts = {file.path.name: dciodvfy(file.path) for file in files}
+    assert {name: verdict.errors for name, verdict in verdicts.items() if verdict.errors} == {}
+
+
+@pytest.mark.parametrize("region_in_frames", [False, True])
+def test_what_routing_needs_is_found_in_the_functional_groups(tmp_path: Path, region_in_frames: bool) -> None:
+    (file,) = write_enhanced_ct(tmp_path, axial_planes(6), region_in_frames=region_in_frames)
+    region = body_region(file.header)
+    assert (set(region.names), region.source) == ({"abdomen"}, "AnatomicRegionSequence")
+    assert (file.header.convolution_kernel, file.header.slice_thickness) == ("B30f", 5.0)
+    # Where one frame lies is not where the image lies.
+    assert file.header.image_position_patient is None
+    assert is_complete_by_itself(file.header)
+
+
+def test_a_part_of_a_concatenation_is_not_complete_by_itself(tmp_path: Path) -> None:
+    first, second = write_enhanced_ct(tmp_path, axial_planes(6), parts=2)
+    assert dciodvfy(second.path).errors == ()
+    assert first.header.concatenation_uid == second.header.concatenation_uid != ""
+    assert not any(is_complete_by_itself(part.header) for part in (first, second))
+
+
+def test_what_tells_acquisitions_apart_is_read(tmp_path: Path) -> None:
+    file: InstanceFile = write_ct(
+        tmp_path,
+        axial_planes(1),
+        AcquisitionNumber=3,
+        AcquisitionDateTime="20260101101500.5+0100",
+        ContrastBolusStartTime="101400",
+        TemporalPositionIdentifier=2,
+        EchoTime=90,
+        DiffusionBValue=1000.0,
+        MonoenergeticEnergyEquivalent=40.0,
+    )[0]
+    header = file.header
+    assert (header.acquisition_number, header.temporal_position, header.echo_time) == (3, 2, 90.0)
+    assert (header.acquisition_time, header.contrast_start_time) == ("101500.5", "101400")
+    assert (header.diffusion_b_value, header.monoenergetic_kev) == (1000.0, 40.0)
+    assert (header.reconstruction_diameter, header.convolution_kernel) == (256.0, "B30f")
