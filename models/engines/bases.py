@@ -97,23 +97,26 @@ class Bases:
         return tuple(self._loaded)
 
     def get(self, hub_id: str) -> Answerer:
-        """Return a base with its adapters in memory.
+        """Return a base with its adapters in memory; one that does not fit takes the place of the one used longest ago.
 
         Raises:
             EngineError: It cannot be loaded.
-            EngineOutOfMemoryError: It does not fit, even alone.
+            EngineOutOfMemoryError: It does not fit, not in that place either.
         """
         if hub_id in self._loaded:
             self._loaded.move_to_end(hub_id)
             return self._loaded[hub_id]
         self._make_room(hub_id)
+        loaded: Answerer | None = None
         try:
             loaded = self._load(hub_id)
         except EngineOutOfMemoryError:
             if not self._loaded:
                 raise
-            log.warning("no room beside other base models: dropping them", action="load_model", base=hub_id)
-            self.drop_all()
+        if loaded is None:
+            # Only here, behind the exception, which held what was loaded before the memory ended.
+            log.warning("no room beside other base models", action="load_model", base=hub_id)
+            self._drop_oldest(hub_id)
             loaded = self._load(hub_id)
         self._loaded[hub_id] = loaded
         return loaded
@@ -136,9 +139,13 @@ class Bases:
             room = free_bytes(self.device)
             if (most is None or len(self._loaded) < most) and (room is None or room >= needed):
                 return
-            dropped, _ = self._loaded.popitem(last=False)
-            free_device_memory()
-            log.info("base model dropped for another", action="drop_model", base=dropped, wanted=hub_id)
+            self._drop_oldest(hub_id)
+
+    def _drop_oldest(self, wanted: str) -> None:
+        """Free the memory of the base used longest ago, and of what a failed try to load has left."""
+        dropped, _ = self._loaded.popitem(last=False)
+        free_device_memory()
+        log.info("base model dropped for another", action="drop_model", base=dropped, wanted=wanted)
 
     def _load(self, hub_id: str) -> Answerer:
         started = time.monotonic()

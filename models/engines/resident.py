@@ -26,6 +26,12 @@ from models.engines.switching import AdapterSwitch
 #: Left unquantised: the vision tower's shapes do not fit 4-bit blocks on every device, and they are small.
 _NOT_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
+#: What transformers, PEFT and torch raise at files, settings and devices that they cannot use.
+_CANNOT_LOAD = (
+    *(OSError, ValueError, KeyError, RuntimeError, MemoryError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Resident:
@@ -65,7 +71,7 @@ def load_resident(config: EngineConfig, base: Path, adapters: Mapping[str, Path]
             use_safetensors=True,
         ).eval()
         switch = AdapterSwitch(_attach(model, adapters, device))
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
+    except _CANNOT_LOAD as error:
         if is_out_of_memory(error):
             raise EngineOutOfMemoryError(
                 f"the model in {base} does not fit into the memory that {device} has left; use engine.quantization "

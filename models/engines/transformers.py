@@ -140,10 +140,14 @@ class TransformersEngine:
         self, hub_id: str, requests: dict[int, GenerationRequest]
     ) -> dict[int, Generation | GenerationFailure]:
         """Answer requests to one base."""
+        answerer: Answerer | None = None
         try:
             answerer = self.bases.get(hub_id)
         except Exception as error:  # noqa: BLE001 - whatever keeps a base from loading, other bases still answer
             failure = self._failure(error, f"base model {hub_id}")
+        if answerer is None:
+            # What was loaded of it goes with the exception, but for what refers to itself.
+            free_device_memory()
             return dict.fromkeys(requests, failure)
         answers: dict[int, Generation | GenerationFailure] = {}
         asked: dict[int, Asked] = {}

@@ -14,6 +14,7 @@ import yaml
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
+from dicom_node.scp import AssociationRecord
 from dicom_node.spool import Spool
 from models.engines import load_engine
 from models.phantoms import draw_vessel_run
@@ -22,7 +23,7 @@ from tests.received import Modality, association
 from worker import pipeline
 from worker.assembly import assemble
 from worker.cli import app
-from worker.db.arrivals import commit_arrivals
+from worker.db.arrivals import Arrival, commit_arrivals
 from worker.db.records import Job
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
@@ -116,7 +117,7 @@ def answers(config: Path, folder: Path) -> list[tuple[str, str, float]]:
     upgrade(database)
     modality = Modality(Spool(folder / "spool"))
     runs, slices = [modality.xa_run(), modality.xa_run()], modality.ct_series(20, body_part="ABDOMEN")
-    arrivals = [*runs, *slices, association(instances=22)]
+    arrivals: list[Arrival | AssociationRecord] = [*runs, *slices, association(instances=22)]
     units = [*(run.header.sop_instance_uid for run in runs), slices[0].header.series_instance_uid]
     engine = load_engine(engine_config(settings))
     try:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.engines import AdapterWeights, Dtype, EngineConfig, EngineError, WeightsReference, load_engine
+from models.engines import (
+    AdapterWeights,
+    Dtype,
+    EngineConfig,
+    EngineError,
+    EngineOutOfMemoryError,
+    WeightsReference,
+    load_engine,
+)
 from models.engines.resident import check_placement, load_resident
 from models.engines.transformers import TransformersEngine
 from models.generation import Generation, GenerationFailure, LabelAnswer
@@ -79,6 +93,81 @@ def test_the_base_used_longest_ago_makes_room(config: EngineConfig) -> None:
     assert_same(engine.generate(REQUESTS), first)
     assert engine.bases.loaded == (STANDIN_BASE_ID,), "what is in memory is asked first"
     engine.close()
+
+
+THIRD_BASE, THIRD_ADAPTER = "dicom-worker/third-base", "cataract_surgery"
+
+
+@contextmanager
+def no_memory_left(monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator[list[str]]:
+    """Let torch run out of memory so many times when adapters are put on a base; yield what was still in memory then.
+
+    It happens at the moment when most is held: the base is loaded, and its adapters are not.
+    """
+    attach = peft.PeftModel.from_pretrained
+    models: list[weakref.ref[Any]] = []
+    alive: list[str] = []
+
+    def attach_or_fail(model: Any, *args: Any, **kwargs: Any) -> Any:
+        alive.append(f"{sum(known() is not None for known in models)} models of earlier tries")
+        models.append(weakref.ref(model))
+        if len(models) <= times:
+            torch.empty(1 << 60)  # what the CPU's allocator says when it has no more
+        return attach(model, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(peft.PeftModel, "from_pretrained", attach_or_fail)
+        yield alive
+
+
+def test_a_base_that_does_not_fit_takes_the_place_of_the_one_used_longest_ago(
+    config: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(STANDIN_FOLDER / THIRD_ADAPTER, adapter)
+    about = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**about, "base_model_name_or_path": THIRD_BASE}))
+    third = AdapterWeights(WeightsReference("dicom-worker/third", folder=adapter), THIRD_BASE)
+    base = WeightsReference(THIRD_BASE, folder=STANDIN_FOLDER / "base")
+    engine = TransformersEngine(
+        replace(
+            config,
+            bases={**config.bases, THIRD_BASE: base},
+            adapters={**config.adapters, THIRD_ADAPTER: third},
+            max_bases=3,
+        )
+    )
+    vessel, abdomen, _ = REQUESTS
+    surgery = replace(abdomen, adapter=THIRD_ADAPTER)
+    expected = engine.generate([vessel, abdomen])
+    engine.generate([abdomen])
+    assert engine.bases.loaded == (OTHER_BASE, STANDIN_BASE_ID)
+
+    with no_memory_left(monkeypatch, times=1) as alive:
+        (answer,) = engine.generate([surgery])
+    assert isinstance(answer, Generation), answer
+    assert alive == ["0 models of earlier tries"] * 2, "what the failed try loaded must not take the second's room"
+    assert engine.bases.loaded == (STANDIN_BASE_ID, THIRD_BASE), "only the one used longest ago was dropped"
+
+    with no_memory_left(monkeypatch, times=2) as alive:
+        failure, still = engine.generate([vessel, surgery])
+    assert len(alive) == 2, "it is tried once more, not for ever"
+    assert isinstance(failure, GenerationFailure)
+    assert failure.transient, "others may have left less room than usual"
+    assert re.search(r"does not fit into the memory that cpu has left; use engine\.quantization nf4", failure.reason)
+    assert_same([still], [answer])
+    assert list(engine.bases.loaded) == [THIRD_BASE]
+
+    assert_same(engine.generate([vessel, abdomen]), expected)
+    engine.close()
+
+
+def test_a_base_that_does_not_fit_even_alone_is_tried_once(
+    config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with no_memory_left(monkeypatch, times=2) as alive, pytest.raises(EngineOutOfMemoryError, match="does not fit"):
+        TransformersEngine(config)
+    assert len(alive) == 1, "there is nothing to drop"
 
 
 def test_a_base_that_cannot_be_loaded_fails_its_own_requests_only(config: EngineConfig, tmp_path: Path) -> None:

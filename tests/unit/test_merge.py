@@ -208,5 +208,5 @@ def test_answers_are_compared_up_to_where_they_part() -> None:
     logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [9.0, 0.0]])
     one = GreedyAnswer([1, 0, 0], logits)
     other = GreedyAnswer([1, 1, 0], logits + torch.tensor([[0.1], [0.5], [7.0]]))
-    assert compare([one, one], [one, other]) == (0.5, pytest.approx(0.5))
+    assert list(compare([one, one], [one, other])) == [0.5, pytest.approx(0.5)]
     assert compare([one], [GreedyAnswer([1, 0, 0], logits * float("nan"))]) == (1.0, float("inf"))
