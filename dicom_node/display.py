@@ -87,7 +87,7 @@ def shade(
         frame_or_values: Stored values as decoded (an integer type), or float32 modality or subtracted values.
         shading: A window or VOI LUT; None shows from the 0.5th to the 99.5th percentile of the frame.
         index: Which frame it is, counted from 0.
-        padding: What is black besides; of values that are no stored ones nothing else is padding.
+        padding: What is black besides PixelPaddingValue, which only stored values can be compared with.
 
     Raises:
         PixelError: A LUT is broken or not there, or the frame is in colour.
@@ -102,10 +102,11 @@ def shade(
             if padding is not None:
                 grey[padding] = 0
             return grey
-    values = (
-        modality_values(image, frame_or_values, index) if stored else frame_or_values.astype(np.float32, copy=False)
-    )
-    black = padding_mask(image, frame_or_values) if stored else np.zeros(values.shape, dtype=np.bool_)
+    values, black = frame_or_values.astype(np.float32, copy=False), padding_mask(image, frame_or_values)
+    if stored:
+        values = modality_values(image, frame_or_values, index)
+    elif black.any():
+        values = np.where(black, np.float32(0), values)
     if padding is not None:
         black = black | padding
     if shading is None:

@@ -65,7 +65,12 @@ def _modality_lut(image: ImageAttributes) -> LookUpTable:
 
 
 def padding_mask(image: ImageAttributes, frame: Frame) -> Mask:
-    """Return which stored values are padding (PixelPaddingValue and RangeLimit, PS3.3 C.7.5.1.1.2): True is padding."""
+    """Return which stored values are padding (PixelPaddingValue and RangeLimit, PS3.3 C.7.5.1.1.2): True is padding.
+
+    Of values in floating point those that are no numbers are.
+    """
+    if frame.dtype.kind == "f":
+        return ~np.isfinite(frame)
     bounds = padding_bounds(image, frame.dtype)
     if bounds is None or frame.ndim != 2:
         return np.zeros(frame.shape[:2], dtype=np.bool_)

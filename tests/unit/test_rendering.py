@@ -110,9 +110,9 @@ def set_mask(**attributes: object) -> Callable[[Dataset], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (set_mask(MaskOperation="TID", TIDOffset=1), "TID"),
+        (set_mask(MaskOperation="DREAM"), "mask operation DREAM, which is not known"),
         (set_mask(MaskFrameNumbers=[40]), "no usable mask frames"),
-        (set_mask(MaskSubPixelShift=[1.5, 0.0]), "shifted mask"),
+        (set_mask(MaskSubPixelShift=[1.5, 900.0]), "shift its mask"),
         (set_mask(ApplicableFrameRange=[1, 2]), "does not apply"),
     ],
 )

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from dicom_node.display import Grey, Values, apply_window, grey_to_rgb, modality_values, padding_mask, percentile_window
 from dicom_node.headers import InstanceFile
+from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, plan_subtractions
 from dicom_node.pixels import ImageAttributes, PixelError, read_frame, read_frames, read_image
 from dicom_node.report import SourceFrames
-from models.adapters.dsa_patency.mask import Subtraction, find_subtraction
+from dicom_node.subtraction import Subtractor
 from models.rendering import ModelInput, RenderError
 
 #: How many frames the model sees; about 260 tokens each.
@@ -72,16 +73,18 @@ def _render(instance: InstanceFile) -> ModelInput:
     choice = _choose(image)
     if choice.filling is not None and choice.filling < _LEAST_FILLING:
         incomplete.append("no contrast filling can be told in the run")
-    subtraction, why_not = find_subtraction(image, choice.frames)
+    plans, why_not = plan_subtractions(image, choice.frames)
     if why_not:
         incomplete.append(why_not)
-    pictures, windows = zip(*(_picture(image, index, subtraction) for index in choice.frames), strict=True)
+    shown = zip(choice.frames, plans or [None] * len(choice.frames), strict=True)
+    subtractor = Subtractor(image)
+    pictures, windows = zip(*(_picture(image, index, plan, subtractor) for index, plan in shown), strict=True)
     sources = tuple(_source(instance, image, index) for index in choice.frames)
     return ModelInput(
         images=tuple(grey_to_rgb(picture) for picture in pictures),
         image_sources=sources,
         sources=(_source(instance, image, *choice.frames),),
-        record=_record(image, choice, subtraction, list(windows)),
+        record=_record(image, choice, plans, list(windows)),
         incomplete=tuple(incomplete),
         key_images=(choice.frames.index(choice.fullest),),
     )
@@ -93,7 +96,7 @@ def _choose(image: ImageAttributes) -> _Choice:
         return _Choice((0,), 0, None)
     step = -(-image.frames // _MOST_FRAMES)
     looked_at = list(range(0, image.frames, step))
-    darker_when_higher = _absorbs_when_higher(image)
+    darker_when_higher = absorbs_when_higher(image)
     small = np.stack([_shrink(frame) for frame in read_frames(image, looked_at)])
     absorption = small if darker_when_higher else -small
     filling = absorption - absorption.min(axis=0)
@@ -107,12 +110,6 @@ def _choose(image: ImageAttributes) -> _Choice:
     return _Choice(tuple(sorted(looked_at[int(place)] for place in fullest_first)), looked_at[best], round(share, 4))
 
 
-def _absorbs_when_higher(image: ImageAttributes) -> bool:
-    """Tell the sign of absorption: PixelIntensityRelationshipSign (PS3.3 C.8.11.3.1.2), else the polarity."""
-    sign = image.dataset.get("PixelIntensityRelationshipSign")
-    return sign == -1 if sign in (1, -1) else image.photometric == "MONOCHROME1"
-
-
 def _shrink(frame: NDArray[Any]) -> Values:
     """Average a frame down to at most `_SMALL` rows and columns; the edge that fills no whole block is dropped."""
     # Blocks of 8 x 8 are averaged over enough values; taking every second or third row of larger ones saves the time.
@@ -124,11 +121,13 @@ def _shrink(frame: NDArray[Any]) -> Values:
     return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
 
 
-def _picture(image: ImageAttributes, index: int, subtraction: Subtraction | None) -> tuple[Grey, dict[str, Any]]:
+def _picture(
+    image: ImageAttributes, index: int, plan: SubtractionPlan | None, subtractor: Subtractor
+) -> tuple[Grey, dict[str, Any]]:
     """Return a frame as shown, dark where contrast is, and the window it is shown with."""
     frame = read_frame(image, index)
     mask = padding_mask(image, frame)
-    values = modality_values(image, frame, index) if subtraction is None else subtraction.apply(frame)
+    values = modality_values(image, frame, index) if plan is None else subtractor.subtract(plan, frame)
     window = percentile_window(values, _TAIL_PERCENT, mask | _flat_border(frame))
     grey = apply_window(values, window)
     if image.photometric == "MONOCHROME1":
@@ -155,7 +154,7 @@ def _source(instance: InstanceFile, image: ImageAttributes, *indices: int) -> So
 
 
 def _record(
-    image: ImageAttributes, choice: _Choice, subtraction: Subtraction | None, windows: list[dict[str, Any]]
+    image: ImageAttributes, choice: _Choice, plans: Sequence[SubtractionPlan], windows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
         "transfer_syntax": str(image.transfer_syntax),
@@ -166,7 +165,7 @@ def _record(
         "frames_shown": [index + 1 for index in choice.frames],
         "frames_chosen_by": "fullest contrast filling against the run's least absorption",
         "filling": choice.filling,
-        "subtraction": "none" if subtraction is None else subtraction.in_words,
+        "subtraction": "; ".join(dict.fromkeys(plan.in_words for plan in plans)) or "none",
         "windows": windows,
         "resize": "none here; the base model's processor resizes",
     }
