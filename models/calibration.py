@@ -5,8 +5,8 @@ which `models.confidence.decide` applies. Few cases give a temperature (one para
 Modern Neural Networks", 2017), many an isotonic fit (Zadrozny & Elkan 2002; scikit-learn). On failure:
 `CalibrationError`, with the reason: too few cases, or all of them with one outcome.
 
-A calibration belongs to the weights, the precision and the kind of probability it was fitted on. Others stay
-uncalibrated.
+A calibration belongs to the weights, the precision, the prompt and the kind of probability it was fitted on. Others
+stay uncalibrated.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ReviewedCase:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationScope:
-    """What a calibration is for: another adapter, question, site, weights or probability is another matter."""
+    """What a calibration is for: another adapter, question, site, prompt, weights or probability is another."""
 
     adapter: str
     question_key: str
@@ -74,13 +74,15 @@ class CalibrationScope:
     base_digest: str
     adapter_digest: str
     dtype: str
+    #: `models.prompting.prompt_digest`: the same weights answer other words otherwise. Empty where it is not known.
+    prompt_digest: str
     #: `Confidence.method` of the raw probability.
     confidence_method: str
 
-    def fits(self, provenance: ModelProvenance) -> bool:
-        """Tell whether these are the weights and the precision whose answers were reviewed."""
-        theirs = (provenance.base_digest, provenance.adapter_digest, provenance.dtype)
-        return theirs == (self.base_digest, self.adapter_digest, self.dtype)
+    def fits(self, provenance: ModelProvenance, prompt_digest: str) -> bool:
+        """Tell whether these are the weights, the precision and the prompt whose answers were reviewed."""
+        theirs = (provenance.base_digest, provenance.adapter_digest, provenance.dtype, prompt_digest)
+        return bool(prompt_digest) and theirs == (self.base_digest, self.adapter_digest, self.dtype, self.prompt_digest)
 
 
 @dataclass(frozen=True, slots=True)

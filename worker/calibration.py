@@ -33,6 +33,7 @@ from models.calibration import (
 from models.confidence import Confidence
 from models.decisive import same_answer
 from models.generation import ModelProvenance
+from models.prompting import prompt_digest
 from worker.db.calibrations import JUDGING, reviewed_jobs, store_calibration
 from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
@@ -142,6 +143,10 @@ def _judge(adapters: Mapping[str, AdapterDefinition], job: Job, site: str) -> _J
         adapter = asked_adapter(adapters, job)
     except LookupError:
         return "the adapter is not enabled, or cannot be asked this any more"
+    if not job.prompt_digest:
+        return "answered before prompts were kept with the answers"
+    if job.prompt_digest != prompt_digest(adapter):
+        return "the prompt was another one"
     confidence = Confidence.from_json(job.confidence)
     provenance = ModelProvenance.from_json(job.provenance)
     try:
@@ -156,6 +161,7 @@ def _judge(adapters: Mapping[str, AdapterDefinition], job: Job, site: str) -> _J
             base_digest=provenance.base_digest,
             adapter_digest=provenance.adapter_digest,
             dtype=provenance.dtype,
+            prompt_digest=job.prompt_digest,
             confidence_method=raw_method(confidence),
         ),
         case=ReviewedCase(

@@ -21,7 +21,7 @@ from models.confidence import decide
 from models.engines import EngineDeviceError
 from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.parsing import ParseFailure
-from models.prompting import build_request
+from models.prompting import build_request, prompt_digest
 from models.rendering import InputRecord, RenderError
 from worker.claims import Claim, claim_jobs, end_in_review, finish_claim, leases, try_again, wait_for_engine
 from worker.db.calibrations import active_calibration
@@ -42,6 +42,7 @@ class _Rendered:
     claim: Claim
     request: GenerationRequest
     record: InputRecord
+    prompt_digest: str
 
 
 def infer(
@@ -91,7 +92,7 @@ def _render(
             adapter = asked_adapter(adapters, job)
             files = unit_files(session, job, adapter)
         model_input = adapter.render(files)
-        return _Rendered(claim, build_request(adapter, model_input), model_input.input_record())
+        return _Rendered(claim, build_request(adapter, model_input), model_input.input_record(), prompt_digest(adapter))
     except RenderError as error:
         _bound(claim).warning("images cannot be shown to the model", error=str(error))
         return end_in_review(db, claim, f"the images cannot be shown to the model: {error}")
@@ -137,6 +138,7 @@ def _save(
             f"answered in {answer.elapsed_s:.2f} s",
             model_input=asked.record.to_json(),
             generation=answer.to_json(),
+            prompt_digest=asked.prompt_digest,
             provenance=engine.provenance(asked.request.adapter).to_json(),
             answered_at=utc_now(),
             error=None,
@@ -189,8 +191,9 @@ def score(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefini
 
 
 def _calibration(session: Session, settings: Settings, job: Job) -> Calibration | None:
-    """Return the calibration that the weights which answered this job have at this site, if any."""
+    """Return the calibration that the weights which answered this job, as it was asked, have at this site, if any."""
     if job.provenance is None:
         return None
     provenance = ModelProvenance.from_json(job.provenance)
-    return active_calibration(session, job.adapter, job.question_key, settings.review.organization, provenance)
+    site = settings.review.organization
+    return active_calibration(session, job.adapter, job.question_key, site, provenance, job.prompt_digest)

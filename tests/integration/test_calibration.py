@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.adapter import adapters
-from models.generation import Generation, ModelProvenance
+from models.adapter import adapters, with_prompt
+from models.generation import Generation, JsonAnswer, ModelProvenance
+from models.prompting import prompt_digest
+from models.question import Question
 from worker import pipeline
 from worker.calibration import calibrate
-from worker.db.calibrations import calibrations, take_out_of_use
-from worker.db.records import Event, Job, Review, Series, Study, utc_now
+from worker.db.calibrations import calibrations, take_out_of_use, why_void
+from worker.db.records import CalibrationRow, Event, Job, Review, Series, Study, utc_now
 from worker.db.sessions import Database
 from worker.settings import Settings
 from worker.states import JobState, SeriesState
 
 ADAPTERS = {"dsa_patency": adapters()["dsa_patency"]}
+TRAINED = prompt_digest(ADAPTERS["dsa_patency"])
+OWN = {"dsa_patency": with_prompt(ADAPTERS["dsa_patency"], "Is the vessel open?")}
 PROVENANCE = ModelProvenance("b", "1", "base", "a", "1", "lora", "scripted", "float32", "cpu", "none", False)
 
 
@@ -52,7 +57,7 @@ class Ledger:
             model_input={"incomplete": []},
             generation=generation.to_json(),
             answered_at=utc_now() + timedelta(seconds=self.count),
-            **{"provenance": PROVENANCE.to_json(), **columns},
+            **{"provenance": PROVENANCE.to_json(), "prompt_digest": TRAINED, **columns},
         )
 
     def reviewed(self, patent: float, action: str, *, organization: str = "City Hospital", **columns: Any) -> Job:
@@ -126,19 +131,92 @@ def other_weights(ledger: Ledger) -> dict[str, Any]:
     return {"provenance": {**PROVENANCE.to_json(), "adapter_digest": "another"}}
 
 
+def other_prompt(ledger: Ledger) -> dict[str, Any]:
+    return {"prompt_digest": prompt_digest(OWN["dsa_patency"])}
+
+
+def prompt_unknown(ledger: Ledger) -> dict[str, Any]:
+    """A job that an earlier version answered."""
+    return {"prompt_digest": ""}
+
+
 def taken_out(ledger: Ledger) -> dict[str, Any]:
     with ledger.db.writing() as session:
         assert take_out_of_use(session, "dsa_patency", "") == 1
     return {}
 
 
-@pytest.mark.parametrize("change", [other_weights, taken_out])
-def test_other_weights_are_uncalibrated_again(ledger: Ledger, change: Callable[[Ledger], dict[str, Any]]) -> None:
+@pytest.mark.parametrize("change", [other_weights, other_prompt, prompt_unknown, taken_out])
+def test_other_weights_and_other_words_are_uncalibrated_again(
+    ledger: Ledger, change: Callable[[Ledger], dict[str, Any]]
+) -> None:
     ledger.overconfident()
     calibrate(ledger.db, ADAPTERS, "dsa_patency")
     job = ledger.scored(**change(ledger))
     assert job.confidence is not None
     assert job.confidence["calibrated"] is False
+
+
+def test_answers_to_another_prompt_teach_nothing(ledger: Ledger) -> None:
+    ledger.overconfident(30)
+    ledger.overconfident(3, prompt_digest="")
+    (refused,) = calibrate(ledger.db, OWN, "dsa_patency")
+    assert refused.calibration is None
+    assert refused.counts == {
+        "left out: the prompt was another one": 30,
+        "left out: answered before prompts were kept with the answers": 3,
+    }
+    ledger.overconfident(25, **other_prompt(ledger))
+    (fitted,) = calibrate(ledger.db, OWN, "dsa_patency")
+    assert fitted.calibration is not None
+    assert fitted.calibration.cases == 25
+    assert fitted.calibration.scope.prompt_digest == prompt_digest(OWN["dsa_patency"])
+    # Back to the trained words: the cases of these count again, the others do not.
+    (back,) = calibrate(ledger.db, ADAPTERS, "dsa_patency", store=False)
+    assert back.calibration is not None
+    assert back.calibration.cases == 30
+
+
+def test_why_a_calibration_is_void_can_be_seen(ledger: Ledger) -> None:
+    ledger.overconfident(25)
+    calibrate(ledger.db, ADAPTERS, "dsa_patency")
+
+    def said() -> str:
+        with ledger.db.reading() as session:
+            (row,) = calibrations(session)
+            return why_void(session, row)
+
+    assert said() == ""
+    ledger.scored(**other_weights(ledger))
+    assert "other weights" in said()
+    ledger.scored(**other_prompt(ledger))
+    assert "another prompt" in said()
+    ledger.scored()
+    assert said() == "", "the trained words are in use again"
+    with ledger.db.writing() as session:
+        session.query(CalibrationRow).update({"prompt_digest": ""})
+    assert "before prompts were kept" in said()
+    assert ledger.scored().confidence == {"probability": 0.97, "calibrated": False, "method": "label likelihood"}
+
+
+def test_the_digest_tells_prompts_questions_and_answer_forms_apart() -> None:
+    """And nothing else: a longer limit or another release threshold is no other question."""
+    flare, dsa = adapters()["flare"], ADAPTERS["dsa_patency"]
+    asked = [
+        flare.asked(Question("classification", labels=("normal", "pneumonia"))),
+        flare.asked(Question("classification", labels=("normal", "effusion"))),
+        flare.asked(Question("classification", "Which is it?", ("normal", "pneumonia"))),
+        flare.asked(Question("counting", labels=("cell",))),
+        dsa,
+        with_prompt(dsa, dsa.prompt.user, "You are a radiologist."),
+        OWN["dsa_patency"],
+    ]
+    assert len({prompt_digest(adapter) for adapter in asked}) == len(asked)
+    trauma = adapters()["abdominal_trauma"]
+    assert isinstance(trauma.answer_form, JsonAnswer)
+    longer = replace(trauma, answer_form=replace(trauma.answer_form, max_new_tokens=900), version="99")
+    assert prompt_digest(longer) == prompt_digest(trauma)
+    assert prompt_digest(with_prompt(dsa, f" {dsa.prompt.user}\n")) == TRAINED
 
 
 def test_versions_follow_one_another_and_only_the_newest_is_used(ledger: Ledger) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from models.adapter import adapters
 from models.phantoms import draw_vessel_run
+from models.prompting import prompt_digest
 from worker.cli import app
 from worker.db.calibrations import calibrations
 from worker.db.records import Job, Review, Series, Study, utc_now
@@ -173,6 +175,14 @@ def test_reviewed_answers_calibrate_and_the_evaluation_shows_both(phantoms: Path
     document = evaluated(phantoms / "manifest.json", "--out", "both")
     assert [curve["kind"] for curve in document["reliability"]] == ["raw", "calibration 1"]
     assert "calibration 1" in Path("both/evaluation.html").read_text()
+    # Other words are answered otherwise: what was learned from answers to the trained ones says nothing about them.
+    Path("own.md").write_text("Is the vessel open?")
+    Path("own.yaml").write_text(Path("dicom-worker.yaml").read_text() + "adapters: {dsa_patency: {prompt: own.md}}\n")
+    document = evaluated(phantoms / "manifest.json", "--limit", 4, "--config", "own.yaml")
+    assert [curve["kind"] for curve in document["reliability"]] == ["raw"]
+    refused = cli("calibrate", "dsa_patency", "--config", "own.yaml")
+    assert refused.exit_code == 1
+    assert "24 left out: the prompt was another one" in refused.stdout
     assert "uncalibrated from now on" in cli("calibrate", "dsa_patency", "--off").stdout
     with database.reading() as session:
         assert [row.active for row in calibrations(session)] == [False]
@@ -199,6 +209,7 @@ def _fill(database: Database, provenance: dict[str, Any]) -> None:
                 findings={"patency": "blocked"},
                 confidence={"probability": 0.9, "calibrated": False, "method": "label likelihood"},
                 provenance=provenance,
+                prompt_digest=prompt_digest(adapters()["dsa_patency"]),
                 answered_at=utc_now(),
                 decision="review",
                 decision_reason="low confidence",

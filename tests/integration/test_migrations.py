@@ -9,6 +9,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
+from models.generation import ModelProvenance
+from worker.db.calibrations import active_calibration, calibrations, why_void
 from worker.db.records import Delivery, Job, Record, Result, Series, Study
 from worker.db.schema import alembic_config, is_current, upgrade
 from worker.db.sessions import Database
@@ -25,6 +27,12 @@ INSERT INTO results (id, job_id, sop_instance_uid, sop_class_uid, kind, verified
   VALUES (1, 'j1', '1.2.9', '1.2.840', 'sr', FALSE, 'd', 'p', '2026-11-01 10:00:00');
 INSERT INTO deliveries (id, result_id, destination, state, attempts, tries, not_before)
   VALUES (1, 1, 'pacs', 'delivered', 0, 1, '2026-11-01 10:00:00');
+"""
+
+FITTED = """
+INSERT INTO calibrations (id, adapter, question_key, site, version, method, parameters, confidence_method, base_digest,
+  adapter_digest, dtype, cases, right_cases, fitted_at, active) VALUES (1, 'dsa_patency', '', '', 1, 'temperature',
+  '{"temperature": 2.0}', 'label likelihood', 'base', 'lora', 'bfloat16', 50, 40, '2026-11-01 10:00:00', TRUE);
 """
 
 
@@ -70,6 +78,21 @@ def test_one_unit_can_be_asked_two_questions_but_none_twice(hospital: Database) 
         session.add(_another_job("classification"))
     indexes = {index["name"] for index in inspect(hospital.engine).get_indexes("jobs")}
     assert {"ix_jobs_next", "ix_jobs_study_id", "ix_jobs_series_id"} <= indexes
+    hospital.close()
+
+
+def test_a_calibration_of_an_unknown_prompt_is_kept_and_void(hospital: Database) -> None:
+    command.upgrade(alembic_config(hospital), "0003")
+    with hospital.engine.begin() as connection:
+        connection.execute(text(FITTED))
+    upgrade(hospital)
+    provenance = ModelProvenance("b", "1", "base", "a", "1", "lora", "transformers", "bfloat16", "cpu", "x", False)
+    with hospital.reading() as session:
+        (row,) = calibrations(session)
+        assert (row.adapter, row.version, row.active, row.prompt_digest) == ("dsa_patency", 1, True, "")
+        assert why_void(session, row) == "fitted before prompts were kept with the answers"
+        for asked in ("", "the words of today"):
+            assert active_calibration(session, "dsa_patency", "", "", provenance, asked) is None
     hospital.close()
 
 

@@ -16,6 +16,7 @@ from dicom_node.spool import Spool
 from models.adapter import adapters
 from models.engines import EngineDeviceError
 from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
+from models.prompting import prompt_digest
 from tests.received import Modality
 from worker import pipeline
 from worker.assembly import assemble
@@ -108,6 +109,7 @@ def test_a_job_is_answered_then_scored(ward: Ward) -> None:
     assert ward.infer() == [job_id]
     answered = ward.job(job_id)
     assert (answered.state, answered.attempts, answered.claim_token) == (JobState.GENERATED, 1, None)
+    assert answered.prompt_digest == prompt_digest(ADAPTERS["dsa_patency"])
     assert answered.generation is not None
     assert answered.model_input is not None
     assert answered.provenance == ScriptedEngine().provenance("dsa_patency").to_json()

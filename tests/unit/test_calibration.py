@@ -29,7 +29,7 @@ from models.generation import Generation, ModelProvenance
 
 DSA, TRAUMA = adapters()["dsa_patency"], adapters()["abdominal_trauma"]
 PROVENANCE = ModelProvenance("b", "1", "base", "a", "1", "lora", "transformers", "bfloat16", "cpu", "x", False)
-SCOPE = CalibrationScope("dsa_patency", "", "", "base", "lora", "bfloat16", "label likelihood")
+SCOPE = CalibrationScope("dsa_patency", "", "", "base", "lora", "bfloat16", "asked", "label likelihood")
 
 
 def overconfident(count: int, temperature: float) -> list[ReviewedCase]:
@@ -119,9 +119,11 @@ def test_another_kind_of_probability_and_no_number_stay_uncalibrated() -> None:
 
 
 def test_a_calibration_belongs_to_its_weights_and_precision() -> None:
-    assert SCOPE.fits(PROVENANCE)
+    assert SCOPE.fits(PROVENANCE, "asked")
+    assert not SCOPE.fits(PROVENANCE, "asked otherwise")
+    assert not replace(SCOPE, prompt_digest="").fits(PROVENANCE, ""), "two unknown prompts are not known to be one"
     for other in ({"adapter_digest": "new"}, {"base_digest": "new"}, {"dtype": "float32"}):
-        assert not SCOPE.fits(replace(PROVENANCE, **other))  # type: ignore[arg-type]
+        assert not SCOPE.fits(replace(PROVENANCE, **other), "asked")  # type: ignore[arg-type]
 
 
 def test_what_is_released_follows_the_calibrated_probability() -> None:

@@ -74,28 +74,30 @@ def calibrations(config: ConfigOption = None, as_json: JsonOption = False) -> No
     from worker.db import calibrations as stored
 
     with ledger(read_settings(config)) as database, database.reading() as session:
-        found = [_listed(row) for row in stored.calibrations(session)]
+        found = [{**_listed(row), "void": stored.why_void(session, row)} for row in stored.calibrations(session)]
     if as_json:
         print_json(found)
         return
     if not found:
         out().print("nothing is calibrated; `dicom-worker calibrate ADAPTER` fits reviewed answers")
         return
-    names = ("adapter", "question_key", "site", "version", "method", "cases", "right_cases", "fitted_at", "active")
-    rows = [[_cell(row[name]) for name in names] for row in found]
+    names = ("adapter", "question_key", "site", "version", "method", "cases", "right_cases", "fitted_at")
+    rows = [[*(_cell(row[name]) for name in names), _in_use(row)] for row in found]
     heads = ("adapter", "question", "site", "version", "method", "cases", "right", "fitted (UTC)", "in use")
     out().print(table(*heads, rows=rows))
 
 
 def _listed(row: Any) -> dict[str, Any]:
     names = ("adapter", "question_key", "site", "version", "method", "parameters", "confidence_method")
-    more = ("base_digest", "adapter_digest", "dtype", "cases", "right_cases", "fitted_at", "active")
+    more = ("base_digest", "adapter_digest", "dtype", "prompt_digest", "cases", "right_cases", "fitted_at", "active")
     return {name: getattr(row, name) for name in (*names, *more)}
 
 
+def _in_use(row: dict[str, Any]) -> str:
+    return f"void: {row['void']}" if row["void"] else "yes" if row["active"] else "no"
+
+
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     return f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "strftime") else str(value)
 
 

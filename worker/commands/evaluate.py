@@ -137,17 +137,20 @@ def _run(
                 "" if question is None else question.task,
                 cases,
                 batch=engine_settings.batch,
-                calibration_of=lambda provenance: _calibration(settings, adapter.name, key, provenance),
+                calibration_of=lambda provenance: _calibration(settings, adapter, key, provenance),
                 progress=lambda done: shown.advance(bar, done),
             )
     finally:
         engine.close()
 
 
-def _calibration(settings: Settings, adapter: str, key: str, provenance: ModelProvenance) -> Calibration | None:
+def _calibration(
+    settings: Settings, adapter: AdapterDefinition, key: str, provenance: ModelProvenance
+) -> Calibration | None:
     """Return the calibration in use, where there is a database that has one; an evaluation needs no database."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from models.prompting import prompt_digest
     from worker.db.calibrations import active_calibration
     from worker.db.schema import is_current
     from worker.db.sessions import Database
@@ -161,7 +164,8 @@ def _calibration(settings: Settings, adapter: str, key: str, provenance: ModelPr
             note("the database has another version's schema: calibrations are not looked at")
             return None
         with database.reading() as session:
-            return active_calibration(session, adapter, key, settings.review.organization, provenance)
+            site, asked = settings.review.organization, prompt_digest(adapter)
+            return active_calibration(session, adapter.name, key, site, provenance, asked)
     except SQLAlchemyError:
         note("the database cannot be reached: calibrations are not looked at")
         return None

@@ -23,9 +23,9 @@ JUDGING = ("accept", "edit", "reject")
 
 
 def active_calibration(
-    session: Session, adapter: str, question_key: str, site: str, provenance: ModelProvenance
+    session: Session, adapter: str, question_key: str, site: str, provenance: ModelProvenance, prompt_digest: str
 ) -> Calibration | None:
-    """Return the calibration in use for these weights: the site's own, else the one of all sites, else None."""
+    """Return the calibration in use for these weights and words: the site's own, else that of all sites, else None."""
     wanted = select(CalibrationRow).where(
         CalibrationRow.adapter == adapter,
         CalibrationRow.question_key == question_key,
@@ -33,7 +33,7 @@ def active_calibration(
         CalibrationRow.active,
     )
     found = sorted(session.scalars(wanted), key=lambda row: row.site, reverse=True)
-    usable = (calibration for calibration in map(_of_row, found) if calibration.scope.fits(provenance))
+    usable = (calibration for calibration in map(_of_row, found) if calibration.scope.fits(provenance, prompt_digest))
     return next(usable, None)
 
 
@@ -41,6 +41,26 @@ def calibrations(session: Session) -> list[CalibrationRow]:
     """Return all versions: by adapter, question and site, the newest first."""
     order = (CalibrationRow.adapter, CalibrationRow.question_key, CalibrationRow.site, CalibrationRow.version.desc())
     return list(session.scalars(select(CalibrationRow).order_by(*order)))
+
+
+def why_void(session: Session, row: CalibrationRow) -> str:
+    """Say why a calibration in use does not apply to the last answer there is; empty where it does, or is out of use.
+
+    A changed prompt and exchanged weights make it void without anybody deciding so.
+    """
+    if not row.active:
+        return ""
+    if not row.prompt_digest:
+        return "fitted before prompts were kept with the answers"
+    same = (Job.adapter == row.adapter, Job.question_key == row.question_key, Job.answered_at.is_not(None))
+    last = session.scalar(select(Job).where(*same).order_by(Job.answered_at.desc()).limit(1))
+    if last is None or last.provenance is None:
+        return ""
+    if last.prompt_digest != row.prompt_digest:
+        return "the last answer was given to another prompt"
+    provenance = ModelProvenance.from_json(last.provenance)
+    fits = _of_row(row).scope.fits(provenance, last.prompt_digest)
+    return "" if fits else "the last answer came from other weights, or in another precision"
 
 
 def reviewed_jobs(session: Session, adapter: str, site: str = "") -> Sequence[Job]:
@@ -102,6 +122,7 @@ def _of_row(row: CalibrationRow) -> Calibration:
         base_digest=row.base_digest,
         adapter_digest=row.adapter_digest,
         dtype=row.dtype,
+        prompt_digest=row.prompt_digest,
         confidence_method=row.confidence_method,
     )
     return Calibration(

@@ -160,6 +160,8 @@ class Job(Record):
     model_input: Mapped[dict[str, Any] | None]
     #: The raw answer: `Generation.to_json`.
     generation: Mapped[dict[str, Any] | None]
+    #: What was asked: `models.prompting.prompt_digest`; empty before an answer, and for answers of early versions.
+    prompt_digest: Mapped[str] = mapped_column(String(64), default="")
     provenance: Mapped[dict[str, Any] | None]
     findings: Mapped[dict[str, Any] | None]
     #: `Confidence` as a dictionary.
@@ -255,10 +257,11 @@ class CalibrationRow(Record):
     parameters: Mapped[dict[str, Any]]
     #: What was calibrated: `Confidence.method` of the raw probability.
     confidence_method: Mapped[str] = mapped_column(Text)
-    #: Weights and precision whose answers were reviewed; a calibration is of no use for others.
+    #: Weights, precision and prompt whose answers were reviewed; a calibration is of no use for others.
     base_digest: Mapped[str] = mapped_column(String(128))
     adapter_digest: Mapped[str] = mapped_column(String(128))
     dtype: Mapped[str] = mapped_column(String(32))
+    prompt_digest: Mapped[str] = mapped_column(String(64), default="")
     #: Reviewed cases it was fitted on, and how many of them were right.
     cases: Mapped[int]
     right_cases: Mapped[int]
