@@ -76,6 +76,7 @@ def test_any_regular_stack_is_complete_however_it_lies(
         without = geometry([header for header in headers if header.instance_number != missing])
         assert not without.complete
         assert without.slices == count - 1
+        assert any("gap of" in problem for problem in without.problems)
 
 
 def test_a_missing_slice_is_a_gap_and_is_said_where() -> None:
@@ -84,6 +85,24 @@ def test_a_missing_slice_is_a_gap_and_is_said_where() -> None:
     assert not found.complete
     # Slice 1 is the lowest: the missing eighth from the top lies above the twelfth from below.
     assert found.problems == ("gap of 10.0 mm after slice 12 (expected 5.0 mm)",)
+
+
+@given(st.data(), st.floats(0, 30), st.booleans())
+def test_any_order_of_a_mixed_series_gives_one_stack(data: st.DataObject, tilt_degrees: float, doubled: bool) -> None:
+    tilt = math.radians(tilt_degrees)
+    tilted = (1.0, 0.0, 0.0, 0.0, round(math.cos(tilt), 6), round(math.sin(tilt), 6))
+    soft = [replace(header, image_orientation_patient=tilted, convolution_kernel="STANDARD") for header in series(10)]
+    sharp = [
+        replace(header, sop_instance_uid=f"{header.sop_instance_uid}.9", convolution_kernel="LUNG") for header in soft
+    ]
+    topogram = ct_slice(99, 0.0, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"), image_orientation_patient=CORONAL)
+    arrived = data.draw(st.permutations([*soft, *sharp, topogram, *(soft[:3] if doubled else ())]))
+    stack = slice_stack(files(arrived))
+    assert [shown.header for shown in stack.slices] == soft[::-1]
+    assert stack.complete
+    assert stack.tilt_degrees == pytest.approx(tilt_degrees, abs=0.02)
+    assert bool(stack.problems) == (stack.tilt_degrees > 0.5)
+    assert len(stack.left_out) == 2 + doubled
 
 
 def test_many_gaps_are_counted_and_not_listed_without_end() -> None:
