@@ -9,8 +9,10 @@ from dicom_node.kernels import Sharpness, sharpness
 
 @pytest.mark.parametrize(
     "kernel",
-    ["B30f", "B31s", "B40f", "I30f", "I31f\\3", "['I30f', '3']", "Br40d", "Bf37f", "Qr40d", "H31s", "STANDARD"]
-    + ["Standard", "SOFT", "A", "B", "FC08", "FC13-H", "FC18", "FC01"],
+    [
+        *("B30f", "B31s", "B40f", "I30f", "I31f\\3", "['I30f', '3']", "Br40d", "Bf37f", "Qr40d", "H31s", "STANDARD"),
+        *("Standard", "SOFT", "A", "B", "FC08", "FC13-H", "FC18", "FC01"),
+    ],
 )
 def test_soft_ones(kernel: str) -> None:
     assert sharpness(kernel) is Sharpness.SOFT

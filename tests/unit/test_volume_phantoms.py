@@ -205,7 +205,7 @@ def test_real_enhanced_images() -> None:
         path = Path(str(get_testdata_file(name)))
         stacks.append(slice_stack([InstanceFile(read_header(path), path)]))
     placed, unplaced = stacks
-    assert (placed.spacing_mm, placed.orientation, [shown.frame for shown in placed.slices]) == (10.0, "axial", [1, 0])
+    assert (placed.spacing_mm, placed.orientation, [shown.frame for shown in placed.slices]) == (10.0, "axial", [0, 1])
     assert [shown.frame for shown in unplaced.slices] == list(range(10))
     assert unplaced.problems == ("no slice carries a position and orientation: ordered by InstanceNumber",)
 
