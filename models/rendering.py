@@ -7,12 +7,15 @@ runs in another process and rebuilds it from stored JSON. On failure: `RenderErr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dicom_node.report import SourceFrames
 from models.generation import RgbImage
+from models.recipe import Recipe, recipe_from_json, recipe_to_json
 
 
 class RenderError(Exception):
@@ -27,7 +30,7 @@ class InputRecord:
     image_sources: tuple[SourceFrames, ...]
     #: Everything the answer rests on, for evidence.
     sources: tuple[SourceFrames, ...]
-    #: JSON-ready: decoder, LUT, window, mask, frames chosen, resize.
+    #: JSON-ready, for people: how frames were chosen, what was left out, how each instance was decoded.
     record: Mapping[str, Any]
     #: Sentences that make the input incomplete or doubtful; each one forces review.
     incomplete: tuple[str, ...]
@@ -35,6 +38,8 @@ class InputRecord:
     key_images: tuple[int, ...]
     #: SHA-256 over the images' shapes and pixels, hexadecimal.
     digest: str
+    #: What makes the same pixels again (`models.drawing.replay`); empty for what was rendered before recipes were kept.
+    recipe: Recipe = ()
 
     @property
     def key_sources(self) -> tuple[SourceFrames, ...]:
@@ -50,11 +55,12 @@ class InputRecord:
             "incomplete": list(self.incomplete),
             "key_images": list(self.key_images),
             "digest": self.digest,
+            "recipe": recipe_to_json(self.recipe),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> InputRecord:
-        """Rebuild a record from `to_json`."""
+        """Rebuild a record from `to_json`. Raises `RecipeError` where its recipe is of a later version."""
         return cls(
             image_sources=tuple(_source(entry) for entry in stored["image_sources"]),
             sources=tuple(_source(entry) for entry in stored["sources"]),
@@ -62,6 +68,7 @@ class InputRecord:
             incomplete=tuple(stored["incomplete"]),
             key_images=tuple(stored["key_images"]),
             digest=stored["digest"],
+            recipe=recipe_from_json(stored.get("recipe", [])),
         )
 
 
@@ -74,20 +81,18 @@ class ModelInput:
     image_sources: tuple[SourceFrames, ...]
     #: Everything the answer rests on, for evidence.
     sources: tuple[SourceFrames, ...]
-    #: JSON-ready: decoder, LUT, window, mask, frames chosen, resize. Small enough to keep with the job.
+    #: JSON-ready, for people: how frames were chosen, what was left out, how each instance was decoded.
     record: dict[str, Any] = field(default_factory=dict)
     #: Sentences that make the input incomplete or doubtful ("gap of 10 mm after slice 14"); each one forces review.
     incomplete: tuple[str, ...] = ()
     #: Indices of the images a person should be shown first.
     key_images: tuple[int, ...] = (0,)
+    #: What makes the same pixels again.
+    recipe: Recipe = ()
 
     def digest(self) -> str:
         """Return the SHA-256 over shapes and pixels, hexadecimal."""
-        sha = hashlib.sha256()
-        for image in self.images:
-            sha.update(repr(image.shape).encode())
-            sha.update(image.tobytes())
-        return sha.hexdigest()
+        return images_digest(self.images)
 
     def input_record(self) -> InputRecord:
         """Return the part that is kept with the job."""
@@ -98,11 +103,21 @@ class ModelInput:
             incomplete=self.incomplete,
             key_images=self.key_images,
             digest=self.digest(),
+            recipe=self.recipe,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON-ready dictionary; `InputRecord.from_json` reads it back."""
         return self.input_record().to_json()
+
+
+def images_digest(images: Sequence[RgbImage]) -> str:
+    """Return the SHA-256 over images' shapes and pixels, hexadecimal."""
+    sha = hashlib.sha256()
+    for image in images:
+        sha.update(repr(image.shape).encode())
+        sha.update(np.ascontiguousarray(image).data)
+    return sha.hexdigest()
 
 
 def _source(stored: Mapping[str, Any]) -> SourceFrames:

@@ -1,17 +1,18 @@
-"""Any series -> the few two-dimensional pictures that a general adapter looks at, as a viewer would first show them.
+"""Any series -> which few pictures a general adapter looks at, as a viewer would first show them.
 
-Input: the stored instances of one series. Output: `SeriesPictures`: RGB pictures at their own size (not resized), where
-each comes from, what was done, and in words what was not shown. On failure: `RenderError`, where nothing is there to
-show or a picture that was chosen cannot be decoded.
+Input: the stored instances of one series. Output: `SeriesPictures`: pictures at their own size for `models.drawing`,
+how they were chosen, and in words what is not shown. On failure: `RenderError`, where nothing is there to show or a
+header that is needed cannot be read.
 
 Which pictures:
-- A stack of slices (MR, CT, PET; one slice an instance) gives its middle slice, by geometry (`dicom_node.volumes`).
+- A stack of slices (MR, CT, PET) gives its middle slice, by geometry (`dicom_node.volumes`).
 - Other instances give a picture each, in order of InstanceNumber; of more than `at_most`, evenly spread ones.
-- A multi-frame instance gives its middle frame, by frame number.
+- A cine (ultrasound, endoscopy and alike) gives its sharpest frame, any other multi-frame instance its middle one.
 Whatever is left out is said in `incomplete`, so that the answer is held: a finding may lie where nobody looked.
 
-How they are shown (PS3.3 C.11.2, C.7.6.3.1.2): the file's first VOI window, else its VOI LUT, else the 0.5th to the
-99.5th percentile; MONOCHROME1 inverted; padding black; colour as it is, palettes applied.
+How they are shown (PS3.3 C.11.2): an MR slice by the whole acquisition's range, because MR values have no unit; a CT
+slice by the windows that the adapter asks for; anything else by the file's first VOI window, else its VOI LUT, else the
+0.5th to the 99.5th percentile. Of ultrasound, all but the image regions is black: names and scales are no finding.
 """
 
 from __future__ import annotations
@@ -19,180 +20,202 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from pydicom.pixels.processing import apply_color_lut, apply_voi
 
-from dicom_node.display import Grey, display_picture, grey_to_rgb, header_windows, modality_values, padding_mask
+from dicom_node.display import Window, header_shading, is_colour, modality_values, padding_mask
 from dicom_node.headers import InstanceFile
-from dicom_node.pixels import Frame, ImageAttributes, PixelError, read_frame, read_image
-from dicom_node.report import SourceFrames
-from dicom_node.volumes import SliceStack, slice_stack
-from models.generation import RgbImage
+from dicom_node.picture_areas import burned_in_annotation, ultrasound_box
+from dicom_node.pixel_aspect import square_size
+from dicom_node.pixels import ImageAttributes, PixelError, read_attributes, read_frames, read_image
+from dicom_node.video import is_video, read_video
+from dicom_node.volumes import Slice, SliceStack, slice_stack
+from models.recipe import Filter, FrameOf, Percentiles, Picture, Plane, Size
 from models.rendering import RenderError
 
+#: Google's own three windows of a CT slice as red, green and blue, in HU (MedGemma's CT notebook): all of it, soft
+#: tissue, brain.
+BASE_MODEL_CT_WINDOWS: Final = tuple(
+    Window((low + high) / 2, high - low, "LINEAR_EXACT", "base model")
+    for low, high in ((-1024.0, 1024.0), (-135.0, 215.0), (0.0, 80.0))
+)
+
 #: Modalities whose instances are slices of one volume.
-_STACKED = frozenset({"MR", "CT", "PT"})
+_STACKED: Final = frozenset({"MR", "CT", "PT"})
+#: Modalities whose frames follow each other in time and may be blurred.
+_CINE: Final = frozenset({"US", "IVUS", "ES", "XC", "GM", "OP"})
+#: Frames of a cine, or slices of an acquisition, that are looked at to decide; of more, evenly spread ones.
+_MOST_FRAMES, _MOST_SLICES = 64, 256
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPictures:
-    """The pictures of a series, with all that `models.rendering.ModelInput` needs."""
+    """What to show of a series, with all that `models.drawing.drawn_input` needs."""
 
-    #: RGB, uint8, (rows, columns, 3), each at its own size; at least one.
-    images: tuple[RgbImage, ...]
-    #: One entry per image: the source frame behind it.
-    image_sources: tuple[SourceFrames, ...]
-    #: Everything that was looked at, for evidence.
-    sources: tuple[SourceFrames, ...]
-    #: JSON-ready: what was chosen, and how each picture was made.
+    #: At least one, each at its own size.
+    pictures: tuple[Picture, ...]
+    #: The instances they are of.
+    instances: tuple[InstanceFile, ...]
+    #: JSON-ready: how they were chosen, and what was left out.
     record: dict[str, Any]
-    #: What was not shown, or is doubtful; one sentence each, without a full stop.
+    #: What is not shown, or is doubtful; one sentence each, without a full stop.
     incomplete: tuple[str, ...]
-    #: Indices of the images a person should be shown first: all of them, they are few.
-    key_images: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """The instances to show, in order, and what is said about the choice."""
+    """The frames to show, in order, and what is said about the choice."""
 
-    instances: tuple[InstanceFile, ...]
+    shown: tuple[Slice, ...]
     chosen_by: str
-    incomplete: tuple[str, ...]
+    incomplete: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    #: Slices of the acquisition that is behind what is shown.
+    acquisition: tuple[Slice, ...] = ()
 
 
-def series_pictures(instances: Sequence[InstanceFile], *, at_most: int = 4) -> SeriesPictures:
-    """Return the pictures of one series; see the module for which they are and how they are made.
+def series_pictures(
+    instances: Sequence[InstanceFile], *, at_most: int = 4, ct_windows: tuple[Window, ...] = ()
+) -> SeriesPictures:
+    """Return what to show of one series; see the module for which pictures and how they are made.
 
     Args:
         instances: The stored instances of one series, in any order.
         at_most: How many pictures at most, where the series is no stack of slices; at least 1.
+        ct_windows: One window, or three for red, green and blue, for CT values in Hounsfield units; the file's own
+            where there are none.
 
     Raises:
-        RenderError: There is no instance, or a chosen one cannot be decoded.
+        RenderError: There is no instance, or one that is needed cannot be read.
     """
     if not instances:
         raise RenderError("the series has no instance to show; send it again")
-    choice = _choose(instances, at_most)
-    incomplete = list(choice.incomplete)
-    images, sources, pictures = [], [], []
-    for instance in choice.instances:
-        try:
-            image = read_image(instance.path)
-            index = image.frames // 2
-            picture, how = _picture(image, read_frame(image, index), index)
-        except PixelError as error:
-            raise RenderError(str(error)) from error
-        if image.frames > 1:
-            incomplete.append(f"only frame {index + 1} of {image.frames} of a multi-frame image was shown")
-        images.append(picture)
-        sources.append(_source(instance, image, index))
-        pictures.append(_how_made(image, index, how))
+    try:
+        choice = _choose(instances, at_most)
+        scale = _acquisition_window(choice.acquisition)
+        pictures = tuple(_picture(one, scale, ct_windows) for one in choice.shown)
+        burned_in = sum(
+            burned_in_annotation(read_attributes(path)) is True for path in {one.instance.path for one in choice.shown}
+        )
+    except PixelError as error:
+        raise RenderError(str(error)) from error
+    record: dict[str, Any] = {
+        "instances_given": len(instances),
+        "chosen_by": choice.chosen_by,
+        "left_out": list(choice.left_out),
+    }
+    if burned_in:
+        record["burned_in_annotation"] = f"{burned_in} of the images shown carry burned-in text, as their header says"
     return SeriesPictures(
-        images=tuple(images),
-        image_sources=tuple(sources),
-        sources=tuple(sources),
-        record={
-            "instances_given": len(instances),
-            "chosen_by": choice.chosen_by,
-            "left_out": list(choice.left_out),
-            "pictures": pictures,
-            "resize": "none here",
-        },
-        incomplete=tuple(dict.fromkeys(incomplete)),
-        key_images=tuple(range(len(images))),
+        pictures=pictures,
+        instances=tuple(dict.fromkeys(one.instance for one in choice.shown)),
+        record=record,
+        incomplete=choice.incomplete,
     )
 
 
 def _choose(instances: Sequence[InstanceFile], at_most: int) -> _Choice:
-    if all(instance.header.modality in _STACKED for instance in instances) and len(instances) > 1:
+    if all(instance.header.modality in _STACKED for instance in instances):
         stack = slice_stack(instances)
-        if stack.slices:
+        if len(stack.slices) > 1:
             return _middle_slice(stack)
     ordered = sorted(instances, key=_place)
-    if len(ordered) <= at_most:
-        return _Choice(tuple(ordered), "all images of the series", ())
-    shown = tuple(ordered[number * len(ordered) // at_most] for number in range(at_most))
-    said = f"only {len(shown)} of {len(ordered)} images of the series {'was' if at_most == 1 else 'were'} shown"
-    return _Choice(shown, "evenly spread by InstanceNumber", (said,))
+    chosen_by, said = "all images of the series", []
+    if len(ordered) > at_most:
+        chosen_by = "evenly spread by InstanceNumber"
+        said = [f"only {at_most} of {len(ordered)} images of the series {'was' if at_most == 1 else 'were'} shown"]
+        ordered = [ordered[number * len(ordered) // at_most] for number in range(at_most)]
+    shown = []
+    for instance in ordered:
+        frames, index, how = _frame_of(instance)
+        shown.append(Slice(instance, index))
+        if frames > 1:
+            chosen_by = f"{chosen_by}; {how}"
+            said.append(f"only frame {index + 1} of {frames} of a multi-frame image was shown")
+    return _Choice(tuple(shown), "; ".join(dict.fromkeys(chosen_by.split("; "))), tuple(dict.fromkeys(said)))
 
 
 def _middle_slice(stack: SliceStack) -> _Choice:
     count = len(stack.slices)
     middle = count // 2
-    said = [f"only slice {middle + 1} of {count}, the middle one, was shown"] if count > 1 else []
     by = "position" if stack.positions_mm else "InstanceNumber"
-    return _Choice((stack.slices[middle].instance,), f"middle slice by {by}", (*said, *stack.problems), stack.left_out)
+    return _Choice(
+        shown=(stack.slices[middle],),
+        chosen_by=f"middle slice by {by}",
+        incomplete=(f"only slice {middle + 1} of {count}, the middle one, was shown", *stack.problems),
+        left_out=stack.left_out,
+        acquisition=stack.slices if stack.slices[middle].header.modality == "MR" else (),
+    )
 
 
-def _picture(image: ImageAttributes, frame: Frame, index: int) -> tuple[RgbImage, dict[str, Any]]:
-    """Return a frame as RGB, and how its values became shades."""
-    if image.photometric == "PALETTE COLOR":
-        return _eight_bits(image, _looked_up(image, frame)), {"colour": "palette applied"}
-    if frame.ndim == 3:
-        return _eight_bits(image, frame), {"colour": f"as stored, {image.photometric}"}
-    if not header_windows(image, index) and image.dataset.get("VOILUTSequence"):
-        return grey_to_rgb(_through_voi_lut(image, frame, index)), {"voi_lut": "VOILUTSequence, first item"}
-    grey, window = display_picture(image, frame, index)
-    return grey_to_rgb(grey), {"window": window.to_json()}
+def _frame_of(instance: InstanceFile) -> tuple[int, int, str]:
+    """Return how many frames an instance has, which to show, counted from 0, and why that one."""
+    if is_video(instance.header.transfer_syntax_uid):
+        frames = read_video(instance.path).frames
+        return frames, frames // 2, "its middle frame"
+    image = read_image(instance.path)
+    if image.frames > 1 and instance.header.modality in _CINE:
+        return image.frames, _sharpest(image), "its sharpest frame"
+    return image.frames, image.frames // 2, "its middle frame"
 
 
-def _looked_up(image: ImageAttributes, frame: Frame) -> Frame:
-    try:
-        return apply_color_lut(frame, image.dataset)
-    except Exception as error:
-        raise image.error(f"its palette cannot be applied ({error})", "check the original") from error
+def _sharpest(image: ImageAttributes) -> int:
+    """Return the frame of a cine with the steepest edges, counted from 0; of equal ones the one nearest the middle."""
+    step = -(-image.frames // _MOST_FRAMES)
+    indices = range(0, image.frames, step)
+    box, found = ultrasound_box(image), []
+    for index, frame in zip(indices, read_frames(image, indices), strict=True):
+        # Every second pixel shows edges as well, and costs a quarter.
+        grey = frame if frame.ndim == 2 else frame[..., 1]
+        if box is not None:
+            grey = grey[box.top : box.bottom, box.left : box.right]
+        grey = grey[::2, ::2].astype(np.float32)
+        edges = sum(float(np.square(np.diff(grey, axis=axis)).mean()) for axis in (0, 1) if grey.shape[axis] > 1)
+        found.append((-round(edges, 3), abs(index - image.frames // 2), index))
+    return min(found)[2]
 
 
-def _eight_bits(image: ImageAttributes, frame: NDArray[Any]) -> RgbImage:
-    """Return colours as uint8; deeper ones lose their lower bits."""
-    if frame.ndim != 3 or frame.shape[2] != 3:
-        raise image.error(f"its colours have the shape {frame.shape}, not three planes", "send it as RGB or grey scale")
-    if frame.dtype == np.uint8:
-        return np.ascontiguousarray(frame)
-    bits = 16 if image.photometric == "PALETTE COLOR" else image.bits_stored
-    shift = max(0, bits - 8)
-    return np.asarray(np.clip(frame.astype(np.int64) >> shift, 0, 255), dtype=np.uint8)
+def _acquisition_window(slices: Sequence[Slice]) -> Window | None:
+    """Return the window from the lowest to the highest value of a whole acquisition, as Google's code scales MR."""
+    step = -(-len(slices) // _MOST_SLICES) if slices else 1
+    low, high = math.inf, -math.inf
+    images: dict[str, ImageAttributes] = {}
+    for one in slices[::step]:
+        uid = one.header.sop_instance_uid
+        if uid not in images:
+            images[uid] = read_image(one.instance.path)
+        (frame,) = read_frames(images[uid], [one.frame])
+        if is_colour(images[uid]):
+            return None
+        values = modality_values(images[uid], frame, one.frame)[~padding_mask(images[uid], frame)]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if not low < high:
+        return None
+    return Window((low + high) / 2, high - low, "LINEAR_EXACT", "acquisition")
 
 
-def _through_voi_lut(image: ImageAttributes, frame: Frame, index: int) -> Grey:
-    """Return a frame through the file's first VOI LUT (PS3.3 C.11.2.1.1): DX images often have nothing else."""
-    values = np.round(modality_values(image, frame, index)).astype(np.int64)
-    try:
-        bits = int(image.dataset.VOILUTSequence[0].LUTDescriptor[2])
-        shades = np.asarray(apply_voi(values, image.dataset), dtype=np.float32)
-    except Exception as error:
-        raise image.error(f"its VOI LUT cannot be applied ({error})", "check the original") from error
-    grey = np.asarray(np.round(np.clip(shades / (2**bits - 1), 0, 1) * 255), dtype=np.uint8)
-    if image.photometric == "MONOCHROME1":
-        grey = 255 - grey
-    grey[padding_mask(image, frame)] = 0
-    return grey
+def _picture(shown: Slice, scale: Window | None, ct_windows: tuple[Window, ...]) -> Picture:
+    of = FrameOf(shown.header.sop_instance_uid, shown.frame + 1)
+    if _is_video(shown):
+        return Picture(colour=of)
+    image = read_image(shown.instance.path)
+    square = square_size(image, shown.frame)
+    size = None if square is None else Size(square.rows, square.columns, Filter.BICUBIC)
+    only = ultrasound_box(image)
+    if is_colour(image):
+        return Picture(colour=of, only=only, size=size)
+    if ct_windows and shown.header.modality == "CT":
+        return Picture(planes=tuple(Plane(of, window) for window in ct_windows), only=only, size=size)
+    shading = scale or header_shading(image, shown.frame) or Percentiles()
+    return Picture(planes=(Plane(of, shading),), only=only, size=size)
+
+
+def _is_video(shown: Slice) -> bool:
+    return is_video(shown.header.transfer_syntax_uid)
 
 
 def _place(instance: InstanceFile) -> tuple[float, str]:
     number = instance.header.instance_number
     return (math.inf if number is None else number), instance.header.sop_instance_uid
-
-
-def _source(instance: InstanceFile, image: ImageAttributes, index: int) -> SourceFrames:
-    header = instance.header
-    # A single-frame image has no frame numbers to refer to (PS3.3 C.18.3: only for multi-frame).
-    numbers = (index + 1,) if image.frames > 1 else ()
-    return SourceFrames(header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, numbers)
-
-
-def _how_made(image: ImageAttributes, index: int, how: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "frame": index + 1,
-        "frames": image.frames,
-        "transfer_syntax": str(image.transfer_syntax),
-        "photometric_interpretation": image.photometric,
-        "rows": image.rows,
-        "columns": image.columns,
-        **how,
-    }

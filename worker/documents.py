@@ -28,6 +28,7 @@ from dicom_node.sr import build_sr
 from dicom_node.uids import derive_uid
 from models.adapter import AdapterDefinition, ReportContext
 from models.confidence import Confidence
+from models.drawing import check_digest, replay
 from models.generation import ModelProvenance, RgbImage
 from models.rendering import InputRecord
 
@@ -127,7 +128,7 @@ def build_documents(answer: Answer, predecessor: Predecessor | None = None) -> l
         predecessor: The report that the new one stands in the place of.
 
     Raises:
-        DocumentError: The key images cannot be rendered as the model saw them.
+        RenderError: The key images cannot be drawn as the model saw them.
         ResultError: What was written does not say what it must.
     """
     images = _images_as_seen(answer)
@@ -180,15 +181,17 @@ def _report(answer: Answer) -> Report:
 
 
 def _images_as_seen(answer: Answer) -> list[RgbImage]:
-    """Render the unit again and return its key images, or say that they are not what the model saw."""
+    """Draw the images that the model saw again and return the key images, or say that they are not the same any more."""
+    record = answer.input_record
+    images = replay(record, answer.files) if record.recipe else _rendered_again(answer)
+    return [images[index] for index in record.key_images]
+
+
+def _rendered_again(answer: Answer) -> tuple[RgbImage, ...]:
+    """Choose and draw anew: what was asked before recipes were kept has none."""
     rendered = answer.adapter.render(answer.files)
-    if rendered.digest() != answer.input_record.digest:
-        raise DocumentError(
-            "the images, rendered again, differ from those the model saw "
-            f"(digest {rendered.digest()[:12]} instead of {answer.input_record.digest[:12]}): "
-            "retry the job, and check what was upgraded since it ran"
-        )
-    return [rendered.images[index] for index in answer.input_record.key_images]
+    check_digest(rendered.images, answer.input_record.digest)
+    return rendered.images
 
 
 def _structured_report(answer: Answer, report: Report, predecessor: Predecessor | None) -> Document:

@@ -14,17 +14,19 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
 
 from dicom_node import codes
+from dicom_node.display import Window
 from dicom_node.headers import InstanceFile, read_header
 from dicom_node.report import Algorithm, Report, SourceFrames
 from dicom_node.sr import SrError, build_sr
 from models.adapter import AdapterError, ReportContext, with_prompt
 from models.adapters.clinical_caption.adapter import ADAPTER as CAPTION
 from models.confidence import Confidence
+from models.drawing import drawn_input
 from models.engines import WeightsReference
 from models.generation import Generation
 from models.parsing import ParseFailure
 from models.question import Question
-from models.rendering import RenderError
+from models.rendering import ModelInput, RenderError
 from models.series_pictures import series_pictures
 from models.weights import WeightsError, find_weights
 from tests.sample_reports import DATA_STORE, TEST_FILES
@@ -52,6 +54,11 @@ def changed(path: Path, to: Path, change: Callable[[Dataset], object]) -> Path:
 # The picture ---------------------------------------------------------------------------------------------------------
 
 
+def drawn(instances: list[InstanceFile]) -> ModelInput:
+    shown = series_pictures(instances)
+    return drawn_input(shown.pictures, shown.instances, record=shown.record, incomplete=shown.incomplete)
+
+
 def test_a_volume_shows_its_middle_slice_by_position_and_says_so(tmp_path: Path) -> None:
     paths = write_mr_series(tmp_path, slices=5)
     for number, path in zip((1, 4, 2, 5, 3), paths, strict=True):  # InstanceNumbers that tell nothing of the order
@@ -77,7 +84,7 @@ def test_one_x_ray_is_shown_and_four_where_an_adapter_takes_them(tmp_path: Path)
         return changed(TEST_FILES / "examples_palette.dcm", tmp_path / f"{number}.dcm", renumber)
 
     series = stored(*(renumbered(number) for number in range(9, 0, -1)))
-    one, four = CAPTION.render(series), series_pictures(series)
+    one, four = CAPTION.render(series), drawn(series)
     by_number = sorted(series, key=lambda instance: instance.header.instance_number or 0)
     assert one.image_sources[0].sop_instance_uid == by_number[0].header.sop_instance_uid
     assert one.incomplete == ("only 1 of 9 images of the series was shown",)
@@ -94,7 +101,8 @@ def test_monochrome1_is_shown_as_a_viewer_does() -> None:
     assert (ds.PhotometricInterpretation, seen.images[0].shape) == ("MONOCHROME1", (*ds.pixel_array.shape, 3))
     lowest, highest = (np.unravel_index(find(ds.pixel_array), ds.pixel_array.shape) for find in (np.argmin, np.argmax))
     assert int(seen.images[0][lowest].mean()) > int(seen.images[0][highest].mean())
-    assert seen.record["pictures"][0]["window"]["source"] == "header"
+    (plane,) = seen.recipe[0].planes
+    assert isinstance(plane.shading, Window) and plane.shading.source == "header"
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
@@ -118,11 +126,11 @@ def test_a_voi_lut_is_used_where_there_is_no_window(tmp_path: Path, photometric:
 
 
 def test_colour_and_frames_of_a_clip_are_kept_and_said() -> None:
-    shown = series_pictures(stored(TEST_FILES / "examples_ybr_color.dcm"))
+    shown = drawn(stored(TEST_FILES / "examples_ybr_color.dcm"))
     assert shown.images[0].shape == (240, 320, 3)
-    assert shown.sources[0].frame_numbers == (16,)
-    assert shown.incomplete == ("only frame 16 of 30 of a multi-frame image was shown",)
-    palette = series_pictures(stored(TEST_FILES / "examples_palette.dcm")).images[0]
+    (frame,) = shown.sources[0].frame_numbers
+    assert shown.incomplete == (f"only frame {frame} of 30 of a multi-frame image was shown",)
+    palette = drawn(stored(TEST_FILES / "examples_palette.dcm")).images[0]
     assert (str(palette.dtype), palette.shape) == ("uint8", (350, 800, 3))
     assert (palette[..., 0] != palette[..., 2]).any(), "colours of the palette, not shades of its indices"
 

@@ -10,18 +10,18 @@ Eight pictures cost about 8 x 260 tokens, 2,180 with the question; a slice each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dicom_node.display import Grey, Window, apply_window, modality_values, padding_mask
+from dicom_node.display import Window
 from dicom_node.headers import InstanceFile
-from dicom_node.pixels import PixelError, read_frame, read_image
 from dicom_node.regions import body_region
-from dicom_node.report import SourceFrames
 from dicom_node.volumes import Slice, SliceStack, slice_stack
+from models.drawing import drawn_input
+from models.recipe import FrameOf, Picture, Plane
 from models.rendering import ModelInput, RenderError
 
 #: How many pictures the model sees.
@@ -53,23 +53,17 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
     # The stack ascends to the head; the pictures are read as a radiologist scrolls, from the head down.
     slices = stack.slices[::-1] if stack.orientation == "axial" else stack.slices
     chosen = chosen_slices(len(slices))
-    needed = sorted({near for index in chosen for near in _neighbours(index, len(slices))})
-    try:
-        shown = {index: _picture(slices[index]) for index in needed}
-    except PixelError as error:
-        raise RenderError(str(error)) from error
-    triples = [_neighbours(index, len(slices)) for index in chosen]
-    sizes = {picture.shape for picture, _ in shown.values()}
-    if len(sizes) > 1:
-        raise RenderError(f"the slices have {len(sizes)} different matrix sizes; send one reconstruction")
-    return ModelInput(
-        images=tuple(_stack_colours([shown[near][0] for near in triple]) for triple in triples),
-        image_sources=tuple(_source(slices[index]) for index in chosen),
-        sources=tuple(_source(slices[index]) for index in needed),
+    recipe = [
+        Picture(planes=tuple(_plane(slices[near]) for near in _neighbours(index, len(slices)))) for index in chosen
+    ]
+    drawn = drawn_input(
+        recipe,
+        instances,
         record=_record(stack, slices, chosen),
-        incomplete=(*_doubts(stack), *_doubts_about_values(shown)),
+        incomplete=_doubts(stack),
         key_images=_key_images(len(chosen)),
     )
+    return replace(drawn, incomplete=(*drawn.incomplete, *_doubts_about_values(drawn.record["instances"])))
 
 
 def chosen_slices(count: int) -> tuple[int, ...]:
@@ -83,20 +77,8 @@ def _neighbours(index: int, count: int) -> tuple[int, int, int]:
     return max(index - 1, 0), index, min(index + 1, count - 1)
 
 
-def _picture(shown: Slice) -> tuple[Grey, bool]:
-    """Return a slice through the window, padding black, and whether its values are Hounsfield units by its header."""
-    image = read_image(shown.instance.path)
-    if image.samples != 1:
-        raise image.error("it is no grey-scale slice", "send the series as CT images")
-    frame = read_frame(image, shown.frame)
-    grey = apply_window(modality_values(image, frame, shown.frame), WINDOW)
-    grey[padding_mask(image, frame)] = 0
-    # An enhanced image must have its rescale in the functional groups (PS3.3 C.8.15.3.10).
-    return grey, bool({"RescaleIntercept", "PerFrameFunctionalGroupsSequence"} & set(image.dataset.dir()))
-
-
-def _stack_colours(pictures: list[Grey]) -> NDArray[np.uint8]:
-    return np.stack(pictures, axis=-1)
+def _plane(shown: Slice) -> Plane:
+    return Plane(FrameOf(shown.header.sop_instance_uid, shown.frame + 1), WINDOW)
 
 
 def _doubts(stack: SliceStack) -> list[str]:
@@ -114,8 +96,8 @@ def _doubts(stack: SliceStack) -> list[str]:
     return doubts
 
 
-def _doubts_about_values(shown: dict[int, tuple[Grey, bool]]) -> list[str]:
-    without = sum(not has_rescale for _, has_rescale in shown.values())
+def _doubts_about_values(instances: Sequence[Mapping[str, Any]]) -> list[str]:
+    without = sum(len(alike["sop_instance_uids"]) for alike in instances if not alike["rescaled"])
     if not without:
         return []
     return [f"{without} of the slices used have no RescaleIntercept: their values are taken for Hounsfield units"]
@@ -127,13 +109,6 @@ def _key_images(count: int) -> tuple[int, ...]:
     return tuple(index for index in (middle - 1, middle, middle + 1) if 0 <= index < count)
 
 
-def _source(shown: Slice) -> SourceFrames:
-    header = shown.header
-    # A single-frame image has no frame numbers to refer to (PS3.3 C.18.3).
-    numbers = (shown.frame + 1,) if (header.number_of_frames or 1) > 1 else ()
-    return SourceFrames(header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, numbers)
-
-
 def _record(stack: SliceStack, slices: Sequence[Slice], chosen: Sequence[int]) -> dict[str, Any]:
     return {
         "slices_in_stack": len(slices),
@@ -143,7 +118,6 @@ def _record(stack: SliceStack, slices: Sequence[Slice], chosen: Sequence[int]) -
         "orientation": stack.orientation or "unknown",
         "tilt_degrees": stack.tilt_degrees,
         "left_out": list(stack.left_out),
-        "window": WINDOW.to_json(),
         "colours": "2.5D: slice before, slice, slice behind",
         "convolution_kernel": slices[0].header.convolution_kernel,
         "resize": "none here; the base model's processor resizes",

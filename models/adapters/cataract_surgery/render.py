@@ -10,23 +10,19 @@ let it tell what goes on, and each costs 256 tokens of a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from collections.abc import Sequence
 
 from dicom_node.headers import InstanceFile
-from dicom_node.pixels import Frame, ImageAttributes, PixelError, read_frames, read_image
-from dicom_node.report import SourceFrames
-from dicom_node.video import Video, frame_times, is_video, read_video, read_video_frames
-from models.generation import RgbImage
+from dicom_node.pixels import ImageAttributes, PixelError, read_image
+from dicom_node.video import Video, frame_times, is_video, read_video
+from models.drawing import drawn_input
+from models.recipe import Filter, FrameOf, Picture, Size
 from models.rendering import ModelInput, RenderError
 
 #: Frames of a video that the model sees.
 FRAMES = 4
 #: The author's size. The aspect ratio is not kept, neither by the author nor by the base model's processor.
-SIDE = 896
+SIZE = Size(896, 896, Filter.BILINEAR)
 
 
 def render(instances: Sequence[InstanceFile]) -> ModelInput:
@@ -49,14 +45,14 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
 def _render_video(instance: InstanceFile, video: Video) -> ModelInput:
     image, doubts = video.image, []
     chosen = evenly_spread(video.frames, FRAMES)
-    pictures, (rows, columns) = _resized(read_video_frames(video, chosen))
     if image.frames != video.frames:
         doubts.append(f"the header claims {image.frames} frames, the stream holds {video.frames}")
-    if (image.rows, image.columns) != (rows, columns):
-        doubts.append(f"the header claims {image.rows} x {image.columns} pixels, the stream has {rows} x {columns}")
+    if (image.rows, image.columns) != (video.rows, video.columns):
+        doubts.append(
+            f"the header claims {image.rows} x {image.columns} pixels, the stream has {video.rows} x {video.columns}"
+        )
     times = frame_times(image.dataset, chosen, video.rate)
-    record = _record(image, video.frames, chosen, times) | {"codec": video.codec, "container": video.container}
-    return _model_input(instance, pictures, video.frames, chosen, record, tuple(doubts))
+    return _model_input(instance, video.frames, chosen, times, doubts)
 
 
 def _render_image(instance: InstanceFile, image: ImageAttributes) -> ModelInput:
@@ -66,9 +62,8 @@ def _render_image(instance: InstanceFile, image: ImageAttributes) -> ModelInput:
             "bits, not RGB or YBR colour of 8 bits; send the picture as the camera made it"
         )
     chosen = evenly_spread(image.frames, FRAMES)
-    pictures, _ = _resized(read_frames(image, chosen))
     times = frame_times(image.dataset, chosen) if image.frames > 1 else ()
-    return _model_input(instance, pictures, image.frames, chosen, _record(image, image.frames, chosen, times), ())
+    return _model_input(instance, image.frames, chosen, times, [])
 
 
 def evenly_spread(frames: int, wanted: int) -> list[int]:
@@ -76,53 +71,18 @@ def evenly_spread(frames: int, wanted: int) -> list[int]:
     return sorted({(2 * part + 1) * frames // (2 * wanted) for part in range(wanted)})
 
 
-def _resized(frames: Iterable[Frame]) -> tuple[tuple[RgbImage, ...], tuple[int, int]]:
-    """Return the frames as the model sees them, and their rows and columns; one is held in full size at a time."""
-    pictures, size = [], (0, 0)
-    for frame in frames:
-        size = (frame.shape[0], frame.shape[1])
-        picture = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        pictures.append(np.asarray(picture, dtype=np.uint8))
-    return tuple(pictures), size
-
-
 def _model_input(
-    instance: InstanceFile,
-    pictures: tuple[RgbImage, ...],
-    frames: int,
-    chosen: Sequence[int],
-    record: dict[str, Any],
-    doubts: tuple[str, ...],
+    instance: InstanceFile, frames: int, chosen: Sequence[int], times: Sequence[float | None], doubts: Sequence[str]
 ) -> ModelInput:
-    return ModelInput(
-        images=pictures,
-        image_sources=tuple(_source(instance, frames, index) for index in chosen),
-        sources=(_source(instance, frames, *chosen),),
-        record=record,
+    uid = instance.header.sop_instance_uid
+    return drawn_input(
+        [Picture(colour=FrameOf(uid, index + 1), size=SIZE) for index in chosen],
+        [instance],
+        record={
+            "frames_in_run": frames,
+            "frames_shown": [index + 1 for index in chosen],
+            "frames_chosen_by": f"the middle of each of {FRAMES} equal parts of the run",
+            "times_s": [None if time is None else round(time, 3) for time in times],
+        },
         incomplete=doubts,
-        # The answer is on all frames together, and they are few: a person sees what the model saw.
-        key_images=tuple(range(len(pictures))),
     )
-
-
-def _source(instance: InstanceFile, frames: int, *indices: int) -> SourceFrames:
-    header = instance.header
-    # A single-frame image has no frame numbers to refer to (PS3.3 C.18.3: only for multi-frame).
-    numbers = tuple(index + 1 for index in indices) if frames > 1 else ()
-    return SourceFrames(header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, numbers)
-
-
-def _record(
-    image: ImageAttributes, frames: int, chosen: Sequence[int], times: Sequence[float | None]
-) -> dict[str, Any]:
-    return {
-        "transfer_syntax": str(image.transfer_syntax),
-        "rows": image.rows,
-        "columns": image.columns,
-        "photometric_interpretation": image.photometric,
-        "frames_in_run": frames,
-        "frames_shown": [index + 1 for index in chosen],
-        "frames_chosen_by": f"the middle of each of {FRAMES} equal parts of the run",
-        "times_s": [None if time is None else round(time, 3) for time in times],
-        "resize": f"{SIDE} x {SIDE}, bilinear, aspect ratio not kept",
-    }

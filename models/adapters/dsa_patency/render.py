@@ -5,7 +5,8 @@ time, as RGB. On failure: `RenderError`, where there is not exactly one grey-sca
 
 How the frames are chosen: every frame is reduced to a small picture of X-ray absorption; the contrast-free ground is
 what each of its places absorbs at the least over the run; a frame's filling is how much it absorbs beyond that. The
-fullest frames show the arterial tree when it is drawn best, and where it ends.
+fullest frames show the arterial tree when it is drawn best, and where it ends. Where the C-arm or the table moves, the
+ground does too and nothing of this holds: frames are then spread evenly over the run, and a person looks at it.
 
 How they are shown: from the 0.5th to the 99.5th percentile of each frame, because windows in XA headers are made for a
 monitor, are often missing or of another bit depth, and the author publishes none.
@@ -20,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.display import Grey, Values, apply_window, grey_to_rgb, modality_values, padding_mask, percentile_window
+from dicom_node.display import Values
+from dicom_node.frame_attributes import numbers
 from dicom_node.headers import InstanceFile
-from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, plan_subtractions
-from dicom_node.pixels import ImageAttributes, PixelError, read_frame, read_frames, read_image
-from dicom_node.report import SourceFrames
-from dicom_node.subtraction import Subtractor
+from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, already_subtracted, plan_subtractions
+from dicom_node.pixels import ImageAttributes, PixelError, read_frames, read_image
+from models.drawing import drawn_input
+from models.recipe import FrameOf, Percentiles, Picture, Plane
 from models.rendering import ModelInput, RenderError
 
 #: How many frames the model sees; about 260 tokens each.
@@ -35,6 +37,8 @@ _SMALL = 64
 #: Longer runs are looked at in even steps, so that the small pictures stay under 40 MiB.
 _MOST_FRAMES = 2400
 _TAIL_PERCENT = 0.5
+#: Degrees or millimetres: a run that moves by less stands still.
+_STILL = 2.0
 #: A filling below this share of the run's own grey range is not told from noise and motion.
 _LEAST_FILLING = 0.05
 
@@ -69,36 +73,60 @@ def _render(instance: InstanceFile) -> ModelInput:
         raise RenderError(
             f"instance {image.sop_instance_uid} is {image.photometric}, not grey scale; send the run as acquired"
         )
-    incomplete: list[str] = []
-    choice = _choose(image)
-    if choice.filling is not None and choice.filling < _LEAST_FILLING:
-        incomplete.append("no contrast filling can be told in the run")
+    moved = _moved_by(image)
+    choice = _spread(image) if moved else _fullest(image)
     plans, why_not = plan_subtractions(image, choice.frames)
-    if why_not:
-        incomplete.append(why_not)
-    shown = zip(choice.frames, plans or [None] * len(choice.frames), strict=True)
-    subtractor = Subtractor(image)
-    pictures, windows = zip(*(_picture(image, index, plan, subtractor) for index, plan in shown), strict=True)
-    sources = tuple(_source(instance, image, index) for index in choice.frames)
-    return ModelInput(
-        images=tuple(grey_to_rgb(picture) for picture in pictures),
-        image_sources=sources,
-        sources=(_source(instance, image, *choice.frames),),
-        record=_record(image, choice, plans, list(windows)),
-        incomplete=tuple(incomplete),
+    incomplete = [why_not] if why_not else []
+    if moved:
+        incomplete.append(f"{moved} moved during the run: frames evenly spread over it were shown, not the fullest")
+    elif choice.filling is not None and choice.filling < _LEAST_FILLING:
+        incomplete.append("no contrast filling can be told in the run")
+    shading = Percentiles(_TAIL_PERCENT, without_flat_border=True)
+    recipe = [
+        Picture(planes=(Plane(FrameOf(image.sop_instance_uid, index + 1), shading, plan),))
+        for index, plan in zip(choice.frames, plans or (None,) * len(choice.frames), strict=True)
+    ]
+    return drawn_input(
+        recipe,
+        [instance],
+        record=_record(image, choice, plans),
+        incomplete=incomplete,
         key_images=(choice.frames.index(choice.fullest),),
     )
 
 
-def _choose(image: ImageAttributes) -> _Choice:
+def _moved_by(image: ImageAttributes) -> str:
+    """Return what moved while the run was made, in words: the ground behind the vessels then changes; "" if nothing."""
+    # PS3.3 C.8.7.5.1.3 and C.8.7.4.1.4; some consoles write DYNAMIC and move nothing, which the angles then say.
+    for motion, angles, words in (
+        ("PositionerMotion", ("PositionerPrimaryAngleIncrement", "PositionerSecondaryAngleIncrement"), "the C-arm"),
+        (
+            "TableMotion",
+            ("TableVerticalIncrement", "TableLateralIncrement", "TableLongitudinalIncrement"),
+            "the table",
+        ),
+    ):
+        steps = [numbers(image.dataset.get(keyword)) for keyword in angles]
+        spans = [max(step) - min(step) for step in steps if step]
+        if image.frames > 1 and image.dataset.get(motion) == "DYNAMIC" and (not spans or max(spans) > _STILL):
+            return words
+    return ""
+
+
+def _spread(image: ImageAttributes) -> _Choice:
+    """Take frames in the middle of equal parts of a run whose ground moves."""
+    frames = tuple(sorted({(2 * part + 1) * image.frames // (2 * FRAMES) for part in range(FRAMES)}))
+    return _Choice(frames, frames[len(frames) // 2], None)
+
+
+def _fullest(image: ImageAttributes) -> _Choice:
     """Look at every frame once, small, and pick the fullest."""
     if image.frames == 1:
         return _Choice((0,), 0, None)
     step = -(-image.frames // _MOST_FRAMES)
     looked_at = list(range(0, image.frames, step))
-    darker_when_higher = absorbs_when_higher(image)
     small = np.stack([_shrink(frame) for frame in read_frames(image, looked_at)])
-    absorption = small if darker_when_higher else -small
+    absorption = small if absorbs_when_higher(image) else -small
     filling = absorption - absorption.min(axis=0)
     # Noise leaves a little everywhere, alike in all frames; small vessels must count, so little is cut off.
     scores = np.clip(filling - 0.02 * filling.max(), 0.0, None).mean(axis=(1, 2))
@@ -121,51 +149,20 @@ def _shrink(frame: NDArray[Any]) -> Values:
     return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
 
 
-def _picture(
-    image: ImageAttributes, index: int, plan: SubtractionPlan | None, subtractor: Subtractor
-) -> tuple[Grey, dict[str, Any]]:
-    """Return a frame as shown, dark where contrast is, and the window it is shown with."""
-    frame = read_frame(image, index)
-    mask = padding_mask(image, frame)
-    values = modality_values(image, frame, index) if plan is None else subtractor.subtract(plan, frame)
-    window = percentile_window(values, _TAIL_PERCENT, mask | _flat_border(frame))
-    grey = apply_window(values, window)
-    if image.photometric == "MONOCHROME1":
-        grey = 255 - grey
-    grey[mask] = 0
-    return grey, window.to_json()
-
-
-def _flat_border(frame: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return collimator and shutter, True where a frame is exactly at its lowest or highest value over a wide area."""
-    flat = np.zeros(frame.shape, dtype=np.bool_)
-    for bound in (frame.min(), frame.max()):
-        at_bound = frame == bound
-        if 0.02 < float(at_bound.mean()) < 0.98:
-            flat |= at_bound
-    return flat
-
-
-def _source(instance: InstanceFile, image: ImageAttributes, *indices: int) -> SourceFrames:
-    header = instance.header
-    # A single-frame image has no frame numbers to refer to (PS3.3 C.18.3: only for multi-frame).
-    numbers = tuple(index + 1 for index in indices) if image.frames > 1 else ()
-    return SourceFrames(header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, numbers)
-
-
-def _record(
-    image: ImageAttributes, choice: _Choice, plans: Sequence[SubtractionPlan], windows: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _record(image: ImageAttributes, choice: _Choice, plans: Sequence[SubtractionPlan]) -> dict[str, Any]:
     return {
-        "transfer_syntax": str(image.transfer_syntax),
-        "rows": image.rows,
-        "columns": image.columns,
-        "photometric_interpretation": image.photometric,
+        # SINGLE PLANE, BIPLANE A or BIPLANE B (PS3.3 C.8.7.1.1.1); each plane is a run of its own.
+        "plane": next(iter(list(image.dataset.get("ImageType") or [])[2:3]), ""),
         "frames_in_run": image.frames,
         "frames_shown": [index + 1 for index in choice.frames],
-        "frames_chosen_by": "fullest contrast filling against the run's least absorption",
+        "frames_chosen_by": (
+            "the only frame"
+            if image.frames == 1
+            else "the middle of equal parts of a run whose ground moves"
+            if choice.filling is None
+            else "fullest contrast filling against the run's least absorption"
+        ),
         "filling": choice.filling,
         "subtraction": "; ".join(dict.fromkeys(plan.in_words for plan in plans)) or "none",
-        "windows": windows,
-        "resize": "none here; the base model's processor resizes",
+        "subtracted_before": already_subtracted(image.dataset),
     }

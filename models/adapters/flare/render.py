@@ -9,19 +9,19 @@ where an image cannot be decoded, or a slide is cut into tiles: whole-slide pyra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-import numpy as np
-from PIL import Image
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
 from dicom_node.headers import InstanceFile
-from models.generation import RgbImage
+from models.drawing import drawn_input
+from models.recipe import Filter, Size
 from models.rendering import ModelInput, RenderError
 from models.series_pictures import series_pictures
 
 #: Rows and columns of what the model sees (the card).
-SIDE: Final = 448
+SIZE: Final = Size(448, 448, Filter.BICUBIC)
 #: Most pictures shown; about 260 tokens each.
 MOST_PICTURES: Final = 4
 
@@ -34,13 +34,11 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
     """
     shown_of, missed = _level_of_a_slide(instances)
     shown = series_pictures(shown_of, at_most=MOST_PICTURES)
-    return ModelInput(
-        images=tuple(_resized(picture) for picture in shown.images),
-        image_sources=shown.image_sources,
-        sources=shown.sources,
-        record={**shown.record, "resize": f"to {SIDE} x {SIDE}, bicubic, shape not kept (the author's way)"},
+    return drawn_input(
+        [replace(picture, size=SIZE) for picture in shown.pictures],
+        shown.instances,
+        record={**shown.record, "resize": "shape not kept (the author's way)"},
         incomplete=(*missed, *shown.incomplete),
-        key_images=shown.key_images,
     )
 
 
@@ -61,8 +59,3 @@ def _level_of_a_slide(instances: Sequence[InstanceFile]) -> tuple[Sequence[Insta
     )
     size = f"{level.header.columns} x {level.header.rows} pixels"
     return [level], (f"the slide was shown at one of its resolutions only, {size}",)
-
-
-def _resized(picture: RgbImage) -> RgbImage:
-    resized = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return np.asarray(resized, dtype=np.uint8)

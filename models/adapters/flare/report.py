@@ -190,7 +190,8 @@ def _report(
 
 def _region(found: DetectedObject, context: ReportContext) -> Region | None:
     """Map a box to the pixels of the one source image; None where there were several, or its size is not on record."""
-    shown = context.record.get("pictures", ())
+    # Before recipes were kept, the record had an entry for each picture.
+    shown = context.record.get("instances") or context.record.get("pictures", ())
     if len(context.key_sources) != 1 or len(shown) != 1:
         return None
     rows, columns = int(shown[0]["rows"]), int(shown[0]["columns"])
