@@ -45,6 +45,9 @@ class Video:
     limits: PixelLimits
     #: Pictures in the stream; the header's NumberOfFrames is `image.frames`.
     frames: int
+    #: Size of the stream's pictures; the header's is `image.rows` and `image.columns`.
+    rows: int
+    columns: int
     #: Frames a second as the stream states or implies it; None where it does not.
     rate: float | None
     #: "h264", "mpeg2video", ... and "mpegts", "h264", ... as libav names them.
@@ -74,7 +77,16 @@ def read_video(path: Path, limits: PixelLimits | None = None) -> Video:
         counted = itertools.islice((1 for packet in container.demux(stream) if packet.size), limits.max_frames + 1)
         frames = sum(counted)
         rate = stream.average_rate or stream.guessed_rate
-        video = Video(image, limits, frames, float(rate) if rate else None, stream.codec.name, container.format.name)
+        video = Video(
+            image=image,
+            limits=limits,
+            frames=frames,
+            rows=stream.codec_context.height,
+            columns=stream.codec_context.width,
+            rate=float(rate) if rate else None,
+            codec=stream.codec.name,
+            container=container.format.name,
+        )
     if image.frames * (1 - _MOST_MISSING) > frames:
         raise image.error(f"its stream holds {frames} of the {image.frames} frames that the header claims", _SEND_AGAIN)
     if not 1 <= frames <= limits.max_frames:
