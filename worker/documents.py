@@ -181,7 +181,7 @@ def _report(answer: Answer) -> Report:
 
 
 def _images_as_seen(answer: Answer) -> list[RgbImage]:
-    """Draw the images that the model saw again and return the key images, or say that they are not the same any more."""
+    """Draw what the model saw again and return the key images, or say that they are not the same any more."""
     record = answer.input_record
     images = replay(record, answer.files) if record.recipe else _rendered_again(answer)
     return [images[index] for index in record.key_images]
