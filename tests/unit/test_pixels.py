@@ -29,7 +29,7 @@ from dicom_node.display import (
 from dicom_node.pixels import PixelError, PixelLimits, read_frame, read_frames, read_image
 from worker.demo.phantom_studies import write_ct_series, write_xa_run
 
-SPECTRAL_SELECTION = "1.2.840.10008.1.2.4.53"
+ARITHMETIC = "1.2.840.10008.1.2.4.54"
 RAMP = np.linspace(-200, 300, 64 * 64).reshape(1, 64, 64).astype(np.int16)
 
 
@@ -116,7 +116,7 @@ def remove_pixels(ds: Dataset) -> None:
 def name_syntax(ds: FileDataset) -> None:
     ds.PixelData = encapsulate([b"\xff\x0a nobody decodes this"])
     ds["PixelData"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = SPECTRAL_SELECTION
+    ds.file_meta.TransferSyntaxUID = ARITHMETIC
 
 
 def set_frames(number: int) -> Callable[[Dataset], None]:

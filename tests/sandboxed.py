@@ -1,0 +1,113 @@
+"""Functions that tests call inside a `Sandbox`: good ones, and every way of going wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.notes import note
+
+PICTURE = np.zeros(6_000_000, np.uint8)
+
+
+def doubled(values: NDArray[Any], *, offset: int = 0) -> NDArray[Any]:
+    return values * 2 + offset
+
+
+def picture() -> NDArray[np.uint8]:
+    return PICTURE
+
+
+def loaded_modules() -> set[str]:
+    return set(sys.modules)
+
+
+def fail(what: str) -> NoReturn:
+    raise KeyError(what)
+
+
+class Awkward(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def fail_awkwardly() -> NoReturn:
+    raise Awkward(1, 2)
+
+
+def give_a_lambda() -> Any:
+    return lambda: 1
+
+
+def read_address_0() -> None:
+    with note("reading address 0"):
+        ctypes.string_at(0)
+
+
+def match_for_ever() -> None:
+    with note("matching for ever"):
+        re.match(r"(a|aa)+$", "a" * 100 + "b")
+
+
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def eat_memory() -> int:
+    return sum(int(np.ones(512 * 2**20, np.uint8)[-1]) + len(eaten) for eaten in [bytearray(2**30)])
+
+
+def eat_memory_with_malloc() -> None:
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype = ctypes.c_void_p
+    while True:
+        ctypes.memset(malloc(ctypes.c_size_t(64 * 2**20)), 1, 64 * 2**20)
+
+
+def decode(path: Path, indices: list[int] | None = None) -> tuple[NDArray[Any], tuple[str, ...]]:
+    from dicom_node.pixels import FrameReader, read_image
+
+    reader = FrameReader(read_image(path))
+    frames = list(reader.frames(indices))
+    return np.array(frames), reader.decoders
+
+
+def decode_with_broken(path: Path, faults: dict[str, str]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Decode while some decoders of RLE crash, hang or raise."""
+    from dicom_node.decoders import SYNTAXES
+
+    decoders = SYNTAXES["1.2.840.10008.1.2.5"].decoders
+    whole = dict(decoders)
+    try:
+        for name, fault in faults.items():
+            decoders[name] = _FAULTS[fault]
+        return decode(path)
+    finally:
+        decoders.update(whole)
+
+
+def _crash(*_: object) -> NoReturn:
+    ctypes.string_at(0)
+    raise AssertionError("it should have crashed")
+
+
+def _hang(*_: object) -> NoReturn:
+    re.match(r"(a|aa)+$", "a" * 100 + "b")
+    time.sleep(60)
+    raise AssertionError("it should have hung")
+
+
+def _raise(*_: object) -> NoReturn:
+    raise ValueError("no such colour")
+
+
+_FAULTS = {"crash": _crash, "hang": _hang, "raise": _raise}
