@@ -54,7 +54,7 @@ class Acceptance:
     body_regions: frozenset[str] = frozenset()
     #: Values of ImageType that exclude an instance.
     excluded_image_types: frozenset[str] = frozenset({"LOCALIZER"})
-    #: Fewer instances than this are no use to the adapter.
+    #: Fewer pictures than this are no use to the adapter: instances, and the frames of those that have several.
     min_instances: int = 1
     #: Children are outside the intended use; an unknown age is routed but held for review.
     min_age_years: float | None = 18
@@ -70,6 +70,16 @@ class Acceptance:
         if excluded:
             return f"image type {', '.join(sorted(excluded))} is not accepted"
         return None
+
+    def too_few(self, headers: Sequence[InstanceHeader]) -> str | None:
+        """Return why these accepted instances are too few, or None; every frame counts."""
+        frames = sum(header.number_of_frames or 1 for header in headers)
+        if frames >= self.min_instances:
+            return None
+        held = (
+            f"{len(headers)} instances" if frames == len(headers) else f"{frames} frames in {len(headers)} instance(s)"
+        )
+        return f"{held}, the adapter needs {self.min_instances}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,10 @@ class LoraConfiguration:
     lora_alpha: int
     lora_dropout: float
     target_modules: str | tuple[str, ...]
+    #: Fields that the author's card does not give, and that are this project's choice.
+    unstated: frozenset[str] = frozenset()
+    #: What the card says in another place, where it contradicts itself.
+    or_else: LoraConfiguration | None = None
 
 
 @dataclass(frozen=True, slots=True)

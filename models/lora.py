@@ -126,13 +126,18 @@ def obstacles_to_merging(lora: LoraFile) -> list[str]:
 
 
 def differences(lora: LoraFile, card: LoraConfiguration) -> list[str]:
-    """Return where the file differs from what the author's card says; the file counts."""
+    """Return where the file differs from what the author's card says, at its nearest reading; the file counts."""
+    readings = [card] if card.or_else is None else [card, card.or_else]
+    return min((_differences(lora, reading) for reading in readings), key=len)
+
+
+def _differences(lora: LoraFile, card: LoraConfiguration) -> list[str]:
     found = []
-    if lora.r != card.r:
+    if "r" not in card.unstated and lora.r != card.r:
         found.append(f"r is {lora.r}, the card says {card.r}")
-    if lora.lora_alpha != card.lora_alpha:
+    if "lora_alpha" not in card.unstated and lora.lora_alpha != card.lora_alpha:
         found.append(f"alpha is {lora.lora_alpha:g}, the card says {card.lora_alpha:g}")
-    if _targets(lora.target_modules) != _targets(card.target_modules):
+    if "target_modules" not in card.unstated and _targets(lora.target_modules) != _targets(card.target_modules):
         ours, theirs = (
             value if isinstance(value, str) else ", ".join(sorted(value))
             for value in (lora.target_modules, card.target_modules)

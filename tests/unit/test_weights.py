@@ -17,9 +17,9 @@ import peft
 import pytest
 
 from models import lora
-from models.adapter import LoraConfiguration
+from models.adapter import LoraConfiguration, adapters
 from models.engines import AdapterWeights, EngineConfig, EngineError, EngineKind, WeightsReference, load_engine
-from models.lora import differences, read_lora
+from models.lora import LoraFile, differences, read_lora
 from models.weights import (
     STANDIN_BASE_ID,
     STANDIN_FOLDER,
@@ -249,6 +249,10 @@ def test_where_the_file_differs_from_the_card_the_difference_is_named() -> None:
     assert alpha == "alpha is 32, the card says 16"
     (targets,) = differences(own, LoraConfiguration(16, 32, 0.05, "all-linear"))
     assert "all-linear" in targets
+    assert differences(own, LoraConfiguration(16, 8, 0.05, seven, unstated=frozenset({"lora_alpha"}))) == []
+    assert differences(own, LoraConfiguration(64, 16, 0.1, seven, or_else=LoraConfiguration(16, 32, 0.1, seven))) == []
+    (nearer,) = differences(own, LoraConfiguration(64, 16, 0.1, seven, or_else=LoraConfiguration(8, 32, 0.1, seven)))
+    assert nearer == "r is 16, the card says 8"
     assert differences(read_lora(STANDIN_FOLDER / "dsa_patency"), LoraConfiguration(8, 16, 0.1, "all-linear")) == []
 
 
@@ -265,3 +269,20 @@ def test_checking_and_configuring_load_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("adapter", "r", "alpha", "silent"),
+    [
+        # The caption adapter's card gives a rank and modules, and no alpha; FLARE's gives two ranks with their alphas.
+        ("clinical_caption", 16, 32, True),
+        ("clinical_caption", 8, 16, False),
+        ("flare", 16, 32, True),
+        ("flare", 64, 16, True),
+        ("flare", 16, 16, False),
+        ("dsa_patency", 8, 32, False),
+    ],
+)
+def test_only_what_a_card_says_can_be_contradicted(adapter: str, r: int, alpha: int, silent: bool) -> None:
+    card = adapters()[adapter].lora_configuration
+    assert (differences(LoraFile(r, alpha, card.target_modules, None, {}), card) == []) is silent

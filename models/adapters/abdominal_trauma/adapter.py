@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.abdominal_trauma.findings import TraumaFindings, answer_class, confidence, json_schema, parse
@@ -28,16 +28,18 @@ ADAPTER = AdapterDefinition(
         lora_alpha=32,
         # The card gives no dropout; it matters in training only.
         lora_dropout=0.05,
+        unstated=frozenset({"lora_dropout"}),
         target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     ),
     unit=Unit.SERIES,
     acceptance=Acceptance(
-        # Enhanced CT has its slices in one instance; it is left to a site that knows what it sends.
-        sop_class_uids=frozenset({CTImageStorage}),
+        sop_class_uids=frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}),
         modalities=frozenset({"CT"}),
         body_regions=frozenset({"abdomen"}),
         # Topograms, MPRs and projections (DERIVED\\SECONDARY), pictures of the screen.
-        excluded_image_types=frozenset({"LOCALIZER", "SECONDARY", "MPR", "MIP", "PROJECTION IMAGE", "SCREEN SAVE"}),
+        excluded_image_types=frozenset(
+            {"LOCALIZER", "SECONDARY", "MPR", "REFORMATTED", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO"}
+        ),
         min_instances=10,
         min_age_years=18,
     ),

@@ -69,6 +69,7 @@ ADAPTER = AdapterDefinition(
         # has its own adapter_config.json, which counts.
         lora_alpha=16,
         lora_dropout=0.05,
+        unstated=frozenset({"lora_alpha", "lora_dropout"}),
         target_modules=("q_proj", "v_proj"),
     ),
     unit=Unit.SERIES,

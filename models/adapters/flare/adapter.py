@@ -45,17 +45,21 @@ def _default_questions(_header: InstanceHeader) -> tuple[Question, ...]:
     return (_DEFAULT,)
 
 
+_ATTENTION_AND_MLP: Final = ("gate_proj", "up_proj", "o_proj", "down_proj", "v_proj", "q_proj", "k_proj")
+
 ADAPTER = AdapterDefinition(
     name="flare",
     title=TITLE,
     version="1",
     base=HubReference("google/medgemma-4b-it", "main", "Health AI Developer Foundations terms of use"),
     lora=HubReference("leoyinn/flare25-medgemma", "main", "follows the base model's terms"),
+    # The card gives two: this one under its configuration, the other under its procedure. The adapter's file decides.
     lora_configuration=LoraConfiguration(
         r=16,
         lora_alpha=32,
         lora_dropout=0.1,
-        target_modules=("gate_proj", "up_proj", "o_proj", "down_proj", "v_proj", "q_proj", "k_proj"),
+        target_modules=_ATTENTION_AND_MLP,
+        or_else=LoraConfiguration(r=64, lora_alpha=16, lora_dropout=0.1, target_modules=_ATTENTION_AND_MLP),
     ),
     unit=Unit.SERIES,
     acceptance=Acceptance(
