@@ -44,6 +44,10 @@ class Geometry:
     spacing_mm: float | None
     #: What is wrong, one sentence each.
     problems: tuple[str, ...]
+    #: From the first slice to the last, in mm; None where it cannot be told.
+    extent_mm: float | None = None
+    #: "axial", "coronal", "sagittal", "oblique", or "" where unknown.
+    orientation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,9 @@ def geometry(headers: Sequence[InstanceHeader]) -> Geometry:
     multi-frame instances headers do not tell the geometry.
     """
     found = _arrange([plane_of_header(header) for header in headers])
-    return Geometry(found.complete, len(found.order), found.spacing_mm, found.problems)
+    positions = found.positions_mm
+    extent = positions[-1] - positions[0] if positions else None
+    return Geometry(found.complete, len(found.order), found.spacing_mm, found.problems, extent, found.orientation)
 
 
 def slice_stack(instances: Sequence[InstanceFile]) -> SliceStack:

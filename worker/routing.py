@@ -217,8 +217,8 @@ def _fit(headers: Sequence[InstanceHeader], acceptance: Acceptance) -> _Fit:
     matches.append(f"SOP class and modality {accepted[0].modality} accepted")
     matches.extend(f"{count} left out: {obstacle}" for obstacle, count in left_out.items())
     obstacles: list[str] = []
-    if len(accepted) < acceptance.min_instances and all((h.number_of_frames or 1) <= 1 for h in accepted):
-        obstacles.append(f"{len(accepted)} instances, the adapter needs {acceptance.min_instances}")
+    if (obstacle := acceptance.too_few(accepted)) is not None:
+        obstacles.append(obstacle)
     if acceptance.body_regions:
         _match_region(accepted, acceptance, matches, obstacles)
     ages = [h.patient_age_years for h in accepted if h.patient_age_years is not None]

@@ -9,10 +9,12 @@ import pytest
 from dicom_node.completeness import is_complete_by_itself
 from dicom_node.headers import InstanceFile
 from dicom_node.regions import body_region
+from models.adapter import adapters
 from tests.dicom_validators import dciodvfy
 from tests.phantoms.ct import COSINES, write_ct
 from tests.phantoms.enhanced import write_enhanced_ct, write_enhanced_mr
 from tests.phantoms.volume import axial_planes
+from worker.routing import SeriesSummary, route
 
 
 def test_the_phantoms_are_valid(tmp_path: Path) -> None:
@@ -62,3 +64,12 @@ def test_what_tells_acquisitions_apart_is_read(tmp_path: Path) -> None:
     assert (header.acquisition_time, header.contrast_start_time) == ("101500.5", "101400")
     assert (header.diffusion_b_value, header.monoenergetic_kev) == (1000.0, 40.0)
     assert (header.reconstruction_diameter, header.convolution_kernel) == (256.0, "B30f")
+
+
+def test_an_enhanced_ct_is_routed_by_its_frames(tmp_path: Path) -> None:
+    whole, short = (write_enhanced_ct(tmp_path, axial_planes(count))[0].header for count in (12, 6))
+    trauma = {"abdominal_trauma": adapters()["abdominal_trauma"]}
+    assert route(SeriesSummary((whole,)), [], trauma).adapters == ("abdominal_trauma",)
+    refused = route(SeriesSummary((short,)), [], trauma)
+    assert refused.adapters == ()
+    assert "6 frames in 1 instances, the adapter needs 10" in refused.reason

@@ -1,0 +1,127 @@
+"""The series of one study -> which of them shows abdominal soft tissue best, and why the others do not.
+
+Input: the headers of each series, and its stack where it has been read. Output: `RankedSeries`, the preferred first.
+It cannot fail: a series of which nothing is known comes after those of which something good is. What is compared, and
+in which order, stands in `dicom_node.preference`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dicom_node.headers import InstanceHeader
+from dicom_node.image_kinds import ImageKind, kind_of
+from dicom_node.kernels import Sharpness, sharpness
+from dicom_node.preference import Candidate, in_order, phase_of_texts, phase_of_times, why
+from dicom_node.volumes import SliceStack, geometry
+
+
+@dataclass(frozen=True, slots=True)
+class RankedSeries:
+    """One series of a study, with its place among the others."""
+
+    series_instance_uid: str
+    #: What is known of it.
+    candidate: Candidate
+    #: Why the series before it in the order is better, in words; "" of the preferred one.
+    beaten_by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the series and the reason, JSON-ready."""
+        return {
+            "series_instance_uid": self.series_instance_uid,
+            "beaten_by": self.beaten_by,
+            **self.candidate.to_json(),
+        }
+
+
+def rank_series(
+    series: Mapping[str, Sequence[InstanceHeader]], stacks: Mapping[str, SliceStack] | None = None
+) -> tuple[RankedSeries, ...]:
+    """Return the series of a study in order of preference for reading soft tissue on axial CT.
+
+    Args:
+        series: The headers of each series by Series Instance UID, at least one each; the order does not matter.
+        stacks: The stacks of those that were read; of the others the geometry is told from headers.
+    """
+    stacks = stacks or {}
+    uids = sorted(uid for uid, headers in series.items() if headers)
+    candidates = [candidate_of(series[uid], stacks.get(uid)) for uid in uids]
+    order = in_order(candidates)
+    return tuple(
+        RankedSeries(
+            uids[index],
+            candidates[index],
+            "" if place == 0 else _reason(candidates[order[0]], candidates[index], candidates),
+        )
+        for place, index in enumerate(order)
+    )
+
+
+def candidate_of(headers: Sequence[InstanceHeader], stack: SliceStack | None = None) -> Candidate:
+    """Return what is known of a series by the headers of its instances (at least one), and its stack if it was read."""
+    kinds = [kind_of(header.sop_class_uid, header.image_type) for header in headers]
+    slices = [header for header, kind in zip(headers, kinds, strict=True) if kind is ImageKind.SLICE]
+    shown = slices or list(headers)
+    if stack is not None and stack.slices:
+        shown = list(dict.fromkeys(one.header for one in stack.slices))
+    first = min(shown, key=lambda header: math.inf if header.instance_number is None else header.instance_number)
+    count, spacing, complete, orientation, extent = _shape(shown, stack)
+    kernel = _kernel(shown)
+    thickness = max((mm for mm in (_usual_thickness(shown), spacing) if mm is not None), default=None)
+    number = math.inf if first.series_number is None else float(first.series_number)
+    return Candidate(
+        name=_name(number, thickness, kernel, first),
+        slices=count,
+        number=number,
+        derived=not slices or {"DERIVED", "SECONDARY"} <= {word.upper() for word in first.image_type},
+        orientation=orientation,
+        extent_mm=extent,
+        complete=complete,
+        kernel=kernel,
+        phase=phase_of_texts(first.series_description)
+        or phase_of_times(first.contrast_start_time, first.acquisition_time),
+        thickness_mm=thickness,
+        monoenergetic_kev=first.monoenergetic_kev,
+    )
+
+
+def _shape(
+    shown: Sequence[InstanceHeader], stack: SliceStack | None
+) -> tuple[int, float | None, bool | None, str, float | None]:
+    """Return slices, spacing, whether they are complete, orientation and extent; None and "" where not known."""
+    if stack is not None:
+        extent = stack.positions_mm[-1] - stack.positions_mm[0] if stack.positions_mm else None
+        return len(stack.slices), stack.spacing_mm, stack.complete, stack.orientation, extent
+    frames = sum(header.number_of_frames or 1 for header in shown)
+    if frames > len(shown):
+        return frames, shown[0].spacing_between_slices, None, "", None
+    found = geometry(shown)
+    return found.slices, found.spacing_mm, found.complete, found.orientation, found.extent_mm
+
+
+def _kernel(shown: Sequence[InstanceHeader]) -> str:
+    """Return the kernel of the series; of several the softest, which is the one that a stack takes."""
+    softness = (Sharpness.SOFT, Sharpness.UNKNOWN, Sharpness.SHARP)
+    kernels = Counter(header.convolution_kernel for header in shown)
+    return min(kernels, key=lambda kernel: (softness.index(sharpness(kernel)), -kernels[kernel], kernel))
+
+
+def _usual_thickness(shown: Sequence[InstanceHeader]) -> float | None:
+    known = Counter(header.slice_thickness for header in shown if header.slice_thickness)
+    return known.most_common(1)[0][0] if known else None
+
+
+def _name(number: float, thickness: float | None, kernel: str, header: InstanceHeader) -> str:
+    facts = [f"{thickness:.1f} mm" if thickness is not None else "", kernel]
+    described = ", ".join(fact for fact in facts if fact) or "nothing known"
+    known = header.series_instance_uid if math.isinf(number) else f"{number:.0f}"
+    return f"series {known} ({described})"
+
+
+def _reason(better: Candidate, other: Candidate, among: Sequence[Candidate]) -> str:
+    return f"{better.name} is preferred because of {why(better, other, among)}"

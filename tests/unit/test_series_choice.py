@@ -1,0 +1,141 @@
+"""Which series of a study shows soft tissue best, and why, in words that a radiographer would use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.headers import InstanceHeader
+from dicom_node.preference import phase_of_texts, phase_of_times
+from dicom_node.series_choice import rank_series
+from dicom_node.volumes import slice_stack
+from tests.phantoms.enhanced import write_enhanced_ct
+from tests.phantoms.volume import axial_planes
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+
+
+def series(number: int, *, count: int = 40, spacing: float = 5.0, **attributes: object) -> list[InstanceHeader]:
+    usual: dict[str, object] = {
+        "modality": "CT",
+        "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"),
+        "rows": 512,
+        "columns": 512,
+        "series_number": number,
+        "convolution_kernel": "B30f",
+        "slice_thickness": spacing,
+        "image_orientation_patient": AXIAL,
+        **attributes,
+    }
+    one = InstanceHeader("1.2.840.10008.5.1.4.1.1.2", "1", "1.4", f"1.5.{number}", "1.2.840.10008.1.2.1", **usual)  # type: ignore[arg-type]
+    across = 1 if usual["image_orientation_patient"] == CORONAL else 2
+    headers = []
+    for index in range(count):
+        position = [0.0, 0.0, 0.0]
+        position[across] = index * spacing
+        headers.append(
+            replace(
+                one,
+                sop_instance_uid=f"1.3.{number}.{index}",
+                instance_number=index + 1,
+                image_position_patient=(position[0], position[1], position[2]),
+            )
+        )
+    return headers
+
+
+def ranked(*all_series: list[InstanceHeader]) -> list[tuple[int, str]]:
+    found = rank_series({headers[0].series_instance_uid: headers for headers in all_series})
+    return [(int(one.series_instance_uid.rpartition(".")[2]), one.beaten_by) for one in found]
+
+
+GOOD = series(4)
+
+
+@pytest.mark.parametrize(
+    ("worse", "reason"),
+    [
+        (series(2, convolution_kernel="B70f"), "kernel B30f (soft tissue) against kernel B70f (sharp)"),
+        (series(2, convolution_kernel="ODD"), "kernel B30f (soft tissue) against kernel ODD"),
+        (series(2, count=400, spacing=0.5), "5.0 mm against 0.5 mm"),
+        (series(2, count=20, spacing=10.0), "5.0 mm against 10.0 mm"),
+        (series(2, count=20), "195 mm covered against 95 mm covered"),
+        (series(2, image_orientation_patient=CORONAL), "axial slices against coronal slices"),
+        (series(2, image_type=("DERIVED", "SECONDARY", "MPR")), "original images against derived images"),
+        (series(2)[:15] + series(2)[18:], "no gaps against gaps"),
+        (series(2, series_description="Abdomen nativ 5.0 B30f"), "unknown phase against native phase"),
+        (series(2, monoenergetic_kev=40.0), "usual energy against 40 keV"),
+        (series(5), "number 4 against number 5"),
+    ],
+)
+def test_the_better_series_comes_first_and_it_is_said_why(worse: list[InstanceHeader], reason: str) -> None:
+    (first, nothing), (second, why) = ranked(worse, GOOD)
+    assert (first, nothing) == (4, "")
+    assert second == worse[0].series_number
+    assert why == f"series 4 (5.0 mm, B30f) is preferred because of {reason}"
+
+
+def test_the_portal_venous_phase_is_preferred() -> None:
+    arterial = series(2, series_description="Abdomen art 5.0 B30f")
+    portal = series(3, series_description="Abdomen PV 5.0 B30f")
+    assert [number for number, _ in ranked(arterial, portal, GOOD)] == [3, 2, 4]
+
+
+def test_more_slices_of_the_same_kind_are_preferred() -> None:
+    assert ranked(series(2, count=100, spacing=2.0), GOOD)[0][0] == 2
+
+
+@given(
+    st.permutations([GOOD, series(2, convolution_kernel="LUNG"), series(3, count=20), series(6), series(7, count=2)])
+)
+def test_the_order_of_arrival_does_not_matter(arrived: list[list[InstanceHeader]]) -> None:
+    assert [number for number, _ in ranked(*arrived)] == [4, 6, 2, 3, 7]
+
+
+def test_an_enhanced_series_is_ranked_by_its_frames(tmp_path: Path) -> None:
+    (file,) = write_enhanced_ct(tmp_path, axial_planes(60, 4.0))
+    both = {file.header.series_instance_uid: [file.header], "1.5.4": GOOD}
+    by_headers = rank_series(both)
+    read = rank_series(both, {file.header.series_instance_uid: slice_stack([file])})
+    assert [one.candidate.slices for one in by_headers] == [one.candidate.slices for one in read] == [60, 40]
+    assert read[0].candidate.extent_mm == 236.0
+    assert json.loads(json.dumps([one.to_json() for one in read]))[1]["beaten_by"] == read[1].beaten_by != ""
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("Abdomen PV 5.0 B30f", "portal venous"),
+        ("AbdPortVen 3mm", "portal venous"),
+        ("venous phase", "portal venous"),
+        ("CT ABD W/O CONTRAST", "native"),
+        ("non-contrast", "native"),
+        ("Thorax-Abdomen art.", "other"),
+        ("delayed 5 min", "other"),
+        ("Abdomen 5.0", ""),
+        ("Ventricle", ""),
+    ],
+)
+def test_the_phase_that_a_description_names(text: str, phase: str) -> None:
+    assert phase_of_texts(text) == phase
+
+
+@pytest.mark.parametrize(
+    ("start", "acquired", "phase"),
+    [
+        ("100000", "100110.5", "portal venous"),
+        ("100000", "100030", "other"),
+        ("100000", "100500", "other"),
+        ("100000", "090000", ""),
+        ("", "100000", ""),
+        ("10:00:00", "10:01:00", "portal venous"),
+    ],
+)
+def test_the_phase_by_time(start: str, acquired: str, phase: str) -> None:
+    assert phase_of_times(start, acquired) == phase
