@@ -76,10 +76,10 @@ class Acceptance:
         frames = sum(header.number_of_frames or 1 for header in headers)
         if frames >= self.min_instances:
             return None
-        held = (
-            f"{len(headers)} instances" if frames == len(headers) else f"{frames} frames in {len(headers)} instance(s)"
-        )
-        return f"{held}, the adapter needs {self.min_instances}"
+        counted = f"{len(headers)} instances"
+        if frames > len(headers):
+            counted = f"{frames} frames in {counted}"
+        return f"{counted}, the adapter needs {self.min_instances}"
 
 
 @dataclass(frozen=True, slots=True)
