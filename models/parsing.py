@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,17 @@ from models.generation import Generation
 THINKING_STARTS, THINKING_ENDS = "<unused94>", "<unused95>"
 _SPECIAL_TOKENS = re.compile(r"<(?:eos|bos|pad|end_of_turn|start_of_turn|unused\d+)>")
 _DECODER = json.JSONDecoder()
+#: Where an object, or a list of objects, may begin.
+OBJECT_OPENS, LIST_OPENS = re.compile(r'\{(?=\s*["}])'), re.compile(r"\[(?=\s*[{\]])")
+#: An answer is a few thousand characters. One of which more than this must be looked at (nested brackets, each of which
+#: may be where it begins) is junk, and would keep the process busy for minutes.
+MOST_EXAMINED = 2_000_000
+#: Finding the line of an error costs about this share of looking at the characters before it.
+_LINE_COUNTING = 32
+
+
+class TangledError(ValueError):
+    """Too much of the answer may be where its JSON begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,10 @@ def answered_object(generation: Generation, keys: Collection[str]) -> dict[str, 
     text = answer_text(generation)
     if isinstance(text, ParseFailure):
         return text
-    objects, unfinished = _objects_in(text)
+    try:
+        objects, unfinished = _objects_in(text)
+    except TangledError as error:
+        return ParseFailure(str(error), generation.text)
     complete = [found for found in objects if all(key in found for key in keys)]
     if complete:
         if any(found != complete[0] for found in complete):
@@ -145,9 +159,10 @@ def section_spans(text: str, headings: Sequence[str]) -> list[tuple[str, int, in
     return [(heading, start, end) for (_, start, heading), end in zip(marks, ends, strict=True)]
 
 
-#: Markdown and numbers around a heading; its end is a separator, or the end of the line.
+#: Markdown and numbers around a heading; its end is a separator, or the end of the line. Blanks are taken all at once
+#: (`*+`): one way of dividing them between two places is enough, and thousands of blanks have millions of ways.
 _BEFORE_HEADING = r"[ \t>]*(?:#{1,6}[ \t]*)?(?:(?:\d{1,2}[.)]|[-+])[ \t]+)?[*_`]{0,3}(?:\d{1,2}[.)][ \t]+)?"
-_AFTER_HEADING = r"[ \t]*(?:[*_`]{0,3}[ \t]*(?:[:\uff1a]|[-\u2013\u2014]+(?=\s))[*_`]{0,3}|[*_`]{0,3}[ \t]*(?=\r?$))"
+_AFTER_HEADING = r"[ \t]*+(?:[*_`]{0,3}[ \t]*+(?:[:\uff1a]|[-\u2013\u2014]+(?=\s))[*_`]{0,3}|[*_`]{0,3}[ \t]*+(?=\r?$))"
 
 
 def _is_negated(text: str, label: str) -> bool:
@@ -172,10 +187,44 @@ def field_spans(text: str) -> dict[str, tuple[int, int]]:
 
     Strings are given without their quotes. A text without a complete object gives an empty answer.
     """
-    spans: dict[str, tuple[int, int]] = {}
-    for start, _, _ in _object_positions(text):
-        spans = _spans_of_object(text, start)
-    return spans
+    try:
+        positions = list(json_values(text, OBJECT_OPENS))
+    except TangledError:
+        return {}
+    return _spans_of_object(text, positions[-1][0]) if positions else {}
+
+
+def json_values(text: str, opens: re.Pattern[str], *, nested: bool = False) -> Iterator[tuple[int, int, Any]]:
+    """Return (start, end, value) of the JSON objects or lists in `text` that begin where `opens` matches, in order.
+
+    Without `nested` only the outermost ones. The characters looked at are counted, so that no answer takes long.
+
+    Raises:
+        TangledError: More than `MOST_EXAMINED` characters had to be looked at, or it nests deeper than any answer does.
+    """
+    examined, match = 0, opens.search(text)
+    while match is not None:
+        at = behind = match.start()
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except RecursionError:
+            raise TangledError("the answer nests its brackets too deeply to be read") from None
+        except ValueError as error:
+            examined += _looked_at(error, text, at)
+        else:
+            examined += end - at
+            behind = at if nested else end - 1
+            yield at, end, value
+        if examined > MOST_EXAMINED:
+            raise TangledError("the answer holds too many brackets that open and never close to be read")
+        match = opens.search(text, behind + 1)
+
+
+def _looked_at(error: ValueError, text: str, start: int) -> int:
+    """Return how many characters a decoder looked at that began at `start` and failed."""
+    if not isinstance(error, json.JSONDecodeError) or error.msg.startswith("Unterminated string"):
+        return len(text)
+    return error.pos + 1 - start + error.pos // _LINE_COUNTING
 
 
 def reason_of(error: ValidationError) -> str:
@@ -186,26 +235,11 @@ def reason_of(error: ValidationError) -> str:
 
 def _objects_in(text: str) -> tuple[list[dict[str, Any]], bool]:
     """Return the top-level JSON objects in `text`, and whether one begins there and never ends."""
-    positions = list(_object_positions(text))
+    positions = list(json_values(text, OBJECT_OPENS))
     end = positions[-1][1] if positions else 0
     # An opening brace with a key behind it, after the last whole object: that one was cut off.
     unfinished = re.search(r'\{\s*(?:"|$)', text[end:]) is not None
     return [found for _, _, found in positions], unfinished
-
-
-def _object_positions(text: str) -> list[tuple[int, int, dict[str, Any]]]:
-    """Return (start, end, object) of every top-level JSON object, in order."""
-    found: list[tuple[int, int, dict[str, Any]]] = []
-    at = text.find("{")
-    while at >= 0:
-        try:
-            value, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            end = at + 1
-        else:
-            found.append((at, end, value))
-        at = text.find("{", end)
-    return found
 
 
 def _spans_of_object(text: str, start: int) -> dict[str, tuple[int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import models.adapters
+from models import parsing
 from models.adapter import AdapterDefinition, adapters
 from models.confidence import Outcome, decide
 from models.generation import Generation, TokenLogprob
@@ -108,3 +110,59 @@ def test_no_malformed_generation_breaks_a_parser(adapter: AdapterDefinition) -> 
 def test_nor_does_anything_that_can_be_written(text: str) -> None:
     for adapter in ASKED:
         check(adapter, Generation(text, (TokenLogprob(text, -1.0),), None, "stop", 1, 0.0))
+
+
+LENGTH = 200_000
+#: What a parser that tries every bracket, or every way of dividing blanks, needs minutes for.
+TANGLED = {
+    "lists that never close": "[" * LENGTH,
+    "objects that never close": '{"a":' * (LENGTH // 5),
+    "lists of objects that never close": '[{"label":' * (LENGTH // 10),
+    "lists around a long one that never closes": "[" * 900 + '{"a":1},' * (LENGTH // 8),
+    "lists around a string that never closes": '[{"a":' * 300 + '"' + "a" * LENGTH,
+    "lists in lists that close": "[" * 900 + "1," * (LENGTH // 2) + "1" + "]" * 900,
+    "braces apart": "{ " * (LENGTH // 2),
+    "keys without values": '{"a" ' * (LENGTH // 5),
+    "a heading and blanks": "Final Answer" + " \t" * (LENGTH // 2) + "x",
+    "two headings and blanks": "Thinking Process" + " " * LENGTH + "Final Answer" + " " * LENGTH,
+}
+
+
+class CountingDecoder(json.JSONDecoder):
+    """Counts how many characters it looks at."""
+
+    examined = 0
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
+        """Decode, and count up to where that ended or failed."""
+        try:
+            value, end = super().raw_decode(s, idx)
+        except json.JSONDecodeError as error:
+            self.examined += (len(s) if "Unterminated" in error.msg else error.pos) - idx
+            raise
+        self.examined += end - idx
+        return value, end
+
+
+@pytest.mark.parametrize("text", TANGLED.values(), ids=TANGLED)
+@pytest.mark.parametrize("adapter", ASKED, ids=lambda adapter: f"{adapter.name}-{adapter.findings.__name__}")
+def test_junk_of_200_kb_costs_little(adapter: AdapterDefinition, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = CountingDecoder()
+    monkeypatch.setattr(parsing, "_DECODER", decoder)
+    # Time of this process, not of the clock: others may be busy.
+    started = time.process_time()
+    parsed = adapter.parse(Generation(text, (), None, "stop", 10, 0.1))
+    assert time.process_time() - started < 1
+    # Boxes are looked for twice: as an object, and as a bare list.
+    assert decoder.examined <= 2 * (parsing.MOST_EXAMINED + len(text))
+    if "Text" not in adapter.findings.__name__ and "Caption" not in adapter.findings.__name__:
+        assert isinstance(parsed, ParseFailure)
+
+
+def test_what_is_behind_junk_is_not_taken_for_the_answer() -> None:
+    """An object before the tangle is not chosen: another one may stand behind it."""
+    asked = adapters()["flare"].asked(Question("counting", labels=("cell",)))
+    text = '{"count": 3} ' + '[{"count":' * 20_000 + ' {"count": 4}'
+    parsed = asked.parse(Generation(text, (), None, "stop", 10, 0.1))
+    assert isinstance(parsed, ParseFailure)
+    assert "too deeply" in parsed.reason

@@ -18,7 +18,17 @@ from pydantic import BaseModel, ValidationError
 from models.adapters.flare.findings import ClassFindings, TextFindings, is_probability
 from models.confidence import Confidence, likelihood_of_spans
 from models.generation import Generation
-from models.parsing import ParseFailure, answer_text, answered_label, answered_object, field_spans, reason_of
+from models.parsing import (
+    LIST_OPENS,
+    ParseFailure,
+    TangledError,
+    answer_text,
+    answered_label,
+    answered_object,
+    field_spans,
+    json_values,
+    reason_of,
+)
 
 Parser = Callable[[Generation], BaseModel | ParseFailure]
 ConfidenceOf = Callable[[Generation, BaseModel], Confidence]
@@ -149,11 +159,10 @@ def _bare_list(generation: Generation) -> list[Any] | None:
 
 def _list_span(text: str) -> tuple[int, int] | None:
     """Return where the first JSON list of objects in `text` stands, or an empty one; end exclusive."""
-    for opening in re.finditer(r"\[", text):
-        try:
-            value, end = json.JSONDecoder().raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-            return opening.start(), end
+    try:
+        for start, end, value in json_values(text, LIST_OPENS, nested=True):
+            if all(isinstance(entry, dict) for entry in value):
+                return start, end
+    except TangledError:
+        return None
     return None
