@@ -189,6 +189,19 @@ class EventView(_View):
     reason: str
 
 
+class InputView(_View):
+    """What the model was shown."""
+
+    #: How many images.
+    images: int
+    #: SHA-256 over the images' shapes and pixels, hexadecimal.
+    digest: str
+    #: How frames were chosen, what was left out, how each instance was decoded.
+    record: dict[str, Any]
+    #: What makes the same pixels again: frames, masks, windows and sizes; empty before that was kept.
+    recipe: list[dict[str, Any]]
+
+
 class JobDetail(JobView):
     """A job with what people decided about it."""
 
@@ -196,6 +209,8 @@ class JobDetail(JobView):
     answer_text: str | None
     #: What made the input incomplete or doubtful.
     incomplete: list[str]
+    #: What the model was shown; null where it was shown nothing yet.
+    model_input: InputView | None
     reviews: list[ReviewView]
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from models.adapter import AdapterDefinition
     from models.generation import Engine
     from models.question import Question
+    from models.rendering import ModelInput
     from worker.settings import Settings
 
 
@@ -64,6 +65,11 @@ class _Inferred:
     provenance: dict[str, Any] | None = None
     notice: str | None = None
     elapsed_s: float | None = None
+    #: SHA-256 over the images that the model saw.
+    input_digest: str | None = None
+    #: Files of those images and of the record how they were made.
+    inputs: list[str] = field(default_factory=list)
+    #: The SR and SC files.
     files: list[str] = field(default_factory=list)
 
 
@@ -72,6 +78,9 @@ def infer(
     paths: PathsArgument,
     config: ConfigOption = None,
     out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="write the SR and SC files here")] = None,
+    inputs_dir: Annotated[
+        Path | None, typer.Option("--save-inputs", metavar="DIR", help="write the images that the model sees here")
+    ] = None,
     task: TaskOption = "",
     text: TextOption = "",
     label: LabelOption = None,
@@ -106,7 +115,8 @@ def infer(
     engine = _load_engine(alone)
     try:
         inferred = [
-            _infer_unit(asked, engine, uid, members, question, out_dir) for uid, members, question, asked in units
+            _infer_unit(asked, engine, uid, members, question, out_dir, inputs_dir)
+            for uid, members, question, asked in units
         ]
     finally:
         engine.close()
@@ -157,6 +167,7 @@ def _infer_unit(
     files: list[InstanceFile],
     question: Question | None,
     out_dir: Path | None,
+    inputs_dir: Path | None,
 ) -> _Inferred:
     from models.confidence import decide
     from models.generation import GenerationFailure
@@ -175,6 +186,10 @@ def _infer_unit(
     except RenderError as error:
         inferred.error = f"the images cannot be shown to the model: {error}"
         return inferred
+    inferred.input_digest = model_input.digest()
+    if inputs_dir is not None:
+        name = unit_uid if question is None else f"{unit_uid}-{question.key}"
+        inferred.inputs = _write_inputs(model_input, inputs_dir, name)
     generation = engine.generate([build_request(adapter, model_input)])[0]
     if isinstance(generation, GenerationFailure):
         inferred.error = generation.reason
@@ -237,6 +252,15 @@ def _write_documents(answer: Any, out_dir: Path) -> list[str]:
     return written
 
 
+def _write_inputs(model_input: ModelInput, folder: Path, name: str) -> list[str]:
+    from worker.model_inputs import save_inputs
+
+    try:
+        return [str(file) for file in save_inputs(model_input.images, model_input.input_record(), folder, name)]
+    except OSError as error:
+        fail(f"--save-inputs {folder}: cannot be written: {error.strerror}")
+
+
 def _sha256(path: Path) -> str:
     import hashlib
 
@@ -262,6 +286,7 @@ def _print(unit: _Inferred) -> None:
         ("how sure", sure),
         ("decision", f"{unit.decision}: {unit.decision_reason}"),
         ("word for word", unit.answer_text),
+        *(("input", file) for file in unit.inputs),
         *(("file", file) for file in unit.files),
     ):
         console.print(Text.assemble((f"  {name}: ", "dim"), str(value)))

@@ -30,6 +30,8 @@ from worker.commands.console import (
 from worker.commands.studies import print_job
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dicom_node.report import Person
     from worker.db.sessions import Database
     from worker.review import ReviewOutcome
@@ -86,13 +88,22 @@ def list_held(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def show(
+    job: JobArgument,
+    config: ConfigOption = None,
+    inputs_dir: Annotated[
+        Path | None, typer.Option("--save-inputs", metavar="DIR", help="write the images that the model saw here")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show one answer with everything a decision needs."""
     from worker.db import queries
 
     try:
         with ledger(read_settings(config)) as database, database.reading() as session:
             case = queries.review_case(session, job)
+            if inputs_dir is not None:
+                _save_inputs(session, case.id, inputs_dir)
     except queries.QueryError as error:
         fail(str(error))
     if as_json:
@@ -105,6 +116,22 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     print_job(console, case)
     if case.answer_text:
         console.print(Text(f"  word for word: {case.answer_text}"))
+
+
+def _save_inputs(session: Session, job_id: str, folder: Path) -> None:
+    from models.drawing import replay
+    from models.recipe import RecipeError
+    from models.rendering import RenderError
+    from worker.db.records import Job
+    from worker.model_inputs import save_inputs, seen_by
+
+    try:
+        record, files = seen_by(session, session.get_one(Job, job_id))
+        save_inputs(replay(record, files), record, folder, job_id)
+    except (RenderError, RecipeError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"--save-inputs {folder}: cannot be written: {error.strerror}")
 
 
 @app.command()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from dicom_node.headers import InstanceFile, InstanceHeader
@@ -43,7 +43,21 @@ def unit_files(session: Session, job: Job, adapter: AdapterDefinition) -> list[I
         chosen = chosen.where(Instance.sop_instance_uid == job.unit_uid)
     else:
         chosen = chosen.where(Instance.revision <= job.revision)
-    rows = session.scalars(chosen.order_by(Instance.id)).all()
-    files = [InstanceFile(InstanceHeader.from_json(row.header), Path(row.path)) for row in rows]
+    files = _files(session, chosen)
     accepted = [file for file in files if adapter.acceptance.obstacle(file.header) is None]
     return accepted or files
+
+
+def instance_files(session: Session, job: Job, sop_instance_uids: Collection[str]) -> list[InstanceFile]:
+    """Return the stored files of some instances of a job's series; one that is not there any more is left out."""
+    chosen = select(Instance).where(
+        Instance.series_id == job.series_id,
+        Instance.state == InstanceState.STORED,
+        Instance.sop_instance_uid.in_(sop_instance_uids),
+    )
+    return _files(session, chosen)
+
+
+def _files(session: Session, chosen: Select[Instance]) -> list[InstanceFile]:
+    rows = session.scalars(chosen.order_by(Instance.id)).all()
+    return [InstanceFile(InstanceHeader.from_json(row.header), Path(row.path)) for row in rows]

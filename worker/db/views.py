@@ -111,8 +111,18 @@ def _job_detail(job: Job) -> dict[str, Any]:
         **_job(job),
         "answer_text": None if job.generation is None else job.generation["text"],
         "incomplete": [] if job.model_input is None else job.model_input["incomplete"],
+        "model_input": _input(job.model_input) if job.model_input and "digest" in job.model_input else None,
         "reviews": [_review(review) for review in job.reviews],
     }
+
+
+def _input(stored: Mapping[str, Any]) -> schemas.InputView:
+    return schemas.InputView(
+        images=len(stored["image_sources"]),
+        digest=stored["digest"],
+        record=stored["record"],
+        recipe=stored.get("recipe", []),
+    )
 
 
 def _review(review: Review) -> schemas.ReviewView:
