@@ -92,6 +92,12 @@ def _jpeg(image: ImageAttributes, data: bytes, stream: Codestream) -> Frame:
     return _without_spare_bits(image, _imagecodecs("jpeg8_decode", colorspace="YCBCR", outcolorspace="RGB")(data))
 
 
+def _jpeg_sof3(image: ImageAttributes, data: bytes, stream: Codestream) -> Frame:
+    values = _imagecodecs("jpegsof3_decode")(data)
+    is_ybr = image.samples == 3 and not stream.names_rgb and (image.photometric.startswith("YBR") or stream.is_jfif)
+    return _without_spare_bits(image, _rgb(values) if is_ybr else values)
+
+
 def _signed_as_header_says(codec: str) -> Decode:
     """Decode with a codec whose codestream may be wrong about the sign, or not know it (JPEG-LS)."""
     read = _imagecodecs(codec)
@@ -155,6 +161,9 @@ def _pydicom(plugin: str) -> Decode:
     """Decode with one of pydicom's plugins, and with its corrections of sign, unused bits and colour."""
 
     def decode(image: ImageAttributes, data: bytes, _stream: Codestream) -> Frame:
+        is_jpeg = image.transfer_syntax in uid.JPEGTransferSyntaxes
+        if plugin == "gdcm" and is_jpeg and image.bits_stored < image.bits_allocated == 8:
+            raise ValueError("it would abort: it wants BitsStored to be BitsAllocated")
         options: dict[str, Any] = {
             "rows": image.rows,
             "columns": image.columns,
@@ -204,12 +213,12 @@ def _rgb(values: NDArray[Any]) -> NDArray[Any]:
 
 _PYLIBJPEG, _GDCM, _PILLOW = ({name: _pydicom(name)} for name in ("pylibjpeg", "gdcm", "pillow"))
 _JPEG_LOSSY: Final = Syntax({"imagecodecs": _jpeg} | _PILLOW | _GDCM | _PYLIBJPEG, read_jpeg)
-_JPEG_LOSSLESS: Final = Syntax({"imagecodecs": _jpeg} | _GDCM | _PYLIBJPEG, read_jpeg)
+# Not pylibjpeg: it gives wrong values, and no error, where neighbours differ by more than 15 bits.
+_JPEG_LOSSLESS: Final = Syntax({"imagecodecs": _jpeg, "imagecodecs-sof3": _jpeg_sof3} | _GDCM, read_jpeg)
 _JPEG_RETIRED: Final = Syntax({"imagecodecs": _jpeg}, read_jpeg)
 _JPEG_LS: Final = Syntax({"imagecodecs": _signed_as_header_says("jpegls_decode")} | _GDCM | _PYLIBJPEG, read_jpeg)
-_JPEG_2000: Final = Syntax(
-    {"imagecodecs": _signed_as_header_says("jpeg2k_decode")} | _PYLIBJPEG | _GDCM | _PILLOW, read_jpeg2000
-)
+# Not Pillow: where the codestream has another sign than the header its values are shifted.
+_JPEG_2000: Final = Syntax({"imagecodecs": _signed_as_header_says("jpeg2k_decode")} | _PYLIBJPEG | _GDCM, read_jpeg2000)
 _HTJ2K: Final = Syntax({"imagecodecs": _signed_as_header_says("htj2k_decode")} | _PYLIBJPEG, read_jpeg2000)
 _JPEG_XL: Final = Syntax({"imagecodecs": _jpeg_xl}, read_jpeg_xl)
 

@@ -39,7 +39,7 @@ class NativeFrames:
             end += end % 2
         data = self._bytes(file, index, start, end)
         if swapped:
-            pairs = np.frombuffer(data, np.uint16).byteswap().view(np.uint8)
+            pairs = np.frombuffer(data, np.uint16).byteswap().view(stored_dtype(image))
             return from_values(image, pairs[skip : skip + bits // 8])
         if image.bits_allocated == 1:
             first = index * bits % 8
