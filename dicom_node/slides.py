@@ -1,0 +1,250 @@
+"""A whole-slide microscopy series -> its pyramid, and which parts of it to show (PS3.3 A.32.8, C.8.12).
+
+Input: the instances of one series. Output: `Slide`, and from it `Region`s: a level that fits a size, or patches of
+tissue; each names the frames it is made of, so that it can be stored and shown again. Labels and overviews carry the
+patient's name and are never shown. On failure: `PixelError`, where there is no pyramid or a tile cannot be decoded.
+
+wsidicom tells the structure (levels, tiles, concatenations, focal planes) and opens local files only; the tiles are
+decoded by `dicom_node.pixels` like every other frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from wsidicom import WsiDicom
+from wsidicom.geometry import Point
+
+from dicom_node.headers import InstanceFile
+from dicom_node.pixels import PixelError, read_frames, read_image
+from dicom_node.tissue import Rgb, shares, tissue_mask
+
+#: A picture that shows a whole level is at most this wide and high.
+LARGEST_SIDE = 2048
+#: Tissue is looked for on a level of at most this size; a slide without one is no pyramid.
+_MASK_SIDE, _LARGEST_MASK_SIDE = 1024, 8192
+#: A patch shows tissue where at least this share of it does; where no patch does, the fullest ones are taken.
+_ENOUGH_TISSUE, _ANY_TISSUE = 0.5, 0.05
+_GLASS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A frame and where it lies in its region; it may stick out."""
+
+    sop_instance_uid: str
+    #: Counted from 0.
+    frame: int
+    #: Its left upper corner, in pixels from the region's.
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of one level, and the frames that it is made of; what no frame covers is glass."""
+
+    #: Counted from 0, the largest.
+    level: int
+    #: In pixels of the level.
+    x: int
+    y: int
+    width: int
+    height: int
+    mm_per_pixel: float | None
+    #: Share of it that is tissue; None where nobody looked.
+    tissue: float | None
+    tiles: tuple[Tile, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary, from which `from_json` makes an equal region."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Region:
+        """Make the region that `to_json` described."""
+        return cls(**{**data, "tiles": tuple(Tile(**tile) for tile in data["tiles"])})
+
+
+@dataclass(frozen=True, slots=True)
+class SlideLevel:
+    """One resolution of the slide."""
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    mm_per_pixel: float | None
+    #: The instance and its frame (from 0) at a column and row of tiles (from 0); nothing where none is stored.
+    frames: Mapping[tuple[int, int], tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """The pyramid of a series."""
+
+    #: The largest first.
+    levels: tuple[SlideLevel, ...]
+    files: Mapping[str, Path]
+    #: What was left out and why, one sentence each.
+    left_out: tuple[str, ...]
+
+    def level_that_fits(self, side: int = LARGEST_SIDE) -> int:
+        """Return the largest level that is at most `side` pixels wide and high; the smallest where none is."""
+        fitting = [n for n, level in enumerate(self.levels) if max(level.width, level.height) <= side]
+        return fitting[0] if fitting else len(self.levels) - 1
+
+    def level_near(self, mm_per_pixel: float) -> int:
+        """Return the level whose resolution is nearest to the one given; the largest where none is known."""
+        known = [(n, level.mm_per_pixel) for n, level in enumerate(self.levels) if level.mm_per_pixel]
+        return min(known, key=lambda entry: abs(math.log(entry[1] / mm_per_pixel)))[0] if known else 0
+
+
+def read_slide(instances: Sequence[InstanceFile]) -> Slide:
+    """Return the pyramid of one series, without decoding anything.
+
+    Raises:
+        PixelError: The series holds no readable pyramid level.
+    """
+    files = {instance.header.sop_instance_uid: instance.path for instance in instances}
+    named = instances[0].header.sop_instance_uid if instances else ""
+    others = [kind for kind in ("LABEL", "OVERVIEW") for one in instances if kind in one.header.image_type]
+    left_out = tuple(
+        f"{others.count(kind)} {kind.lower()} left out: it may name the patient" for kind in sorted({*others})
+    )
+    wanted = [one.path for one in instances if not {"LABEL", "OVERVIEW"} & set(one.header.image_type)]
+    remedy = "send the whole slide in VL Whole Slide Microscopy Image Storage"
+    if not wanted:
+        raise PixelError(named, "the series holds no level of a slide, only label and overview", remedy)
+    try:
+        with WsiDicom.open(wanted) as opened:
+            more = len(opened.pyramids) - 1
+            levels = tuple(_level(level) for level in opened.levels)
+            left_out += (f"{more} more pyramid(s) of the series left out",) if more else ()
+            left_out += _other_planes(opened.levels[0])
+    except PixelError:
+        raise
+    except Exception as error:
+        raise PixelError(named, f"the slide's pyramid cannot be read ({error})", remedy) from error
+    return Slide(levels, files, left_out)
+
+
+def whole_level(slide: Slide, level: int) -> Region:
+    """Return a level as one region."""
+    return _region(slide, level, 0, 0, slide.levels[level].width, slide.levels[level].height)
+
+
+def tissue_patches(slide: Slide, *, level: int, side: int, at_most: int) -> tuple[Region, ...]:
+    """Return up to `at_most` square patches with tissue, spread evenly over it, from the top left downwards.
+
+    Args:
+        slide: From `read_slide`.
+        level: Of which level, counted from 0, the largest.
+        side: Of a patch, in pixels of that level.
+        at_most: How many, at least 1.
+
+    Raises:
+        PixelError: The level on which tissue is looked for is too large or cannot be decoded.
+    """
+    looked_at = slide.level_that_fits(_MASK_SIDE)
+    small, shown = slide.levels[looked_at], slide.levels[level]
+    if max(small.width, small.height) > _LARGEST_MASK_SIDE:
+        raise PixelError(
+            next(iter(slide.files), ""),
+            f"the slide's smallest level has {small.width} x {small.height} pixels: it is no pyramid",
+            "send the slide with its smaller levels",
+        )
+    mask = tissue_mask(read_region(slide.files, whole_level(slide, looked_at)))
+    across, down = max(1, shown.width // side), max(1, shown.height // side)
+    scale = small.width / shown.width
+    found = shares(mask, across, down, side * scale, side * small.height / shown.height)
+    enough = found >= _ENOUGH_TISSUE
+    if not enough.any():
+        enough = found >= max(_ANY_TISSUE, float(found.max()) * 0.5)
+    places = np.argwhere(enough)
+    chosen = places[np.unique(np.round(np.linspace(0, len(places) - 1, min(at_most, len(places)))).astype(int))]
+    return tuple(
+        _region(slide, level, int(column) * side, int(row) * side, side, side, float(found[row, column]))
+        for row, column in chosen
+    )
+
+
+def read_region(files: Mapping[str, Path], region: Region) -> Rgb:
+    """Return the pixels of a region, (height, width, 3), RGB.
+
+    Args:
+        files: Where the instances lie, by SOP Instance UID (`Slide.files`).
+        region: From here, or from a stored record.
+
+    Raises:
+        PixelError: An instance is gone, a tile cannot be decoded, or is not in colour.
+    """
+    picture = np.full((region.height, region.width, 3), _GLASS, dtype=np.uint8)
+    by_instance: dict[str, list[Tile]] = {}
+    for tile in region.tiles:
+        by_instance.setdefault(tile.sop_instance_uid, []).append(tile)
+    for uid, tiles in by_instance.items():
+        if uid not in files:
+            raise PixelError(uid, "it is not among the instances of the series", "send the whole slide again")
+        image = read_image(files[uid])
+        for tile, frame in zip(tiles, read_frames(image, [tile.frame for tile in tiles]), strict=True):
+            if frame.ndim != 3 or frame.dtype != np.uint8:
+                raise image.error("its tiles are not in 8-bit colour", "send a brightfield slide")
+            _paste(picture, frame, tile)
+    return picture
+
+
+def _paste(picture: Rgb, frame: Rgb, tile: Tile) -> None:
+    left, top = max(tile.x, 0), max(tile.y, 0)
+    right = min(tile.x + frame.shape[1], picture.shape[1])
+    bottom = min(tile.y + frame.shape[0], picture.shape[0])
+    picture[top:bottom, left:right] = frame[top - tile.y : bottom - tile.y, left - tile.x : right - tile.x]
+
+
+def _region(slide: Slide, number: int, x: int, y: int, width: int, height: int, tissue: float | None = None) -> Region:
+    level = slide.levels[number]
+    width, height = min(width, level.width - x), min(height, level.height - y)
+    tiles = []
+    for row in range(y // level.tile_height, math.ceil((y + height) / level.tile_height)):
+        for column in range(x // level.tile_width, math.ceil((x + width) / level.tile_width)):
+            found = level.frames.get((column, row))
+            if found is not None:
+                tiles.append(Tile(*found, column * level.tile_width - x, row * level.tile_height - y))
+    known = None if tissue is None else round(tissue, 4)
+    return Region(number, x, y, width, height, level.mm_per_pixel, known, tuple(tiles))
+
+
+def _level(level: Any) -> SlideLevel:
+    """Return a wsidicom level as values: the frame at each place, in its default focal plane and optical path."""
+    instance = level.default_instance
+    tiles = instance.image_data.tiles
+    parts = [(part.frame_offset, part.frame_count, str(part.uids.instance)) for part in instance.datasets]
+    frames: dict[tuple[int, int], tuple[str, int]] = {}
+    for row in range(tiles.tiled_size.height):
+        for column in range(tiles.tiled_size.width):
+            index = tiles.get_frame_index(Point(column, row), instance.default_z, instance.default_path)
+            for offset, count, uid in parts:
+                if offset <= index < offset + count:
+                    frames[column, row] = (uid, index - offset)
+    spacing = level.pixel_spacing
+    return SlideLevel(
+        width=level.size.width,
+        height=level.size.height,
+        tile_width=tiles.tile_size.width,
+        tile_height=tiles.tile_size.height,
+        mm_per_pixel=float(spacing.width) if spacing is not None else None,
+        frames=frames,
+    )
+
+
+def _other_planes(level: Any) -> tuple[str, ...]:
+    said = []
+    for name, values in (("focal plane", level.focal_planes), ("optical path", level.optical_paths)):
+        if len(values) > 1:
+            said.append(f"{len(values) - 1} more {name}(s) left out")
+    return tuple(said)
