@@ -65,11 +65,13 @@ TAIL_PERCENT = 0.5
 
 
 def shown_inverted(image: ImageAttributes) -> bool:
-    """Tell whether low values are white: MONOCHROME1, or PresentationLUTShape INVERSE.
+    """Tell whether low values are white: PresentationLUTShape where the image has one, else MONOCHROME1.
 
-    Both together mean one inversion, not two: a DX image says the same thing twice (PS3.3 C.8.11.3.1.2).
+    The two say the same thing in a valid image, INVERSE with MONOCHROME1 (PS3.3 C.8.11.3.1.2), and mean one inversion.
+    Where they disagree the shape, the last step before the display, decides; dcmtk and dcm4che do so too.
     """
-    return image.photometric == "MONOCHROME1" or image.dataset.get("PresentationLUTShape") == "INVERSE"
+    shape = image.dataset.get("PresentationLUTShape")
+    return shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else image.photometric == "MONOCHROME1"
 
 
 def shade(
