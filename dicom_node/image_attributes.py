@@ -8,6 +8,7 @@ before anything is allocated: Rows and Columns are what a sender claims, and a c
 from __future__ import annotations
 
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -135,6 +136,12 @@ def read_attributes(path: Path) -> ImageAttributes:
     Raises:
         PixelError: It is no readable DICOM file, or an attribute is no number.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what it puts right while it reads
+        return _read_attributes(path)
+
+
+def _read_attributes(path: Path) -> ImageAttributes:
     try:
         with path.open("rb") as file:
             deflated = InflatedFile.of(file)
