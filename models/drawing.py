@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from dicom_node.headers import InstanceFile
 from dicom_node.picture_areas import black_outside, shutter_mask
 from dicom_node.pixels import Frame, ImageAttributes, PixelError, read_frames, read_image
 from dicom_node.report import SourceFrames
+from dicom_node.slides import read_region
 from dicom_node.subtraction import Subtractor
 from dicom_node.video import Video, is_video, read_video, read_video_frames
 from models.generation import RgbImage
@@ -66,7 +68,8 @@ def draw(recipe: Sequence[Picture], instances: Sequence[InstanceFile]) -> Drawn:
     wanted: dict[str, set[FrameOf]] = defaultdict(set)
     for picture in recipe:
         for of in picture.frames:
-            wanted[of.sop_instance_uid].add(of)
+            # The tiles of a region are decoded when it is put together; here their instance is but opened.
+            wanted[of.sop_instance_uid] |= set() if picture.region else {of}
     planes = {plane for picture in recipe for plane in picture.planes}
     in_colour = {picture.colour for picture in recipe if picture.colour is not None}
     shaded: dict[Plane, tuple[Grey, Window | VoiLut]] = {}
@@ -77,15 +80,16 @@ def draw(recipe: Sequence[Picture], instances: Sequence[InstanceFile]) -> Drawn:
             raise RenderError(f"the instance {uid} is not among those given; send it again, or restore it")
         try:
             source = _Opened(where[uid])
-            for of, frame in source.frames(frames):
+            for of, frame in source.frames(frames) if frames else ():
                 if of in in_colour:
                     coloured[of] = colours(source.image, frame)
                 shaded |= {plane: _shade(source, frame, plane) for plane in planes if plane.of == of}
         except PixelError as error:
             raise RenderError(str(error)) from error
         facts[uid] = source.facts()
+    files = {uid: where[uid].path for uid in wanted}
     return Drawn(
-        images=tuple(_assemble(picture, shaded, coloured) for picture in recipe),
+        images=tuple(_finished(picture, _content(picture, shaded, coloured, files)) for picture in recipe),
         recipe=tuple(_resolved(picture, shaded) for picture in recipe),
         instances=facts,
     )
@@ -238,18 +242,29 @@ def _flat_border(frame: Frame) -> NDArray[np.bool_]:
     return flat
 
 
-def _assemble(
-    picture: Picture, shaded: Mapping[Plane, tuple[Grey, Window | VoiLut]], coloured: Mapping[FrameOf, RgbImage]
+def _content(
+    picture: Picture,
+    shaded: Mapping[Plane, tuple[Grey, Window | VoiLut]],
+    coloured: Mapping[FrameOf, RgbImage],
+    files: Mapping[str, Path],
 ) -> RgbImage:
+    """Return what a picture shows, at its own size."""
+    if picture.region is not None:
+        try:
+            return read_region(files, picture.region)
+        except PixelError as error:
+            raise RenderError(str(error)) from error
     if picture.colour is not None:
-        image = coloured[picture.colour]
-    elif len(picture.planes) == 1:
-        image = grey_to_rgb(shaded[picture.planes[0]][0])
-    else:
-        greys = [shaded[plane][0] for plane in picture.planes]
-        if len(sizes := {grey.shape for grey in greys}) > 1:
-            raise RenderError(f"the slices have {len(sizes)} different matrix sizes; send one reconstruction")
-        image = np.stack(greys, axis=-1)
+        return coloured[picture.colour]
+    greys = [shaded[plane][0] for plane in picture.planes]
+    if len(greys) == 1:
+        return grey_to_rgb(greys[0])
+    if len(sizes := {grey.shape for grey in greys}) > 1:
+        raise RenderError(f"the slices have {len(sizes)} different matrix sizes; send one reconstruction")
+    return np.stack(greys, axis=-1)
+
+
+def _finished(picture: Picture, image: RgbImage) -> RgbImage:
     if picture.only is not None:
         image = black_outside(image, picture.only)
     return image if picture.size is None else _resized(image, picture.size)

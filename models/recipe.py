@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from dicom_node.display import VoiLut, Window
 from dicom_node.mask_module import SubtractionPlan
 from dicom_node.picture_areas import Box
+from dicom_node.slides import Region
 
 
 class RecipeError(ValueError):
@@ -69,11 +70,13 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image as the model sees it: exactly one of `planes` and `colour` is given."""
+    """One image as the model sees it: exactly one of `planes`, `colour` and `region` is given."""
 
     #: One plane for R, G and B alike, or one for each.
     planes: tuple[Plane, ...] = ()
     colour: FrameOf | None = None
+    #: A part of a slide's pyramid.
+    region: Region | None = None
     #: All else is made black; None keeps everything.
     only: Box | None = None
     #: None leaves the frame's own size to the base model's processor.
@@ -81,20 +84,24 @@ class Picture:
 
     def __post_init__(self) -> None:
         """Refuse what is no picture."""
-        if (self.colour is None) == (not self.planes) or len(self.planes) not in (0, 1, 3):
+        given = bool(self.planes) + (self.colour is not None) + (self.region is not None)
+        if given != 1 or len(self.planes) not in (0, 1, 3) or (self.region is not None and not self.region.tiles):
             raise RecipeError(
-                f"a picture is of 1 or 3 planes or in colour, not of {len(self.planes)} planes and colour"
+                "a picture has 1 or 3 planes, or is a frame in colour, or a region of tiles; this one has "
+                f"{len(self.planes)} planes and {given} of the three"
             )
 
     @property
     def shown(self) -> FrameOf:
-        """The frame that the picture is about: the middle one of three planes."""
-        return self.planes[len(self.planes) // 2].of if self.colour is None else self.colour
+        """The frame that the picture is about: the middle one of three planes, the first tile of a region."""
+        return self.frames[len(self.planes) // 2]
 
     @property
     def frames(self) -> tuple[FrameOf, ...]:
         """All frames that are in it; masks are not."""
-        return (self.colour,) if self.colour is not None else tuple(plane.of for plane in self.planes)
+        if self.region is not None:
+            return tuple(FrameOf(tile.sop_instance_uid, tile.frame + 1) for tile in self.region.tiles)
+        return tuple(plane.of for plane in self.planes) if self.colour is None else (self.colour,)
 
 
 Recipe = tuple[Picture, ...]

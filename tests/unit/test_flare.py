@@ -22,11 +22,13 @@ from dicom_node.headers import InstanceFile, read_header
 from dicom_node.report import Algorithm, Person, Report, SourceFrames
 from models.adapter import AdapterDefinition, AdapterError, ReportContext, adapters, validate_adapter
 from models.confidence import Confidence
+from models.drawing import replay
 from models.generation import Generation, JsonAnswer, LabelAnswer, TextAnswer, TokenLogprob
 from models.parsing import ParseFailure
 from models.prompting import build_request
 from models.question import Question
-from models.rendering import RenderError
+from models.rendering import InputRecord, RenderError
+from tests.phantoms.slide import CENTRE, TISSUE, write_slide
 from tests.sample_reports import DATA_STORE, TEST_FILES
 
 FLARE = adapters()["flare"]
@@ -284,16 +286,26 @@ def test_whatever_comes_is_seen_at_448_and_its_own_size_is_on_record(path: Path)
     assert [message["role"] for message in request.messages] == ["system", "user"]
 
 
-def test_of_a_slide_the_level_of_one_frame_is_seen_and_tiles_are_refused() -> None:
+def test_a_slide_is_seen_as_a_whole_and_in_patches_of_its_tissue_never_its_label(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path)
+    seen = FLARE.render(slide)
+    assert [image.shape for image in seen.images] == [(448, 448, 3)] * len(seen.images)
+    assert "of a slide of 1200 x 900 pixels little was shown" in seen.incomplete[0]
+    labels = {one.header.sop_instance_uid for one in slide if {"LABEL", "OVERVIEW"} & set(one.header.image_type)}
+    assert len(labels) == 2 and not labels & {source.sop_instance_uid for source in seen.sources}
+    # The whole has mostly glass; what it shows of tissue lies where the phantom has it.
+    tissue = np.abs(seen.images[0].astype(int) - TISSUE).max(axis=2) < 30
+    row, column = (float(places.mean()) for places in np.nonzero(tissue))
+    assert (column / 448 * 1200, row / 448 * 900) == pytest.approx(CENTRE, abs=25)
+    again = replay(InputRecord.from_json(seen.to_json()), slide)
+    assert all(np.array_equal(one, other) for one, other in zip(seen.images, again, strict=True))
+
+
+def test_what_calls_itself_a_slide_and_is_none_is_refused() -> None:
     still = TEST_FILES / "examples_palette.dcm"
     slide = {"sop_class_uid": str(VLWholeSlideMicroscopyImageStorage), "modality": "SM"}
-    whole = stored(still, **slide)
-    tiled = stored(still, **slide, number_of_frames=96, sop_instance_uid="1.2.3.4")
-    seen = FLARE.render([tiled, whole])
-    assert [source.sop_instance_uid for source in seen.sources] == [whole.header.sop_instance_uid]
-    assert "one of its resolutions" in seen.incomplete[0]
-    with pytest.raises(RenderError, match=r"cut into tiles, 96 at its lowest resolution.*send the region of interest"):
-        FLARE.render([tiled])
+    with pytest.raises(RenderError, match=r"the slide's pyramid cannot be read.*send the whole slide"):
+        FLARE.render([stored(still, **slide)])
 
 
 def test_what_cannot_be_decoded_is_said(tmp_path: Path) -> None:
