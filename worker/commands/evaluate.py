@@ -188,14 +188,11 @@ def _write(folder: Path, evaluation: Evaluation, document: dict[str, Any]) -> No
 
 
 def _print(document: dict[str, Any]) -> None:
-    from models.evaluation.page import interval_words, value_words
+    from models.evaluation.page import counts_words, interval_words, subject_words, value_words
 
     console = out()
-    console.print(Text(f"{document['title']}: {document['adapter']} {document['task']}".strip(), style="bold"))
-    console.print(
-        f"{document['entries']} cases, {document['answered']} answered, {document['unparsed']} answers that "
-        f"could not be read, {document['failed']} failed"
-    )
+    console.print(Text(subject_words(document), style="bold"))
+    console.print(counts_words(document))
     of_curves = [
         {**figure, "name": f"{figure['name']}, {curve['kind']}"}
         for curve in document["reliability"]
