@@ -17,7 +17,10 @@ from dicom_node.headers import InstanceHeader
 from dicom_node.image_kinds import ImageKind, kind_of
 from dicom_node.kernels import Sharpness, sharpness
 from dicom_node.preference import Candidate, in_order, phase_of_texts, phase_of_times, why
-from dicom_node.volumes import SliceStack, geometry
+from dicom_node.volumes import Geometry, SliceStack, geometry
+
+#: One series shows what another does where it reaches over this share of it.
+_SHOWN_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,29 @@ def rank_series(
         )
         for place, index in enumerate(order)
     )
+
+
+def covers(better: Sequence[InstanceHeader], worse: Sequence[InstanceHeader]) -> bool:
+    """Return whether the better series shows what the worse one does, as far as headers tell.
+
+    They have one frame of reference, and along their normal the better one reaches over most of the worse one. A worse
+    one that is not axial where the better one is counts as shown. False where it cannot be told.
+    """
+    references = {header.frame_of_reference_uid for header in (*better, *worse)}
+    if len(references) != 1 or "" in references:
+        return False
+    first, second = geometry(better), geometry(worse)
+    if first.orientation != second.orientation:
+        return first.orientation == "axial" and second.orientation != ""
+    if None in (first.from_mm, first.extent_mm, second.from_mm, second.extent_mm):
+        return False
+    return _share_shown(first, second) >= _SHOWN_SHARE
+
+
+def _share_shown(better: Geometry, worse: Geometry) -> float:
+    start, end = worse.from_mm or 0.0, (worse.from_mm or 0.0) + (worse.extent_mm or 0.0)
+    from_mm, to_mm = better.from_mm or 0.0, (better.from_mm or 0.0) + (better.extent_mm or 0.0)
+    return max(0.0, min(end, to_mm) - max(start, from_mm)) / max(end - start, 1e-6)
 
 
 def candidate_of(headers: Sequence[InstanceHeader], stack: SliceStack | None = None) -> Candidate:

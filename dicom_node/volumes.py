@@ -44,7 +44,8 @@ class Geometry:
     spacing_mm: float | None
     #: What is wrong, one sentence each.
     problems: tuple[str, ...]
-    #: From the first slice to the last, in mm; None where it cannot be told.
+    #: Where the first slice lies along the normal, and how far it is to the last, in mm; None where it cannot be told.
+    from_mm: float | None = None
     extent_mm: float | None = None
     #: "axial", "coronal", "sagittal", "oblique", or "" where unknown.
     orientation: str = ""
@@ -126,9 +127,11 @@ def geometry(headers: Sequence[InstanceHeader]) -> Geometry:
     multi-frame instances headers do not tell the geometry.
     """
     found = _arrange([plane_of_header(header) for header in headers])
-    positions = found.positions_mm
-    extent = positions[-1] - positions[0] if positions else None
-    return Geometry(found.complete, len(found.order), found.spacing_mm, found.problems, extent, found.orientation)
+    at = found.positions_mm
+    start, extent = (at[0], at[-1] - at[0]) if at else (None, None)
+    return Geometry(
+        found.complete, len(found.order), found.spacing_mm, found.problems, start, extent, found.orientation
+    )
 
 
 def slice_stack(instances: Sequence[InstanceFile]) -> SliceStack:

@@ -158,6 +158,8 @@ class AdapterDefinition:
     priority: int = 0
     #: Takes what no specialised adapter does; several general adapters may answer about the same series.
     general: bool = False
+    #: Of several series of a study that show the same body part, only the best is asked about (`worker.db.preferred`).
+    best_series_only: bool = False
     #: Modalities that come without a site rule; None means all that are accepted.
     unasked_modalities: frozenset[str] | None = None
     #: Kinds of question, by name; empty where there is but one, which the fields above describe. Each makes a `Task`

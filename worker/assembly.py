@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -18,6 +19,7 @@ from dicom_node.completeness import is_complete_by_itself
 from dicom_node.headers import InstanceHeader
 from dicom_node.volumes import geometry
 from models.adapter import AdapterDefinition, Unit
+from worker.db import preferred
 from worker.db.records import Association, Instance, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job, move_series
@@ -57,7 +59,48 @@ def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDef
             return []
         move_series(session, series, SeriesState.STABLE, sign, due_at=None)
         decision = route(_summary(rows, usable, headers), settings.routes, adapters)
-        return [job.id for job in _commit_route(session, series, new, decision, adapters)]
+        asked = _best_series_only(session, series, headers, decision, adapters)
+        jobs = _commit_route(session, series, new, asked, adapters)
+        if not decision.is_by_site:
+            _wait_for_better_ones(session, settings, series, jobs, adapters)
+        return [job.id for job in jobs]
+
+
+def _best_series_only(
+    session: Session,
+    series: Series,
+    headers: Mapping[int, InstanceHeader],
+    decision: RouteDecision,
+    adapters: Mapping[str, AdapterDefinition],
+) -> RouteDecision:
+    """Drop what is better asked about another series of the study; a site rule's choice is final."""
+    if decision.is_by_site:
+        return decision
+    reasons: dict[str, str] = {}
+    for name in decision.adapters:
+        adapter = adapters[name]
+        if adapter.best_series_only:
+            accepted = [header for header in headers.values() if adapter.acceptance.obstacle(header) is None]
+            if reason := preferred.why_not_asked(session, series, adapter, accepted):
+                reasons[name] = reason
+    kept = tuple(assignment for assignment in decision.assignments if assignment.adapter not in reasons)
+    if kept or not reasons:
+        return replace(decision, assignments=kept)
+    return replace(decision, assignments=(), rule=preferred.RULE, reason="; ".join(reasons.values()))
+
+
+def _wait_for_better_ones(
+    session: Session,
+    settings: Settings,
+    series: Series,
+    jobs: Sequence[Job],
+    adapters: Mapping[str, AdapterDefinition],
+) -> None:
+    """Give other series of the study, on their way now, the time to become whole; once, and not for long."""
+    for job in jobs:
+        adapter = adapters[job.adapter]
+        if adapter.best_series_only and preferred.may_still_come(session, series, adapter):
+            job.not_before = utc_now() + timedelta(seconds=settings.dicom.stable_after_s)
 
 
 def _leave_alone(session: Session, series: Series, rows: Sequence[Instance]) -> None:

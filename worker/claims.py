@@ -19,6 +19,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models.confidence import Outcome
+from worker.db.preferred import ask_the_others
 from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
@@ -87,9 +88,11 @@ def finish_claim(db: Database, claim: Claim, to_state: JobState, reason: str, **
     """Move a job on and give up the claim; return whether it was still this worker's."""
     with db.writing() as session:
         job = _still_ours(session, claim)
-        return job is not None and move_job(
-            session, job, to_state, reason, token=claim.token, claim_token=None, **values
-        )
+        if job is None or not move_job(session, job, to_state, reason, token=claim.token, claim_token=None, **values):
+            return False
+        if to_state is JobState.DECIDED:
+            ask_the_others(session, job)
+        return True
 
 
 def end_in_review(db: Database, claim: Claim, reason: str) -> bool:
@@ -153,6 +156,7 @@ def _give_up(session: Session, job: Job) -> None:
     move_job(
         session, job, JobState.DECIDED, reason, decision=Outcome.REVIEW.value, decision_reason=reason, claim_token=None
     )
+    ask_the_others(session, job)
 
 
 def _still_ours(session: Session, claim: Claim) -> Job | None:

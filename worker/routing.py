@@ -22,6 +22,8 @@ from worker.states import Priority
 
 #: RequestedProcedurePriority (0040,1003) values and what they mean for a job.
 PRIORITY_OF_REQUEST = {"STAT": Priority.STAT, "HIGH": Priority.HIGH}
+#: How the names of rules begin that a site wrote.
+SITE_RULE = "site rule: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ class RouteDecision:
         return tuple(dict.fromkeys(assignment.adapter for assignment in self.assignments))
 
     @property
+    def is_by_site(self) -> bool:
+        """Whether a rule of the site decided."""
+        return self.rule.startswith(SITE_RULE)
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         """What makes the case doubtful for any of them, each sentence once."""
         return tuple(dict.fromkeys(doubt for assignment in self.assignments for doubt in assignment.doubts))
@@ -108,7 +115,7 @@ def route(
     usable_summary = replace(summary, headers=usable)
     for rule in rules:
         matched, reasons = _match_rule(rule, usable_summary)
-        trace.append(RuleTrace(f"site rule: {rule.name}", matched, reasons))
+        trace.append(RuleTrace(f"{SITE_RULE}{rule.name}", matched, reasons))
         if matched:
             return _by_site_rule(rule, usable_summary, enabled, reasons, trace)
     return _by_adapters(usable_summary, enabled, trace)
@@ -157,7 +164,7 @@ def _by_site_rule(
     trace: list[RuleTrace],
 ) -> RouteDecision:
     """Follow a site rule; where it overrules what the adapter accepts, the answer is held for a person."""
-    label = f"site rule: {rule.name}"
+    label = f"{SITE_RULE}{rule.name}"
     if rule.adapter is None:
         return RouteDecision((), label, f"left alone by the site: {'; '.join(reasons)}", trace=tuple(trace))
     if missing := [name for name in named_by(rule) if name not in enabled]:

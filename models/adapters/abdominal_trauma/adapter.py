@@ -32,6 +32,7 @@ ADAPTER = AdapterDefinition(
         target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     ),
     unit=Unit.SERIES,
+    best_series_only=True,
     acceptance=Acceptance(
         sop_class_uids=frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}),
         modalities=frozenset({"CT"}),
