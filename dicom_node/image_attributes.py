@@ -154,7 +154,7 @@ def _read_attributes(path: Path) -> ImageAttributes:
         ) from error
     if not syntax:
         raise PixelError(uid or path.name, "the file names no transfer syntax", "send it again")
-    return _attributes(path, dataset, uid, UID(syntax), pixel_data_at)
+    return _attributes(path, dataset, uid, UID(str(syntax)), pixel_data_at)
 
 
 def _read_plain(file: BinaryIO) -> tuple[Dataset, int]:

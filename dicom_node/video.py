@@ -2,9 +2,10 @@
 
 Input: the path of an instance whose pixel data are one video stream in fragments. Output: `Video` (what the stream
 holds), wanted frames one at a time, and the time of frames. The stream is read out of the file piece by piece and
-decoded from its beginning; frames nobody asked for are dropped at once, so memory does not grow with length. Sizes are
-bounded before the decoder allocates, and only the containers and codecs that the standard names are opened: a stream is
-what a sender made it. On failure: `PixelError` naming the instance, the reason and the remedy.
+decoded from the keyframe before a wanted frame; frames nobody asked for are dropped at once, so neither time nor memory
+grow with length. Sizes are bounded before the decoder allocates, and only the containers and codecs that the standard
+names are opened: a stream is what a sender made it. On failure: `PixelError` naming the instance, the reason and the
+remedy.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import parse_fragments
 from pydicom.uid import MPEGTransferSyntaxes
 
+from dicom_node.notes import note
 from dicom_node.pixels import Frame, ImageAttributes, PixelLimits, check_sizes, read_attributes
 
 if TYPE_CHECKING:
@@ -53,6 +56,11 @@ class Video:
     #: "h264", "mpeg2video", ... and "mpegts", "h264", ... as libav names them.
     codec: str
     container: str
+    #: Time stamps of the frames in the order of display, in the stream's own unit; empty where it has none or they
+    #: contradict each other.
+    stamps: tuple[int, ...] = ()
+    #: Frames (counted from 0) that can be decoded without those before them; off by a few where there are no stamps.
+    keyframes: tuple[int, ...] = ()
 
 
 def is_video(transfer_syntax_uid: str) -> bool:
@@ -74,8 +82,10 @@ def read_video(path: Path, limits: PixelLimits | None = None) -> Video:
     with _opened(image, limits) as container:
         stream = container.streams.video[0]
         # One packet is one picture; the demuxer ends with an empty one.
-        counted = itertools.islice((1 for packet in container.demux(stream) if packet.size), limits.max_frames + 1)
-        frames = sum(counted)
+        packets = ((packet.pts, packet.is_keyframe) for packet in container.demux(stream) if packet.size)
+        counted = list(itertools.islice(packets, limits.max_frames + 1))
+        frames = len(counted)
+        stamps, keyframes = _index(counted)
         rate = stream.average_rate or stream.guessed_rate
         video = Video(
             image=image,
@@ -86,6 +96,8 @@ def read_video(path: Path, limits: PixelLimits | None = None) -> Video:
             rate=float(rate) if rate else None,
             codec=stream.codec.name,
             container=container.format.name,
+            stamps=stamps,
+            keyframes=keyframes,
         )
     if image.frames * (1 - _MOST_MISSING) > frames:
         raise image.error(f"its stream holds {frames} of the {image.frames} frames that the header claims", _SEND_AGAIN)
@@ -111,17 +123,35 @@ def read_video_frames(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
             raise video.image.error(f"it has no frame {index + 1}, only {video.frames}", "ask for one that is there")
     if not wanted:
         return
-    delivered = 0
+    for index in wanted if video.stamps else ():
+        picture = _sought(video, index)
+        if picture is None:
+            break
+        yield picture
+        wanted = wanted[1:]
+    if wanted:
+        yield from _in_order(video, wanted)
+
+
+def keyframe_thumbnails(video: Video, side: int = 32) -> dict[int, NDArray[np.uint8]]:
+    """Return a small grey picture of each keyframe, by its index.
+
+    Encoders begin anew where the scene changes, so keyframes show a long video's scenes at a fraction of its cost.
+
+    Raises:
+        PixelError: The stream is broken.
+    """
+    place = {stamp: index for index, stamp in enumerate(video.stamps)}
+    found = {}
     with _opened(video.image, video.limits) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        for index, picture in enumerate(container.decode(video=0)):
-            if index != wanted[delivered]:
-                continue
-            yield _rgb(video, index, picture)
-            delivered += 1
-            if delivered == len(wanted):
-                return
-        raise video.image.error(f"frame {wanted[delivered] + 1} of {video.frames} cannot be decoded", _SEND_AGAIN)
+        container.streams.video[0].codec_context.skip_frame = "NONKEY"
+        # More come out only of a stream that calls others keyframes when it is decoded; they are left out.
+        for keyframe, picture in zip(video.keyframes, container.decode(video=0), strict=False):
+            index = place.get(picture.pts) if place else keyframe
+            if index is not None:
+                small = picture.reformat(width=side, height=side, format="gray")
+                found[index] = np.asarray(small.to_ndarray(), dtype=np.uint8)
+    return found
 
 
 def frame_times(dataset: Dataset, indices: Sequence[int], rate: float | None = None) -> tuple[float | None, ...]:
@@ -138,6 +168,53 @@ def frame_times(dataset: Dataset, indices: Sequence[int], rate: float | None = N
         a_second = next((number for number in stated if number > 0), rate or 0.0)
         duration_ms = 1000 / a_second if a_second > 0 else 0.0
     return tuple(index * duration_ms / 1000 if duration_ms > 0 else None for index in indices)
+
+
+def _index(packets: Sequence[tuple[int | None, bool]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the frames' time stamps in order, if each has its own, and which frames are keyframes."""
+    stamps = sorted({stamp for stamp, _ in packets if stamp is not None})
+    if len(stamps) != len(packets):
+        # A bare stream has none. Its packets come as they are decoded: a keyframe's place is right but for the few
+        # frames that may be shown before it.
+        return (), tuple(index for index, (_, is_key) in enumerate(packets) if is_key)
+    place = {stamp: index for index, stamp in enumerate(stamps)}
+    return tuple(stamps), tuple(sorted(place[stamp] for stamp, is_key in packets if is_key and stamp is not None))
+
+
+def _sought(video: Video, index: int) -> Frame | None:
+    """Decode one frame from the keyframe before it; None where the stream does not lead there."""
+    keyframe = max((one for one in video.keyframes if one <= index), default=None)
+    if keyframe is None:
+        return None
+    with _opened(video.image, video.limits) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        try:
+            container.seek(video.stamps[keyframe], stream=stream, backward=True)
+        except OSError:
+            return None  # a bare stream has no places to go to
+        for picture in container.decode(stream):
+            if picture.pts is None or picture.pts > video.stamps[index]:
+                return None
+            if picture.pts == video.stamps[index]:
+                # From the beginning the same frame may come out whole.
+                return None if picture.is_corrupt else _rgb(video, index, picture)
+    return None
+
+
+def _in_order(video: Video, wanted: Sequence[int]) -> Iterator[Frame]:
+    """Decode from the beginning; `wanted` ascends."""
+    delivered = 0
+    with _opened(video.image, video.limits) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for index, picture in enumerate(container.decode(video=0)):
+            if index != wanted[delivered]:
+                continue
+            yield _rgb(video, index, picture)
+            delivered += 1
+            if delivered == len(wanted):
+                return
+        raise video.image.error(f"frame {wanted[delivered] + 1} of {video.frames} cannot be decoded", _SEND_AGAIN)
 
 
 def _number(value: Any) -> float:
@@ -163,6 +240,7 @@ def _opened(image: ImageAttributes, limits: PixelLimits) -> Iterator[av.containe
     bounds = {"max_pixels": str(limits.max_frame_bytes // 3), "codec_whitelist": _CODECS}
     try:
         with (
+            note(f"instance {image.sop_instance_uid}, {image.transfer_syntax.name}"),
             _Fragments(image) as data,
             av.open(data, "r", options={"format_whitelist": _CONTAINERS, **bounds}) as container,
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import sys
 import time
@@ -93,6 +94,28 @@ def decode_with_broken(path: Path, faults: dict[str, str]) -> tuple[NDArray[Any]
         return decode(path)
     finally:
         decoders.update(whole)
+
+
+def video_again_and_again(path: Path, times: int) -> None:
+    from dicom_node.video import read_video, read_video_frames
+
+    video = read_video(path)
+    for _ in range(times):
+        list(read_video_frames(video, [video.frames - 1]))
+
+
+def read_everything(path: Path, most_frames: int) -> tuple[int, int]:
+    """Read up to so many frames of an image or a video; return how many there were, and the process's peak in KiB."""
+    from dicom_node.pixels import FrameReader, read_attributes, read_image
+    from dicom_node.video import is_video, read_video, read_video_frames
+
+    if is_video(read_attributes(path).transfer_syntax):
+        video = read_video(path)
+        count = sum(1 for _ in read_video_frames(video, range(min(video.frames, most_frames))))
+    else:
+        image = read_image(path)
+        count = sum(1 for _ in FrameReader(image).frames(range(min(image.frames, most_frames))))
+    return count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _crash(*_: object) -> NoReturn:

@@ -1,7 +1,7 @@
 """Drawn frames -> a surgical video as a DICOM file, with the header a recorder would write: for the demo and the tests.
 
 Input: RGB frames and whose they shall be. Output: one Video Microscopic Image (PS3.3 A.32.6) in a folder, named by SOP
-Instance UID, its pixel data one H.264 or MPEG-2 stream in fragments, valid for `dciodvfy -new`. Nothing here is
+Instance UID, its pixel data one H.264, MPEG-2 or HEVC stream in fragments, valid for `dciodvfy -new`. Nothing here is
 anybody's video. Frames of another shape raise `ValueError`.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import MPEG2MPML, MPEG4HP41, UID, VideoMicroscopicImageStorage
+from pydicom.uid import HEVCMP51, MPEG2MPML, MPEG4HP41, UID, VideoMicroscopicImageStorage
 
 from dicom_node.codes import EYE
 from dicom_node.marking import concept
@@ -35,6 +35,9 @@ class _Coding(NamedTuple):
 _CODINGS: Final[dict[str, _Coding]] = {
     MPEG4HP41: _Coding("libx264", "h264", {"preset": "veryfast", "crf": "20"}, "ISO_14496_10"),
     MPEG2MPML: _Coding("mpeg2video", "mpeg2video", {"b": "4M"}, "ISO_13818_2"),
+    HEVCMP51: _Coding(
+        "libx265", "hevc", {"preset": "veryfast", "crf": "20", "x265-params": "log-level=none"}, "ISO_23008_2"
+    ),
 }
 #: Long streams are sent in several fragments, which a reader must join (PS3.5 8.2.5).
 _FRAGMENT_BYTES: Final = 2**16
@@ -56,7 +59,8 @@ def write_video(
         frames: uint8, shape (frames, rows, columns, 3), RGB; rows and columns even.
         fps: Frames a second.
         sop_instance_uid: New if None.
-        coding: Transfer syntax UID: MPEG-4 AVC/H.264 High Profile Level 4.1, or MPEG-2 Main Profile Main Level.
+        coding: Transfer syntax UID: MPEG-4 AVC/H.264 High Profile Level 4.1, MPEG-2 Main Profile Main Level, or HEVC
+            Main Profile Level 5.1.
         identity: See `worker.demo.phantom_studies.Identity`; the body part is EYE unless given.
 
     Raises:
