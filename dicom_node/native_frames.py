@@ -108,7 +108,7 @@ def from_values(image: ImageAttributes, values: NDArray[np.generic]) -> Frame:
     frame = _shaped(image, values)
     if not frame.dtype.isnative:
         frame = frame.astype(frame.dtype.newbyteorder("="))
-    frame = without_unused_bits(image, frame)
+    frame = without_unused_bits(image, _lowered(image, frame))
     if image.photometric.startswith("YBR_FULL"):
         frame = convert_color_space(frame, "YBR_FULL", "RGB")
     return frame if frame.flags.writeable else frame.copy()
@@ -126,6 +126,18 @@ def _shaped(image: ImageAttributes, values: NDArray[np.generic]) -> Frame:
     if image.planar_configuration == 1 and image.photometric != "YBR_FULL_422":
         return values.reshape(3, image.rows, image.columns).transpose(1, 2, 0)
     return values.reshape(image.rows, image.columns, 3)
+
+
+def _lowered(image: ImageAttributes, frame: Frame) -> Frame:
+    """Move values down to bit 0: old writers leave bits unused below them, so that HighBit is beyond BitsStored - 1.
+
+    PS3.5 8.1.1 allowed it once; what is left above is cleared afterwards.
+    """
+    high_bit = image.dataset.get("HighBit")
+    below = high_bit + 1 - image.bits_stored if isinstance(high_bit, int) else 0
+    if not 0 < below <= image.bits_allocated - image.bits_stored or frame.dtype.kind not in "iu":
+        return frame
+    return np.asarray(frame >> frame.dtype.type(below))
 
 
 def without_unused_bits(image: ImageAttributes, frame: Frame) -> Frame:
