@@ -92,6 +92,8 @@ class HubReference:
     licence: str
     #: False where the author gives the adapter away in no such place: a site names a folder of its own.
     published: bool = True
+    #: Of a base: the attention its adapters' authors name (transformers' `attn_implementation`); None is the engine's.
+    attention: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,13 @@ def with_merged(config: EngineConfig) -> EngineConfig:
     needless = {own.base for own in merged.values()} - {own.base for own in adapters.values()}
     bases = {hub_id: base for hub_id, base in config.bases.items() if hub_id not in needless}
     return replace(
-        config, adapters=adapters, bases=bases | {own.reference.hub_id: own.reference for own in merged.values()}
+        config,
+        adapters=adapters,
+        bases=bases
+        | {
+            own.reference.hub_id: replace(own.reference, attention=config.bases[own.base].attention)
+            for own in merged.values()
+        },
     )
 
 

@@ -83,7 +83,9 @@ def check_engine(settings: Settings) -> None:
 
 def _weights(reference: HubReference, folder: Path | None, chosen: EngineSettings) -> WeightsReference:
     revision = chosen.revisions.get(reference.hub_id, reference.revision)
-    return WeightsReference(reference.hub_id, revision, reference.licence, folder, reference.published)
+    return WeightsReference(
+        reference.hub_id, revision, reference.licence, folder, reference.published, reference.attention
+    )
 
 
 def _server(chosen: OpenAISettings) -> OpenAIServer:

@@ -10,7 +10,7 @@ import gc
 import json
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -152,7 +152,8 @@ class Bases:
         answering = {name: own for name, own in self._config.adapters.items() if own.base == hub_id}
         # A merged adapter is in the base's weights already.
         folders = {name: self.adapters[name].found.folder for name, own in answering.items() if not own.merged}
-        resident = load_resident(self._config, self.bases[hub_id].found.folder, folders)
+        own = replace(self._config, attention=self._config.attention_of(self._config.bases[hub_id]))
+        resident = load_resident(own, self.bases[hub_id].found.folder, folders)
         log.info(
             "model loaded",
             action="load_model",

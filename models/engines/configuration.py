@@ -70,6 +70,8 @@ class WeightsReference:
     folder: Path | None = None
     #: False where they can be had from no hub: a site must name the folder.
     published: bool = True
+    #: Of a base: its own attention (`EngineConfig.attention`); None takes the engine's.
+    attention: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class EngineConfig:
     quantization: Quantization = Quantization.NONE
     #: "auto", "cpu", "cuda" or "cuda:N". A GPU that was asked for and is not there is an error, never the CPU.
     device: str = "auto"
-    #: transformers' `attn_implementation`: "sdpa", "eager", "flash_attention_2".
+    #: transformers' `attn_implementation`: "sdpa", "eager", "flash_attention_2"; for bases that name none of their own.
     attention: str = "sdpa"
     #: Hub cache; None is the hub library's own (`HF_HOME`).
     cache_dir: Path | None = None
@@ -137,3 +139,7 @@ class EngineConfig:
     compile: bool = False
     #: Needed by `openai`.
     server: OpenAIServer | None = None
+
+    def attention_of(self, base: WeightsReference) -> str:
+        """Return the attention that a base is loaded with."""
+        return base.attention or self.attention

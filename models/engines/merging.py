@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def merge_adapter(
         config = standin_config(config)
     base, adapter = _found(config, name)
     out = out.expanduser().absolute()
+    config = replace(config, attention=config.attention_of(base.reference))
     _refuse_used_place(out)
     progress("hashing the files that go in")
     record = _record(name, base, adapter, dtype, config)

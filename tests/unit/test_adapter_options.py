@@ -8,6 +8,7 @@ import pytest
 
 from models.adapter import AdapterDefinition
 from models.question import Question
+from worker.engine_setup import engine_config
 from worker.settings import Settings, SettingsError
 from worker.site import enabled_adapters
 
@@ -56,3 +57,11 @@ def test_an_empty_prompt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(" \n")
     with pytest.raises(SettingsError, match="prompt is empty"):
         changed("dsa_patency", prompt=tmp_path / "empty.txt")
+
+
+def test_each_base_gets_the_attention_that_its_adapters_authors_ran_it_with() -> None:
+    bases = engine_config(Settings()).bases
+    assert {hub_id: base.attention for hub_id, base in bases.items()} == {
+        "google/medgemma-1.5-4b-it": None,
+        "google/medgemma-4b-it": "eager",
+    }

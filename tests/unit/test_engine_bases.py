@@ -186,6 +186,20 @@ def test_a_base_that_cannot_be_loaded_fails_its_own_requests_only(config: Engine
     engine.close()
 
 
+def test_a_base_has_the_attention_that_its_adapters_authors_name(config: EngineConfig) -> None:
+    plain = TransformersEngine(config)
+    expected = plain.generate(REQUESTS)
+    plain.close()
+    own = replace(config.bases[OTHER_BASE], attention="eager")
+    engine = TransformersEngine(replace(config, bases={**config.bases, OTHER_BASE: own}))
+    assert_same(engine.generate(REQUESTS), expected)
+    for hub_id, attention in ((OTHER_BASE, "eager"), (STANDIN_BASE_ID, "sdpa")):
+        about = engine.bases.get(hub_id).resident.model.config
+        parts = (about, about.text_config, about.vision_config)
+        assert {part._attn_implementation for part in parts} == {attention}
+    engine.close()
+
+
 def test_all_weights_are_checked_at_the_start(config: EngineConfig, tmp_path: Path) -> None:
     """Also those of a base that is not loaded yet."""
     away = WeightsReference(OTHER_BASE, folder=tmp_path / "nothing")

@@ -106,6 +106,8 @@ def test_a_merged_folder_stands_for_adapter_and_base(merge: Merge) -> None:
     assert resolved.bases[own.reference.hub_id].folder == merge.folder
     assert resolved.adapters[DSA].merged
     assert resolved.adapters[DSA].base == own.reference.hub_id
+    eager = with_merged(replace(only, bases={STANDIN_BASE_ID: replace(missing, attention="eager")}))
+    assert eager.bases[own.reference.hub_id].attention == "eager", "the base's attention, with the adapter merged in"
     both = with_merged(replace(config(), adapters={**config().adapters, DSA: set_so}))
     assert set(both.bases) == {STANDIN_BASE_ID, own.reference.hub_id}
     (state,) = inspect_weights(only)

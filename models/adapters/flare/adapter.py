@@ -51,7 +51,13 @@ ADAPTER = AdapterDefinition(
     name="flare",
     title=TITLE,
     version="1",
-    base=HubReference("google/medgemma-4b-it", "main", "Health AI Developer Foundations terms of use"),
+    base=HubReference(
+        "google/medgemma-4b-it",
+        "main",
+        "Health AI Developer Foundations terms of use",
+        # "Eager attention for stability", says the card.
+        attention="eager",
+    ),
     lora=HubReference("leoyinn/flare25-medgemma", "main", "follows the base model's terms"),
     # The card gives two: this one under its configuration, the other under its procedure. The adapter's file decides.
     lora_configuration=LoraConfiguration(
