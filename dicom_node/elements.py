@@ -187,7 +187,8 @@ class _Reader:
         """Implicit VR does not say what is a sequence: look whether an item begins here."""
         if length < 8:
             return False
-        group, number, _ = self._implicit(self._window, self._ahead(8, tag))
+        at = self._ahead(8, tag)
+        group, number, _ = self._implicit(self._window, at)
         return bool(group << 16 | number == _ITEM)
 
     def _skip(self, tag: int, vr: bytes, length: int, depth: int, *, explicit_vr: bool) -> None:
@@ -204,7 +205,8 @@ class _Reader:
         items: list[dict[int, Element]] = []
         at_most = 1 if tag in _FIRST_ITEM_ONLY else _MAX_ITEMS
         while self._position < stop:
-            group, number, item_length = self._implicit(self._window, self._ahead(8, tag))
+            at = self._ahead(8, tag)
+            group, number, item_length = self._implicit(self._window, at)
             self._position += 8
             item_tag = group << 16 | number
             if item_tag == _SEQUENCE_DELIMITATION:

@@ -53,7 +53,7 @@ class JobState(StrEnum):
     VERIFIED = "verified"
     #: A person rejected it; nothing (more) is sent.
     REJECTED = "rejected"
-    #: Late images made a newer revision that stands in its place.
+    #: A newer revision stands in its place, or a better series of the study is asked instead.
     SUPERSEDED = "superseded"
 
 

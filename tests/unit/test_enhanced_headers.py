@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from dicom_node.completeness import is_complete_by_itself
-from dicom_node.headers import InstanceFile
+from dicom_node.headers import InstanceFile, read_header
 from dicom_node.regions import body_region
 from models.adapter import adapters
 from tests.dicom_validators import dciodvfy
-from tests.phantoms.ct import COSINES, write_ct
+from tests.phantoms.ct import COSINES, ct_slice, write_ct
 from tests.phantoms.enhanced import write_enhanced_ct, write_enhanced_mr
 from tests.phantoms.volume import axial_planes
 from worker.routing import SeriesSummary, route
@@ -73,3 +74,30 @@ def test_an_enhanced_ct_is_routed_by_its_frames(tmp_path: Path) -> None:
     refused = route(SeriesSummary((short,)), [], trauma)
     assert refused.adapters == ()
     assert "6 frames in 1 instances, the adapter needs 10" in refused.reason
+
+
+def test_an_item_is_found_wherever_it_begins(tmp_path: Path) -> None:
+    """Headers are read 32 KiB at a time; an item may begin in the next part."""
+    ds = ct_slice(axial_planes(1)[0], "1", 1)
+    request = Dataset()
+    request.RequestedProcedurePriority = "STAT"
+    ds.RequestAttributesSequence = [request]
+    ds.private_block(0x0031, "PHANTOM", create=True).add_new(1, "OB", b"")
+    path = tmp_path / "one.dcm"
+
+    def written(filler: int) -> bytes:
+        ds[0x00311001].value = bytes(filler)
+        ds.save_as(path, enforce_file_format=True)
+        return path.read_bytes()
+
+    plain = written(0)
+    begin = plain.index(b"\x08\x00\x08\x00CS")  # ImageType, the first element of the data set
+    item = plain.index(b"\xfe\xff\x00\xe0", plain.index(b"\x40\x00\x75\x02SQ")) - begin
+    for bytes_before_the_end in range(0, 14, 2):
+        written((1 << 15) - item - bytes_before_the_end)
+        assert read_header(path).requested_procedure_priority == "STAT"
+
+
+def test_an_image_of_a_thousand_frames_is_read(tmp_path: Path) -> None:
+    (file,) = write_enhanced_ct(tmp_path, axial_planes(1000, 1.0))
+    assert (file.header.number_of_frames, set(body_region(file.header).names)) == (1000, {"abdomen"})
