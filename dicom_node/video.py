@@ -10,10 +10,7 @@ remedy.
 
 from __future__ import annotations
 
-import io
 import itertools
-import struct
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import parse_fragments
 from pydicom.uid import MPEGTransferSyntaxes
 
+from dicom_node.fragment_stream import FragmentStream
 from dicom_node.notes import note
 from dicom_node.pixels import Frame, ImageAttributes, PixelLimits, check_sizes, read_attributes
 
@@ -147,10 +144,12 @@ def keyframe_thumbnails(video: Video, side: int = 32) -> dict[int, NDArray[np.ui
         container.streams.video[0].codec_context.skip_frame = "NONKEY"
         # More come out only of a stream that calls others keyframes when it is decoded; they are left out.
         for keyframe, picture in zip(video.keyframes, container.decode(video=0), strict=False):
-            index = place.get(picture.pts) if place else keyframe
-            if index is not None:
-                small = picture.reformat(width=side, height=side, format="gray")
-                found[index] = np.asarray(small.to_ndarray(), dtype=np.uint8)
+            if place and picture.pts not in place:
+                continue
+            index = place[picture.pts] if place and picture.pts is not None else keyframe
+            found[index] = np.asarray(
+                picture.reformat(width=side, height=side, format="gray").to_ndarray(), dtype=np.uint8
+            )
     return found
 
 
@@ -182,17 +181,25 @@ def _index(packets: Sequence[tuple[int | None, bool]]) -> tuple[tuple[int, ...],
 
 
 def _sought(video: Video, index: int) -> Frame | None:
-    """Decode one frame from the keyframe before it; None where the stream does not lead there."""
-    keyframe = max((one for one in video.keyframes if one <= index), default=None)
-    if keyframe is None:
-        return None
+    """Decode one frame from a keyframe before it; None where the stream does not lead there."""
+    before = [keyframe for keyframe in video.keyframes if keyframe <= index]
+    # A transport stream is sought by its bytes and may be entered too late: then a few keyframes earlier once more.
+    for keyframe in (*before[-1:], *before[-4:-3], 0):
+        frame = _decoded_from(video, keyframe, index)
+        if frame is not None:
+            return frame
+    return None
+
+
+def _decoded_from(video: Video, keyframe: int, index: int) -> Frame | None:
     with _opened(video.image, video.limits) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        try:
-            container.seek(video.stamps[keyframe], stream=stream, backward=True)
-        except OSError:
-            return None  # a bare stream has no places to go to
+        if keyframe:
+            try:
+                container.seek(video.stamps[keyframe], stream=stream, backward=True)
+            except OSError:
+                return None
         for picture in container.decode(stream):
             if picture.pts is None or picture.pts > video.stamps[index]:
                 return None
@@ -241,7 +248,7 @@ def _opened(image: ImageAttributes, limits: PixelLimits) -> Iterator[av.containe
     try:
         with (
             note(f"instance {image.sop_instance_uid}, {image.transfer_syntax.name}"),
-            _Fragments(image) as data,
+            FragmentStream(image) as data,
             av.open(data, "r", options={"format_whitelist": _CONTAINERS, **bounds}) as container,
         ):
             if not container.streams.video:
@@ -256,73 +263,3 @@ def _opened(image: ImageAttributes, limits: PixelLimits) -> Iterator[av.containe
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
-
-
-class _Fragments(io.RawIOBase):
-    """The fragments of one encapsulated pixel data element as one seekable file, read in place (PS3.5 A.4)."""
-
-    def __init__(self, image: ImageAttributes) -> None:
-        super().__init__()
-        self._file = image.path.open("rb")
-        self._at = 0
-        try:
-            self._pieces = self._find_pieces(image)
-        except BaseException:
-            self._file.close()
-            raise
-        #: Where in the stream each fragment ends.
-        self._ends = list(itertools.accumulate(length for _, length in self._pieces))
-
-    def _find_pieces(self, image: ImageAttributes) -> list[tuple[int, int]]:
-        """Return (offset in the file, length) of each fragment but the basic offset table."""
-        self._file.seek(image.pixel_data_at)
-        head = self._file.read(12)
-        if len(head) < 12 or head[:4] != b"\xe0\x7f\x10\x00" or head[8:] != b"\xff\xff\xff\xff":
-            raise image.error("it has no encapsulated pixel data", "send the instance with its pixels")
-        try:
-            _, offsets = parse_fragments(self._file)
-        except ValueError as error:
-            raise image.error(f"its fragments cannot be told apart ({error})", _SEND_AGAIN) from error
-        pieces = []
-        for offset in offsets[1:]:
-            self._file.seek(offset + 4)
-            pieces.append((offset + 8, struct.unpack("<I", self._file.read(4))[0]))
-        there = image.path.stat().st_size
-        if not pieces or pieces[-1][0] + pieces[-1][1] > there:
-            raise image.error("its pixel data are truncated", "send the instance again")
-        return pieces
-
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say that it can be moved in."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place in the stream."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move in the stream."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the fragment at this place goes."""
-        place = bisect_right(self._ends, self._at)
-        if place == len(self._pieces):
-            return 0
-        offset, length = self._pieces[place]
-        left = self._ends[place] - self._at
-        self._file.seek(offset + length - left)
-        count = self._file.readinto(memoryview(buffer).cast("B")[:left])
-        self._at += count
-        return count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()

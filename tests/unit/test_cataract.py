@@ -27,7 +27,6 @@ from dicom_node.marking import RESEARCH_STATEMENT
 from models.adapter import Unit
 from models.adapters.cataract_surgery.adapter import ADAPTER
 from models.adapters.cataract_surgery.phases import named_phase
-from models.adapters.cataract_surgery.render import evenly_spread
 from models.confidence import Confidence, Outcome, decide
 from models.generation import Generation, ModelProvenance, TextAnswer, TokenLogprob
 from models.parsing import ParseFailure
@@ -148,13 +147,6 @@ def test_colour_frames_of_their_own_are_sampled_alike(tmp_path: Path) -> None:
     rendered = ADAPTER.render([file_of(path)])
     assert [round(float(image[..., 0].mean()) / 5) for image in rendered.images] == [1, 4, 7, 10]
     assert rendered.record["times_s"] == [0.5, 2.0, 3.5, 5.0]
-
-
-def test_frames_are_spread_and_never_doubled() -> None:
-    assert evenly_spread(1, 4) == [0]
-    assert evenly_spread(3, 4) == [0, 1, 2]
-    assert evenly_spread(4, 4) == [0, 1, 2, 3]
-    assert evenly_spread(15000, 4) == [1875, 5625, 9375, 13125]
 
 
 def test_a_header_that_disagrees_with_its_stream_is_said(tmp_path: Path) -> None:

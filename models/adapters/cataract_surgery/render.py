@@ -3,9 +3,9 @@
 Input: one instance. Output: up to `FRAMES` frames in order of time, RGB, 896 x 896, with the time of each in the
 record. On failure: `RenderError`, where there is not exactly one colour instance of 8 bits that can be decoded.
 
-Which frames: a run is cut into `FRAMES` equal parts and the frame in the middle of each is taken, so that the opening
-and closing pictures (draped patient, fade-out) count least. The adapter was trained on single frames; a few together
-let it tell what goes on, and each costs 256 tokens of a prompt.
+Which frames: a run is cut into `FRAMES` equal parts, and of each the middle of its longest scene is taken, so that the
+opening and closing pictures (draped patient, fade-out) count least. The adapter was trained on single frames; a few
+together let it tell what goes on, and each costs 256 tokens of a prompt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from dicom_node.headers import InstanceFile
 from dicom_node.pixels import ImageAttributes, PixelError, read_image
-from dicom_node.video import Video, frame_times, is_video, read_video
+from dicom_node.scenes import representative_frames, scenes
+from dicom_node.video import Video, frame_times, is_video, keyframe_thumbnails, read_video
 from models.drawing import drawn_input
 from models.recipe import Filter, FrameOf, Picture, Size
 from models.rendering import ModelInput, RenderError
@@ -44,7 +45,8 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
 
 def _render_video(instance: InstanceFile, video: Video) -> ModelInput:
     image, doubts = video.image, []
-    chosen = evenly_spread(video.frames, FRAMES)
+    found = scenes(keyframe_thumbnails(video), video.frames)
+    chosen = representative_frames(found, video.frames, FRAMES)
     if image.frames != video.frames:
         doubts.append(f"the header claims {image.frames} frames, the stream holds {video.frames}")
     if (image.rows, image.columns) != (video.rows, video.columns):
@@ -52,7 +54,7 @@ def _render_video(instance: InstanceFile, video: Video) -> ModelInput:
             f"the header claims {image.rows} x {image.columns} pixels, the stream has {video.rows} x {video.columns}"
         )
     times = frame_times(image.dataset, chosen, video.rate)
-    return _model_input(instance, video.frames, chosen, times, doubts)
+    return _model_input(instance, video.frames, chosen, times, doubts, scene_count=len(found))
 
 
 def _render_image(instance: InstanceFile, image: ImageAttributes) -> ModelInput:
@@ -61,18 +63,18 @@ def _render_image(instance: InstanceFile, image: ImageAttributes) -> ModelInput:
             f"instance {image.sop_instance_uid} is {image.photometric or 'of no stated colour'} of {image.bits_stored} "
             "bits, not RGB or YBR colour of 8 bits; send the picture as the camera made it"
         )
-    chosen = evenly_spread(image.frames, FRAMES)
+    chosen = representative_frames(scenes({}, image.frames), image.frames, FRAMES)
     times = frame_times(image.dataset, chosen) if image.frames > 1 else ()
     return _model_input(instance, image.frames, chosen, times, [])
 
 
-def evenly_spread(frames: int, wanted: int) -> list[int]:
-    """Return which frames (from 0) stand in the middle of `wanted` equal parts of a run; all of a shorter one."""
-    return sorted({(2 * part + 1) * frames // (2 * wanted) for part in range(wanted)})
-
-
 def _model_input(
-    instance: InstanceFile, frames: int, chosen: Sequence[int], times: Sequence[float | None], doubts: Sequence[str]
+    instance: InstanceFile,
+    frames: int,
+    chosen: Sequence[int],
+    times: Sequence[float | None],
+    doubts: Sequence[str],
+    scene_count: int = 1,
 ) -> ModelInput:
     uid = instance.header.sop_instance_uid
     return drawn_input(
@@ -81,7 +83,8 @@ def _model_input(
         record={
             "frames_in_run": frames,
             "frames_shown": [index + 1 for index in chosen],
-            "frames_chosen_by": f"the middle of each of {FRAMES} equal parts of the run",
+            "frames_chosen_by": f"of each of {FRAMES} equal parts, the middle of its longest scene",
+            "scenes": scene_count,
             "times_s": [None if time is None else round(time, 3) for time in times],
         },
         incomplete=doubts,
