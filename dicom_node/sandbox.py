@@ -124,15 +124,19 @@ class _Child:
 class Sandbox:
     """Calls functions in a child process with limits of memory and time."""
 
-    def __init__(self, *, memory_bytes: int = 4 * 2**30, limit_s: float = 120.0) -> None:
+    def __init__(
+        self, *, memory_bytes: int = 4 * 2**30, limit_s: float = 120.0, decode_limit_s: float | None = None
+    ) -> None:
         """Start nothing yet.
 
         Args:
             memory_bytes: Private memory that the child may have in all (RLIMIT_DATA).
             limit_s: How long one call may take. A call that is repeated without a decoder gets as long again.
+            decode_limit_s: How long one decoder may take for one frame; as long as the call if None.
         """
         self._memory_bytes = memory_bytes
         self._limit_s = limit_s
+        self._decode_limit_s = limit_s if decode_limit_s is None else min(decode_limit_s, limit_s)
         self._child: _Child | None = None
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -189,7 +193,14 @@ class Sandbox:
             child.page[0:2] = b"\0\0"
             try:
                 left_out = {instance: tuple(names) for instance, names in self._left_out.items()}
-                work = (function.__module__, function.__qualname__, args, kwargs, self._limit_s, left_out)
+                work = (
+                    function.__module__,
+                    function.__qualname__,
+                    args,
+                    kwargs,
+                    (self._limit_s, self._decode_limit_s),
+                    left_out,
+                )
                 send(child.ask, work, deadline)
                 kind, value = receive(child.answer, deadline, self._memory_bytes)
                 break
@@ -233,7 +244,8 @@ class Sandbox:
         return self._child
 
     def _timeout(self, doing: str) -> SandboxTimeout:
-        reason = f"it took longer than the {self._limit_s:g} s that it may take"
+        limit_s = self._decode_limit_s if self._culprit else self._limit_s
+        reason = f"it took longer than the {limit_s:g} s that it may take"
         return SandboxTimeout(reason, "check the original, or allow more time", doing)
 
     def _crash(self) -> SandboxError:

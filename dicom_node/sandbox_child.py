@@ -13,6 +13,7 @@ import pickle
 import resource
 import signal
 import sys
+import time
 import traceback
 from functools import reduce
 from typing import Any, Final
@@ -37,10 +38,12 @@ def main() -> None:
     send(answer, "ready")
     while True:
         try:
-            module, name, args, kwargs, limit_s, avoided = receive(ask)
+            module, name, args, kwargs, limits, avoided = receive(ask)
         except PipeClosed:
             os._exit(0)
         page[0] = 1
+        limit_s, note.decode_limit_s = limits
+        note.deadline = time.monotonic() + limit_s + _GRACE_S
         signal.setitimer(signal.ITIMER_REAL, limit_s + _GRACE_S)
         set_left_out(avoided)
         reply = _answer(module, name, args, kwargs)

@@ -59,6 +59,11 @@ def match_for_ever() -> None:
         re.match(r"(a|aa)+$", "a" * 100 + "b")
 
 
+def slow(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slow"
+
+
 def kill_oneself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -170,6 +170,16 @@ def test_a_decoder_that_crashes_hangs_or_raises_is_left_out_and_the_next_one_dec
     assert left_out("1.2.3.4") == (), "the parent's own decoders are not touched"
 
 
+def test_a_decoder_has_its_own_limit_for_each_frame(run: Path) -> None:
+    with Sandbox(limit_s=30, decode_limit_s=0.5) as sandbox:
+        sandbox.call(sandboxed.decode, run)
+        began = time.monotonic()
+        decoders = sandbox.call(sandboxed.decode_with_broken, run, {"imagecodecs": "hang"})[1]
+        assert decoders == ("pydicom",)
+        assert time.monotonic() - began < 5
+        assert sandbox.call(sandboxed.slow, 0.8) == "slow", "what is not decoding has the whole time"
+
+
 def test_where_every_decoder_crashes_the_instance_is_refused(run: Path) -> None:
     with (
         Sandbox(memory_bytes=1024 * MIB, limit_s=20) as sandbox,

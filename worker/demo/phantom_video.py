@@ -36,7 +36,10 @@ _CODINGS: Final[dict[str, _Coding]] = {
     MPEG4HP41: _Coding("libx264", "h264", {"preset": "veryfast", "crf": "20"}, "ISO_14496_10"),
     MPEG2MPML: _Coding("mpeg2video", "mpeg2video", {"b": "4M"}, "ISO_13818_2"),
     HEVCMP51: _Coding(
-        "libx265", "hevc", {"preset": "veryfast", "crf": "20", "x265-params": "log-level=none"}, "ISO_23008_2"
+        "libx265",
+        "hevc",
+        {"preset": "veryfast", "crf": "20", "x265-params": "log-level=none:pools=none:frame-threads=1"},
+        "ISO_23008_2",
     ),
 }
 #: Long streams are sent in several fragments, which a reader must join (PS3.5 8.2.5).
