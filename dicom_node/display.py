@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.colour import Rgb, colours, grey_to_rgb, is_colour
+from dicom_node.frame_attributes import text
 from dicom_node.modality import Mask, Values, modality_transform, modality_values, padding_bounds, padding_mask
 from dicom_node.pixels import Frame, ImageAttributes
 from dicom_node.voi import (
@@ -70,7 +71,7 @@ def shown_inverted(image: ImageAttributes) -> bool:
     The two say the same thing in a valid image, INVERSE with MONOCHROME1 (PS3.3 C.8.11.3.1.2), and mean one inversion.
     Where they disagree the shape, the last step before the display, decides; dcmtk and dcm4che do so too.
     """
-    shape = image.dataset.get("PresentationLUTShape")
+    shape = text(image.dataset, "PresentationLUTShape")
     return shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else image.photometric == "MONOCHROME1"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.frame_attributes import whole_numbers
+from dicom_node.frame_attributes import value, whole_numbers
 
 #: A table can have no more entries, whatever its segments repeat (an entry count of 0 means as many).
 _MOST_ENTRIES: Final = 2**16
@@ -53,9 +53,9 @@ def read_look_up_table(
     Raises:
         ValueError: The table is broken; the message says how.
     """
-    described = whole_numbers(dataset.get(descriptor))
+    described = whole_numbers(dataset, descriptor)
     if len(described) != 3:
-        raise ValueError(f"{descriptor} is {dataset.get(descriptor)!r}, not three integers")
+        raise ValueError(f"{descriptor} is {value(dataset, descriptor)!r}, not three integers")
     # Writers and readers mix up US and SS here: the count is never negative, the first value as the input is.
     count = described[0] % 2**16 or _MOST_ENTRIES
     first = described[1] % 2**16
@@ -65,9 +65,9 @@ def read_look_up_table(
     if not 1 <= bits <= 16:
         raise ValueError(f"{descriptor} names {bits} bits per entry")
     if name.startswith("Segmented"):
-        entries = _expanded(_words(dataset[name].value, little_endian, 1 if bits <= 8 else 2), bits, little_endian)
+        entries = _expanded(_words(_bytes(dataset, name), little_endian, 1 if bits <= 8 else 2), bits, little_endian)
     else:
-        entries = _unpacked(dataset[name], count, bits, little_endian)
+        entries = _unpacked(dataset, name, count, bits, little_endian)
     if len(entries) < count:
         raise ValueError(f"{name} has {len(entries)} of the {count} entries that {descriptor} claims")
     entries = entries[:count]
@@ -75,14 +75,21 @@ def read_look_up_table(
     return LookUpTable(first, entries, max(bits, int(entries.max()).bit_length()))
 
 
-def _unpacked(element: Any, count: int, bits: int, little_endian: bool) -> NDArray[np.uint16]:
-    value = element.value
-    if not isinstance(value, (bytes, bytearray)):
+def _unpacked(dataset: Dataset, name: str, count: int, bits: int, little_endian: bool) -> NDArray[np.uint16]:
+    if not isinstance(value(dataset, name), (bytes, bytearray)):
         # US or SS: pydicom has read the numbers; as SS, large entries came out negative.
-        return np.asarray([one % 2**16 for one in whole_numbers(value)], dtype=np.uint16)
+        return np.asarray([one % 2**16 for one in whole_numbers(dataset, name)], dtype=np.uint16)
+    data = _bytes(dataset, name)
     # 8-bit entries come two to a word (C.7.6.3.1.6), or each in a word of its own.
-    packed = bits <= 8 and len(value) < 2 * count
-    return _words(bytes(value), little_endian, 1 if packed else 2, swapped=packed and not little_endian)
+    packed = bits <= 8 and len(data) < 2 * count
+    return _words(data, little_endian, 1 if packed else 2, swapped=packed and not little_endian)
+
+
+def _bytes(dataset: Dataset, name: str) -> bytes:
+    data = value(dataset, name)
+    if not isinstance(data, (bytes, bytearray)):
+        raise ValueError(f"{name} is missing or holds no bytes")  # noqa: TRY004 - the header is wrong, not the caller
+    return bytes(data)
 
 
 def _words(data: bytes, little_endian: bool, size: int, *, swapped: bool = False) -> NDArray[np.uint16]:

@@ -17,7 +17,16 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
-from dicom_node.frame_attributes import frame_value, functional_group_items, number, numbers, whole_numbers
+from dicom_node.frame_attributes import (
+    frame_value,
+    functional_group_items,
+    items,
+    number,
+    numbers,
+    text,
+    texts,
+    whole_numbers,
+)
 from dicom_node.pixels import ImageAttributes
 
 #: Macro of enhanced images that says what a frame's pixel values mean (C.8.19.6.4).
@@ -76,9 +85,9 @@ def plan_subtraction(image: ImageAttributes, index: int) -> tuple[SubtractionPla
 
     The reason is "" where nothing is asked for: the frame is then right as it is.
     """
-    operations = list(image.dataset.get("MaskSubtractionSequence") or [])
+    operations = items(image.dataset, "MaskSubtractionSequence")
     # Without "SUB" the run is to be shown as it is: most are already subtracted, or never shall be.
-    if image.dataset.get("RecommendedViewingMode") != "SUB" or not operations:
+    if text(image.dataset, "RecommendedViewingMode") != "SUB" or not operations:
         return None, ""
     if known_by := already_subtracted(image.dataset):
         return None, f"the run asks for subtraction but is subtracted already ({known_by}): not subtracted again"
@@ -115,14 +124,14 @@ def already_subtracted(dataset: Dataset) -> str:
 
     By the derivation code, else by ImageType, else by the description of its derivation. An original image is none.
     """
-    for code in dataset.get("DerivationCodeSequence") or []:
-        if (str(code.get("CodeValue")), str(code.get("CodingSchemeDesignator"))) == _SUBTRACTED_CODE:
+    for code in items(dataset, "DerivationCodeSequence"):
+        if (text(code, "CodeValue"), text(code, "CodingSchemeDesignator")) == _SUBTRACTED_CODE:
             return f"derivation code {_SUBTRACTED_CODE[0]}"
-    types = [str(value) for value in dataset.get("ImageType") or []]
+    types = texts(dataset, "ImageType")
     for value in types[2:]:
         if _says_subtracted(value.replace("_", " ")):
             return f"ImageType {value}"
-    described = str(dataset.get("DerivationDescription") or "")
+    described = text(dataset, "DerivationDescription")
     if types[:1] == ["DERIVED"] and _says_subtracted(described):
         return f"derivation: {described}"
     return ""
@@ -144,7 +153,7 @@ def _plan(image: ImageAttributes, operation: Dataset, index: int) -> tuple[Subtr
     if kind not in ("AVG_SUB", "TID", "REV_TID"):
         return None, f"the run asks for mask operation {kind or '(none named)'}, which is not known: not subtracted"
     averages = kind == "AVG_SUB"
-    masks = whole_numbers(operation.get("MaskFrameNumbers")) if averages else [own - _interval(operation, own)]
+    masks = whole_numbers(operation, "MaskFrameNumbers") if averages else [own - _interval(operation, own)]
     if not masks or not all(1 <= mask <= image.frames for mask in masks):
         return None, "the run names no usable mask frames: not subtracted"
     # Only AVG_SUB averages (C.7.6.10.1.1): with the others a later frame has another mask.
@@ -165,7 +174,7 @@ def _interval(operation: Dataset, own: int) -> int:
     if _kind(operation) == "TID":
         return offset
     # REV_TID pairs a run with one of the opposite order: each further frame's mask lies two frames further back.
-    first = next(iter(whole_numbers(operation.get("ApplicableFrameRange"))), 1)
+    first = next(iter(whole_numbers(operation, "ApplicableFrameRange")), 1)
     return offset + 2 * (own - first)
 
 
@@ -173,10 +182,10 @@ def _shift(image: ImageAttributes, operation: Dataset, index: int) -> tuple[tupl
     """Return the mask's shift: an enhanced frame's own, by SubtractionItemID (C.8.19.6.3), else the item's."""
     shifted = operation
     per_frame = functional_group_items(image.dataset, "FramePixelShiftSequence", index)
-    wanted = operation.get("SubtractionItemID")
-    if per_frame and wanted is not None:
-        shifted = next((one for one in per_frame if one.get("SubtractionItemID") == wanted), operation)
-    found = numbers(shifted.get("MaskSubPixelShift"))
+    wanted = whole_numbers(operation, "SubtractionItemID")
+    if wanted:
+        shifted = next((one for one in per_frame if whole_numbers(one, "SubtractionItemID") == wanted), operation)
+    found = numbers(shifted, "MaskSubPixelShift")
     if not found:
         return (0.0, 0.0), ""
     if len(found) != 2 or max(abs(found[0]) / image.rows, abs(found[1]) / image.columns) >= 1:
@@ -189,7 +198,7 @@ def _covers(operation: Dataset, frame_number: int, frames: int) -> bool:
 
     Without a range it applies to all frames whose mask and contrast frames are there (C.7.6.10.1.1).
     """
-    bounds = whole_numbers(operation.get("ApplicableFrameRange"))
+    bounds = whole_numbers(operation, "ApplicableFrameRange")
     if bounds:
         return any(first <= frame_number <= last for first, last in zip(bounds[::2], bounds[1::2], strict=False))
     if _kind(operation) == "TID":
@@ -198,7 +207,7 @@ def _covers(operation: Dataset, frame_number: int, frames: int) -> bool:
 
 
 def _kind(operation: Dataset) -> str:
-    return str(operation.get("MaskOperation") or "").upper()
+    return text(operation, "MaskOperation").upper()
 
 
 def _says_subtracted(text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.frame_attributes import functional_group, number, whole_numbers
+from dicom_node.frame_attributes import functional_group, items, number, text, whole_numbers
 from dicom_node.look_up_tables import LookUpTable, read_look_up_table
 from dicom_node.pixels import Frame, ImageAttributes
 
@@ -43,11 +43,11 @@ def modality_transform(image: ImageAttributes, index: int = 0) -> LookUpTable | 
         PixelError: The LUT is broken.
     """
     dataset = image.dataset
-    if dataset.get("PixelIntensityRelationship") == "LOG":
+    if text(dataset, "PixelIntensityRelationship") == "LOG":
         # An XA image's LUT then leads back to linear intensities and is not for display (PS3.4 N.2.1.2).
         return 1.0, 0.0
     rescale = functional_group(dataset, "PixelValueTransformationSequence", index)
-    if rescale is None and dataset.get("ModalityLUTSequence"):
+    if rescale is None and items(dataset, "ModalityLUTSequence"):
         return _modality_lut(image)
     source = dataset if rescale is None else rescale
     # A slope of zero would make the picture flat; it is met where a writer left the field empty.
@@ -55,7 +55,7 @@ def modality_transform(image: ImageAttributes, index: int = 0) -> LookUpTable | 
 
 
 def _modality_lut(image: ImageAttributes) -> LookUpTable:
-    item = image.dataset.ModalityLUTSequence[0]
+    item = items(image.dataset, "ModalityLUTSequence")[0]
     try:
         return read_look_up_table(
             item, "LUTData", little_endian=image.transfer_syntax.is_little_endian, signed=image.is_signed
@@ -79,8 +79,8 @@ def padding_mask(image: ImageAttributes, frame: Frame) -> Mask:
 
 def padding_bounds(image: ImageAttributes, dtype: np.dtype[Any]) -> tuple[int, int] | None:
     """Return the lowest and the highest stored value that are padding, or None; `dtype` is the decoded frame's."""
-    value = whole_numbers(image.dataset.get("PixelPaddingValue"))
-    limit = whole_numbers(image.dataset.get("PixelPaddingRangeLimit"))
+    value = whole_numbers(image.dataset, "PixelPaddingValue")
+    limit = whole_numbers(image.dataset, "PixelPaddingRangeLimit")
     if not value or dtype.kind not in "iu":
         return None
     bounds = [_as_stored(one, dtype) for one in (*value[:1], *limit[:1])]

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from dicom_node.frame_attributes import whole_numbers
+from dicom_node.frame_attributes import text, value, whole_numbers
 from dicom_node.modality import Mask
 from dicom_node.pixels import ImageAttributes
 from dicom_node.voi import Grey
@@ -84,7 +84,7 @@ def burn(picture: Grey, mask: Mask, shade: int = 255) -> Grey:
 def _overlay(image: ImageAttributes, group: int) -> Overlay | None:
     dataset = image.dataset
     rows, columns = (_integer(dataset, group, element, 0) for element in (0x0010, 0x0011))
-    has_data = (group, 0x3000) in dataset and bool(dataset[group, 0x3000].value)
+    has_data = isinstance(value(dataset, (group, 0x3000)), bytes)
     bit = _integer(dataset, group, 0x0102, 0)
     if not has_data:
         # Position 0 without data is an empty overlay; it is met in files whose overlay was taken out.
@@ -93,14 +93,14 @@ def _overlay(image: ImageAttributes, group: int) -> Overlay | None:
         rows, columns = image.rows, image.columns
     if rows < 1 or columns < 1:
         return None
-    origin = whole_numbers(dataset[group, 0x0050].value) if (group, 0x0050) in dataset else []
+    origin = whole_numbers(dataset, (group, 0x0050))
     return Overlay(
         group=group,
         rows=rows,
         columns=columns,
         origin=(origin[0], origin[1]) if len(origin) == 2 and has_data else (1, 1),
-        kind=_text(dataset, group, 0x0040),
-        label=_text(dataset, group, 0x1500) or _text(dataset, group, 0x0022),
+        kind=text(dataset, (group, 0x0040)),
+        label=text(dataset, (group, 0x1500)) or text(dataset, (group, 0x0022)),
         first_frame=max(1, _integer(dataset, group, 0x0051, 1)),
         frames=max(1, _integer(dataset, group, 0x0015, 1)),
         bit=None if has_data else bit,
@@ -109,7 +109,7 @@ def _overlay(image: ImageAttributes, group: int) -> Overlay | None:
 
 def _plane(image: ImageAttributes, overlay: Overlay, number: int) -> NDArray[np.bool_]:
     """Return one plane of OverlayData: one bit a pixel, the lowest first, planes without gaps (C.9.2, PS3.5 8.1.2)."""
-    data = bytes(image.dataset[overlay.group, 0x3000].value)
+    data = bytes(value(image.dataset, (overlay.group, 0x3000)))
     if image.dataset[overlay.group, 0x3000].VR == "OW" and not image.transfer_syntax.is_little_endian:
         data = np.frombuffer(data[: len(data) // 2 * 2], dtype=">u2").astype("<u2").tobytes()
     size = overlay.rows * overlay.columns
@@ -151,10 +151,4 @@ def _embedded(image: ImageAttributes, bit: int, index: int) -> Mask | None:
 
 
 def _integer(dataset: Dataset, group: int, element: int, default: int) -> int:
-    if (group, element) not in dataset:
-        return default
-    return next(iter(whole_numbers(dataset[group, element].value)), default)
-
-
-def _text(dataset: Dataset, group: int, element: int) -> str:
-    return str(dataset[group, element].value or "").strip() if (group, element) in dataset else ""
+    return next(iter(whole_numbers(dataset, (group, element))), default)

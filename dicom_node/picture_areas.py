@@ -8,17 +8,16 @@ Sources: ultrasound regions PS3.3 C.8.5.5, shutters C.7.6.11 (of a frame C.7.6.1
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
-from dicom_node.frame_attributes import functional_group, whole_numbers
+from dicom_node.frame_attributes import functional_group, items, text, texts, whole_numbers
 from dicom_node.modality import Mask
 from dicom_node.pixels import ImageAttributes
 
@@ -50,7 +49,7 @@ def ultrasound_box(image: ImageAttributes) -> Box | None:
 
     Outside lie patient name, settings, scales and logos. None where the header names no region, or they fill the frame.
     """
-    regions = [found for item in image.dataset.get("SequenceOfUltrasoundRegions") or [] if (found := _region(item))]
+    regions = [found for item in items(image.dataset, "SequenceOfUltrasoundRegions") if (found := _region(item))]
     boxes = [box for box, spatial_format in regions if spatial_format == _TWO_DIMENSIONAL]
     boxes = boxes or [box for box, _ in regions]
     if not boxes:
@@ -67,12 +66,12 @@ def ultrasound_box(image: ImageAttributes) -> Box | None:
 
 def _region(item: Dataset) -> tuple[Box, int] | None:
     names = ("RegionLocationMinY0", "RegionLocationMinX0", "RegionLocationMaxY1", "RegionLocationMaxX1")
-    corners = [whole_numbers(item.get(name))[:1] for name in names]
+    corners = [whole_numbers(item, name)[:1] for name in names]
     if not all(corners):
         return None
     (top,), (left,), (bottom,), (right,) = corners
     # Both corners are pixels of the region (C.8.5.5.1.14), counted from 0.
-    return Box(top, left, bottom + 1, right + 1), next(iter(whole_numbers(item.get("RegionSpatialFormat"))), 0)
+    return Box(top, left, bottom + 1, right + 1), next(iter(whole_numbers(item, "RegionSpatialFormat")), 0)
 
 
 def crop(picture: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
@@ -89,7 +88,7 @@ def black_outside(picture: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 def burned_in_annotation(image: ImageAttributes) -> bool | None:
     """Tell whether text that names the patient is in the pixels: as the header says, None where it does not."""
-    return {"YES": True, "NO": False}.get(str(image.dataset.get("BurnedInAnnotation") or "").upper())
+    return {"YES": True, "NO": False}.get(text(image.dataset, "BurnedInAnnotation").upper())
 
 
 def shutter_mask(image: ImageAttributes, index: int = 0) -> Mask | None:
@@ -99,12 +98,10 @@ def shutter_mask(image: ImageAttributes, index: int = 0) -> Mask | None:
     """
     item = functional_group(image.dataset, "FrameDisplayShutterSequence", index)
     source = image.dataset if item is None else item
-    named = source.get("ShutterShape") or []
-    shapes: Sequence[Any] = named if isinstance(named, MultiValue) else [named]
     seen = np.ones((image.rows, image.columns), dtype=np.bool_)
     drawn = 0
-    for shape in shapes:
-        within = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}.get(str(shape))
+    for shape in texts(source, "ShutterShape"):
+        within = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}.get(shape)
         area = None if within is None else within(source, image.rows, image.columns)
         if area is not None:
             seen &= area
@@ -115,7 +112,7 @@ def shutter_mask(image: ImageAttributes, index: int = 0) -> Mask | None:
 
 def _rectangle(source: Dataset, rows: int, columns: int) -> Mask | None:
     names = ("UpperHorizontal", "LowerHorizontal", "LeftVertical", "RightVertical")
-    edges = [whole_numbers(source.get(f"Shutter{name}Edge"))[:1] for name in names]
+    edges = [whole_numbers(source, f"Shutter{name}Edge")[:1] for name in names]
     if not all(edges):
         return None
     (upper,), (lower,), (left,), (right,) = edges
@@ -124,8 +121,7 @@ def _rectangle(source: Dataset, rows: int, columns: int) -> Mask | None:
 
 
 def _circle(source: Dataset, rows: int, columns: int) -> Mask | None:
-    center, radius = whole_numbers(source.get("CenterOfCircularShutter")), source.get("RadiusOfCircularShutter")
-    reach = whole_numbers(radius)
+    center, reach = whole_numbers(source, "CenterOfCircularShutter"), whole_numbers(source, "RadiusOfCircularShutter")
     if len(center) != 2 or not reach:
         return None
     y, x = _places(rows, columns)
@@ -133,7 +129,7 @@ def _circle(source: Dataset, rows: int, columns: int) -> Mask | None:
 
 
 def _polygon(source: Dataset, rows: int, columns: int) -> Mask | None:
-    vertices = whole_numbers(source.get("VerticesOfThePolygonalShutter"))
+    vertices = whole_numbers(source, "VerticesOfThePolygonalShutter")
     if len(vertices) < 6 or len(vertices) % 2:
         return None
     canvas = Image.new("1", (columns, rows))

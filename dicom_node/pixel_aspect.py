@@ -48,7 +48,7 @@ def square_size(image: ImageAttributes, index: int = 0) -> SquareSize | None:
     measures = functional_group(image.dataset, "PixelMeasuresSequence", index)
     for source in (measures, image.dataset):
         for keyword in _IN_ORDER if source is not None else ():
-            found = numbers(source.get(keyword)) if source is not None else []
+            found = numbers(source, keyword) if source is not None else []
             if len(found) == 2 and min(found) > 0:
                 return _stretched(image.rows, image.columns, found[0] / found[1], keyword)
     return None

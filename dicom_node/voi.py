@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.frame_attributes import functional_group, number, numbers
+from dicom_node.frame_attributes import functional_group, items, number, numbers, text
 from dicom_node.look_up_tables import LookUpTable, read_look_up_table
 from dicom_node.modality import Mask, Values
 from dicom_node.pixels import ImageAttributes
@@ -133,8 +133,8 @@ def apply_voi_lut(image: ImageAttributes, values: Values, lut: VoiLut, index: in
 
 def _windows(image: ImageAttributes, index: int) -> list[Window | None]:
     source = _voi_source(image, index)
-    centers, widths = numbers(source.get("WindowCenter")), numbers(source.get("WindowWidth"))
-    function = str(source.get("VOILUTFunction") or "LINEAR").upper()
+    centers, widths = numbers(source, "WindowCenter"), numbers(source, "WindowWidth")
+    function = text(source, "VOILUTFunction").upper()
     if function not in _FUNCTIONS:
         function = "LINEAR"
     # LINEAR needs a width of at least 1, the others more than 0 (C.11.2.1.2 and C.11.2.1.3).
@@ -146,12 +146,12 @@ def _windows(image: ImageAttributes, index: int) -> list[Window | None]:
 
 
 def _read_lut(image: ImageAttributes, lut: VoiLut, index: int) -> LookUpTable:
-    items = _lut_items(image, index)
-    if not 1 <= lut.number <= len(items):
-        raise image.error(f"it has no VOI LUT {lut.number}, only {len(items)}", "ask for one that is there")
+    found = _lut_items(image, index)
+    if not 1 <= lut.number <= len(found):
+        raise image.error(f"it has no VOI LUT {lut.number}, only {len(found)}", "ask for one that is there")
     try:
         return read_look_up_table(
-            items[lut.number - 1],
+            found[lut.number - 1],
             "LUTData",
             little_endian=image.transfer_syntax.is_little_endian,
             signed=_values_are_signed(image),
@@ -162,13 +162,13 @@ def _read_lut(image: ImageAttributes, lut: VoiLut, index: int) -> LookUpTable:
 
 def _values_are_signed(image: ImageAttributes) -> bool:
     """Tell whether modality values can be negative, so that a VOI LUT's first input value is signed (C.11.2.1.1)."""
-    if image.dataset.get("ModalityLUTSequence"):
+    if items(image.dataset, "ModalityLUTSequence"):
         return False  # its entries are unsigned
     return image.is_signed or number(image.dataset, "RescaleIntercept", 0.0) < 0
 
 
 def _lut_items(image: ImageAttributes, index: int) -> list[Dataset]:
-    return list(_voi_source(image, index).get("VOILUTSequence") or [])
+    return items(_voi_source(image, index), "VOILUTSequence")
 
 
 def _voi_source(image: ImageAttributes, index: int) -> Dataset:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.display import Values
-from dicom_node.frame_attributes import numbers
+from dicom_node.frame_attributes import frame_value, numbers
 from dicom_node.headers import InstanceFile
 from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, already_subtracted, plan_subtractions
 from dicom_node.pixels import ImageAttributes, PixelError, read_frames, read_image
@@ -37,6 +37,24 @@ _SMALL = 64
 #: Longer runs are looked at in even steps, so that the small pictures stay under 40 MiB.
 _MOST_FRAMES = 2400
 _TAIL_PERCENT = 0.5
+#: What may move: in words, whether it does, its path in classic images, and its place in a frame of enhanced ones.
+_MOTIONS: Final = (
+    (
+        "the C-arm",
+        "PositionerMotion",
+        ("PositionerPrimaryAngleIncrement", "PositionerSecondaryAngleIncrement"),
+        ("PositionerPositionSequence", ("PositionerPrimaryAngle", "PositionerSecondaryAngle")),
+    ),
+    (
+        "the table",
+        "TableMotion",
+        ("TableVerticalIncrement", "TableLateralIncrement", "TableLongitudinalIncrement"),
+        (
+            "TablePositionSequence",
+            ("TableTopVerticalPosition", "TableTopLateralPosition", "TableTopLongitudinalPosition"),
+        ),
+    ),
+)
 #: Degrees or millimetres: a run that moves by less stands still.
 _STILL = 2.0
 #: A filling below this share of the run's own grey range is not told from noise and motion.
@@ -97,20 +115,23 @@ def _render(instance: InstanceFile) -> ModelInput:
 
 def _moved_by(image: ImageAttributes) -> str:
     """Return what moved while the run was made, in words: the ground behind the vessels then changes; "" if nothing."""
-    # PS3.3 C.8.7.5.1.3 and C.8.7.4.1.4; some consoles write DYNAMIC and move nothing, which the angles then say.
-    for motion, angles, words in (
-        ("PositionerMotion", ("PositionerPrimaryAngleIncrement", "PositionerSecondaryAngleIncrement"), "the C-arm"),
-        (
-            "TableMotion",
-            ("TableVerticalIncrement", "TableLateralIncrement", "TableLongitudinalIncrement"),
-            "the table",
-        ),
-    ):
-        steps = [numbers(image.dataset.get(keyword)) for keyword in angles]
-        spans = [max(step) - min(step) for step in steps if step]
-        if image.frames > 1 and image.dataset.get(motion) == "DYNAMIC" and (not spans or max(spans) > _STILL):
+    if image.frames == 1:
+        return ""
+    for words, motion, increments, (group, positions) in _MOTIONS:
+        # Increments are from the first frame on, in degrees or mm (PS3.3 C.8.7.5, C.8.7.4); some consoles write
+        # DYNAMIC where nothing moves. An enhanced image has each frame's position instead (C.8.19.6.10, .11).
+        paths = [numbers(image.dataset.get(keyword)) for keyword in increments]
+        paths += [_positions(image, group, keyword) for keyword in positions]
+        spans = [max(path) - min(path) for path in paths if path]
+        if max(spans) > _STILL if spans else image.dataset.get(motion) == "DYNAMIC":
             return words
     return ""
+
+
+def _positions(image: ImageAttributes, group: str, keyword: str) -> list[float]:
+    """Return an enhanced image's positions at its beginning, in the middle and at its end."""
+    found = [frame_value(image.dataset, group, keyword, index) for index in (0, image.frames // 2, image.frames - 1)]
+    return [number for value in found for number in numbers(value)]
 
 
 def _spread(image: ImageAttributes) -> _Choice:
