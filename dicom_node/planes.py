@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +56,10 @@ class Plane:
     @property
     def is_placed(self) -> bool:
         """Whether position and orientation are there and possible."""
-        if self.orientation is None or self.position is None:
+        position, orientation = self.position, self.orientation
+        if position is None or len(position) != 3 or not all(map(math.isfinite, position)):
             return False
-        if len(self.orientation) != 6 or len(self.position) != 3:
-            return False
-        if not np.all(np.isfinite([*self.orientation, *self.position])):
-            return False
-        # Two unit vectors at right angles; writers round to six places, some to three.
-        row, column = np.array(self.orientation[:3]), np.array(self.orientation[3:])
-        lengths_are_one = all(abs(float(np.linalg.norm(vector)) - 1.0) < 0.01 for vector in (row, column))
-        return lengths_are_one and abs(float(row @ column)) < 0.01
+        return orientation is not None and _normal(orientation) is not None
 
     @property
     def order(self) -> tuple[float, str, int]:
@@ -74,15 +69,31 @@ class Plane:
 
     def normal(self) -> NDArray[np.float64]:
         """Return the slice normal, turned so that its largest component is positive. The plane must be placed."""
-        if self.orientation is None:
-            raise ValueError(f"instance {self.sop_instance_uid} has no ImageOrientationPatient")
-        normal = np.cross(self.orientation[:3], self.orientation[3:])
-        normal = normal / np.linalg.norm(normal)
-        return np.asarray(normal * np.sign(normal[np.argmax(np.abs(normal))]), dtype=np.float64)
+        normal = None if self.orientation is None else _normal(self.orientation)
+        if normal is None:
+            raise ValueError(f"instance {self.sop_instance_uid} has no usable ImageOrientationPatient")
+        return np.array(normal)
 
     def along(self, normal: NDArray[np.float64]) -> float:
         """Return the distance from the origin along `normal` in mm. The plane must be placed."""
-        return float(np.asarray(self.position, dtype=np.float64) @ normal)
+        if self.position is None:
+            raise ValueError(f"instance {self.sop_instance_uid} has no ImagePositionPatient")
+        return float(sum(a * b for a, b in zip(self.position, normal.tolist(), strict=True)))
+
+
+@lru_cache(maxsize=1024)
+def _normal(orientation: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Return the normal of two cosines, its largest component positive; None where they are no pair of cosines."""
+    if len(orientation) != 6 or not all(map(math.isfinite, orientation)):
+        return None
+    # Two unit vectors at right angles; writers round to six places, some to three.
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    lengths_are_one = all(abs(float(np.linalg.norm(vector)) - 1.0) < 0.01 for vector in (row, column))
+    if not lengths_are_one or abs(float(row @ column)) >= 0.01:
+        return None
+    normal = np.cross(row, column)
+    normal = normal / np.linalg.norm(normal) * np.sign(normal[np.argmax(np.abs(normal))])
+    return tuple(normal.tolist())
 
 
 def plane_of_header(header: InstanceHeader) -> Plane:

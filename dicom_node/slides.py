@@ -11,12 +11,13 @@ decoded by `dicom_node.pixels` like every other frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from wsidicom import WsiDicom
 from wsidicom.geometry import Point
 
@@ -26,11 +27,14 @@ from dicom_node.tissue import Rgb, shares, tissue_mask
 
 #: A picture that shows a whole level is at most this wide and high.
 LARGEST_SIDE = 2048
-#: Tissue is looked for on a level of at most this size; a slide without one is no pyramid.
-_MASK_SIDE, _LARGEST_MASK_SIDE = 1024, 8192
+#: Tissue is looked for on a level of about the first size; no region is larger than the second.
+_MASK_SIDE, _LARGEST_SIDE = 1024, 8192
 #: A patch shows tissue where at least this share of it does; where no patch does, the fullest ones are taken.
 _ENOUGH_TISSUE, _ANY_TISSUE = 0.5, 0.05
 _GLASS = 255
+_SIZES = ["TotalPixelMatrixColumns", "TotalPixelMatrixRows", "Columns", "Rows"]
+#: 50 x 50 mm at 0.125 micrometres in tiles of 256 pixels.
+_MOST_TILES = 2_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,10 @@ class SlideLevel:
     tile_width: int
     tile_height: int
     mm_per_pixel: float | None
-    #: The instance and its frame (from 0) at a column and row of tiles (from 0); nothing where none is stored.
-    frames: Mapping[tuple[int, int], tuple[str, int]]
+    #: SOP Instance UIDs of the instances it is stored in.
+    instances: tuple[str, ...]
+    #: The instance and its frame (from 0) at a column and row of tiles (from 0); None where nothing is stored.
+    frame_at: Callable[[int, int], tuple[str, int] | None] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,8 @@ def read_slide(instances: Sequence[InstanceFile]) -> Slide:
     remedy = "send the whole slide in VL Whole Slide Microscopy Image Storage"
     if not wanted:
         raise PixelError(named, "the series holds no level of a slide, only label and overview", remedy)
+    for path in wanted:
+        _check_size(path)
     try:
         with WsiDicom.open(wanted) as opened:
             more = len(opened.pyramids) - 1
@@ -153,7 +161,7 @@ def tissue_patches(slide: Slide, *, level: int, side: int, at_most: int) -> tupl
     """
     looked_at = slide.level_that_fits(_MASK_SIDE)
     small, shown = slide.levels[looked_at], slide.levels[level]
-    if max(small.width, small.height) > _LARGEST_MASK_SIDE:
+    if max(small.width, small.height) > _LARGEST_SIDE:
         raise PixelError(
             next(iter(slide.files), ""),
             f"the slide's smallest level has {small.width} x {small.height} pixels: it is no pyramid",
@@ -182,8 +190,14 @@ def read_region(files: Mapping[str, Path], region: Region) -> Rgb:
         region: From here, or from a stored record.
 
     Raises:
-        PixelError: An instance is gone, a tile cannot be decoded, or is not in colour.
+        PixelError: The region is too large, an instance is gone, a tile cannot be decoded, or is not in colour.
     """
+    if max(region.width, region.height) > _LARGEST_SIDE:
+        raise PixelError(
+            region.tiles[0].sop_instance_uid if region.tiles else "",
+            f"a region of {region.width} x {region.height} pixels is beyond the limit of {_LARGEST_SIDE} a side",
+            "show a smaller level or a part of it",
+        )
     picture = np.full((region.height, region.width, 3), _GLASS, dtype=np.uint8)
     by_instance: dict[str, list[Tile]] = {}
     for tile in region.tiles:
@@ -212,11 +226,24 @@ def _region(slide: Slide, number: int, x: int, y: int, width: int, height: int, 
     tiles = []
     for row in range(y // level.tile_height, math.ceil((y + height) / level.tile_height)):
         for column in range(x // level.tile_width, math.ceil((x + width) / level.tile_width)):
-            found = level.frames.get((column, row))
+            found = level.frame_at(column, row)
             if found is not None:
                 tiles.append(Tile(*found, column * level.tile_width - x, row * level.tile_height - y))
     known = None if tissue is None else round(tissue, 4)
     return Region(number, x, y, width, height, level.mm_per_pixel, known, tuple(tiles))
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a claim of more tiles than any scanner makes, before anything is allocated for them."""
+    try:
+        claimed = dcmread(path, stop_before_pixels=True, specific_tags=_SIZES)
+        width, height, columns, rows = (int(claimed.get(keyword) or 0) for keyword in _SIZES)
+    except Exception as error:
+        raise PixelError(path.name, f"the file cannot be read as DICOM ({error})", "send it again") from error
+    tiles = math.ceil(width / max(columns, 1)) * math.ceil(height / max(rows, 1))
+    if not 0 < tiles <= _MOST_TILES:
+        reason = f"a level of {width} x {height} pixels in tiles of {columns} x {rows} is not possible"
+        raise PixelError(path.name, reason, "check the original")
 
 
 def _level(level: Any) -> SlideLevel:
@@ -224,13 +251,11 @@ def _level(level: Any) -> SlideLevel:
     instance = level.default_instance
     tiles = instance.image_data.tiles
     parts = [(part.frame_offset, part.frame_count, str(part.uids.instance)) for part in instance.datasets]
-    frames: dict[tuple[int, int], tuple[str, int]] = {}
-    for row in range(tiles.tiled_size.height):
-        for column in range(tiles.tiled_size.width):
-            index = tiles.get_frame_index(Point(column, row), instance.default_z, instance.default_path)
-            for offset, count, uid in parts:
-                if offset <= index < offset + count:
-                    frames[column, row] = (uid, index - offset)
+
+    def frame_at(column: int, row: int) -> tuple[str, int] | None:
+        index = tiles.get_frame_index(Point(column, row), instance.default_z, instance.default_path)
+        return next(((uid, index - first) for first, count, uid in parts if first <= index < first + count), None)
+
     spacing = level.pixel_spacing
     return SlideLevel(
         width=level.size.width,
@@ -238,7 +263,8 @@ def _level(level: Any) -> SlideLevel:
         tile_width=tiles.tile_size.width,
         tile_height=tiles.tile_size.height,
         mm_per_pixel=float(spacing.width) if spacing is not None else None,
-        frames=frames,
+        instances=tuple(uid for _, _, uid in parts),
+        frame_at=frame_at,
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.preference import phase_of_texts, phase_of_times
-from dicom_node.series_choice import rank_series
+from dicom_node.series_choice import covers, rank_series
 from dicom_node.volumes import slice_stack
 from tests.phantoms.enhanced import write_enhanced_ct
 from tests.phantoms.volume import axial_planes
@@ -106,6 +106,21 @@ def test_an_enhanced_series_is_ranked_by_its_frames(tmp_path: Path) -> None:
     assert [one.candidate.slices for one in by_headers] == [one.candidate.slices for one in read] == [60, 40]
     assert read[0].candidate.extent_mm == 236.0
     assert json.loads(json.dumps([one.to_json() for one in read]))[1]["beaten_by"] == read[1].beaten_by != ""
+
+
+@pytest.mark.parametrize(
+    ("worse", "shown"),
+    [
+        (series(2, frame_of_reference_uid="1.9"), True),
+        (series(2, frame_of_reference_uid="1.9", count=60), False),
+        (series(2, frame_of_reference_uid="1.9", image_orientation_patient=CORONAL), True),
+        (series(2, frame_of_reference_uid="1.8"), False),
+        (series(2), False),
+        ([replace(GOOD[0], frame_of_reference_uid="1.9", number_of_frames=40, image_position_patient=None)], False),
+    ],
+)
+def test_whether_one_series_shows_what_another_does(worse: list[InstanceHeader], shown: bool) -> None:
+    assert covers(series(4, frame_of_reference_uid="1.9"), worse) is shown
 
 
 @pytest.mark.parametrize(

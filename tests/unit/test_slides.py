@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from wsidicom import WsiDicom
 
-from dicom_node.headers import InstanceFile
+from dicom_node.headers import InstanceFile, read_header
 from dicom_node.pixels import PixelError
 from dicom_node.slides import Region, read_region, read_slide, tissue_patches, whole_level
 from dicom_node.tissue import shares, tissue_mask
@@ -42,7 +44,7 @@ def test_the_pyramid_is_found_and_label_and_overview_are_not_in_it(slide_files: 
         "1 label left out: it may name the patient",
         "1 overview left out: it may name the patient",
     )
-    shown = {uid for level in slide.levels for uid, _ in level.frames.values()}
+    shown = {uid for level in slide.levels for uid in level.instances}
     named = {file.header.sop_instance_uid for file in slide_files if file.path.name.startswith("level")}
     assert shown == named
     assert (slide.level_that_fits(), slide.level_that_fits(700), slide.level_that_fits(10)) == (0, 1, 2)
@@ -121,6 +123,21 @@ def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PixelError, match=r"send"):
         slide = read_slide(files[:1])
         read_region(slide.files, whole_level(slide, 0))
+
+
+def test_a_claim_of_too_many_tiles_is_refused_at_once(tmp_path: Path) -> None:
+    path = write_slide(tmp_path, sparse=True, with_label=False)[0].path
+    ds = dcmread(path)
+    ds.TotalPixelMatrixColumns = ds.TotalPixelMatrixRows = 4_000_000_000
+    ds.save_as(path)
+    with pytest.raises(PixelError, match="4000000000 x 4000000000 pixels in tiles of 256 x 256 is not possible"):
+        read_slide([InstanceFile(read_header(path), path)])
+
+
+def test_a_region_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    slide = read_slide(write_slide(tmp_path, levels=1))
+    with pytest.raises(PixelError, match="100000 x 900 pixels is beyond the limit"):
+        read_region(slide.files, replace(whole_level(slide, 0), width=100_000))
 
 
 def test_an_instance_that_is_gone_is_named(tmp_path: Path) -> None:
