@@ -21,15 +21,15 @@ __all__ = [
     "STANDIN_FOLDER",
     "FoundWeights",
     "WeightsError",
-    "WeightsState",
     "check_base_match",
     "check_lora",
+    "check_origin",
     "check_pin",
-    "check_weights",
     "combined_digest",
     "find_weights",
-    "inspect_weights",
     "is_merged",
+    "lora_file",
+    "merged_from",
     "read_merge_record",
     "standin_config",
     "weight_digests",
@@ -57,25 +57,6 @@ class FoundWeights:
         """Return the exact revision: the commit where the hub cache knows it, else what the reference says."""
         # The hub cache keeps each revision as snapshots/<commit>.
         return self.folder.name if self.folder.parent.name == "snapshots" else self.reference.revision
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsState:
-    """What there is of one base model or adapter, and what is wrong with it."""
-
-    #: Adapter name; "" for a base model.
-    name: str
-    reference: WeightsReference
-    #: Hub id of the base it answers on (its own, for a base model).
-    base: str
-    found: FoundWeights | None = None
-    #: Combined SHA-256; "" where it was not asked for.
-    digest: str = ""
-    #: What the adapter's own file says; None for a base model, a merged one, or a file that cannot be read.
-    lora: LoraFile | None = None
-    #: Set where the folder holds a merged model.
-    merged: MergeRecord | None = None
-    problems: tuple[str, ...] = ()
 
 
 def find_weights(
@@ -113,7 +94,7 @@ def check_base_match(found: FoundWeights, base: WeightsReference) -> None:
     Raises:
         WeightsError: Its adapter_config.json (or a merged model's note) names another base, or cannot be read.
     """
-    trained_on = _record(found).base if is_merged(found.folder) else _lora(found).base
+    trained_on = merged_from(found).base if is_merged(found.folder) else lora_file(found).base
     if trained_on is None or _last_part(trained_on) != _last_part(base.hub_id):
         raise WeightsError(
             f"adapter {found.reference.hub_id} was trained on {trained_on or 'a base it does not name'}, but the "
@@ -128,7 +109,7 @@ def check_lora(found: FoundWeights, name: str) -> None:
     Raises:
         WeightsError: It cannot; the message names the feature, and says where merging is the way out.
     """
-    lora = _lora(found)
+    lora = lora_file(found)
     if obstacles := obstacles_to_use(lora):
         way_out = (
             "It can be used by no means here: leave it out (engine.enabled)."
@@ -212,66 +193,9 @@ def standin_config(config: EngineConfig, checkpoint: Path = STANDIN_FOLDER) -> E
     )
 
 
-def inspect_weights(config: EngineConfig, *, hashed: bool = False) -> list[WeightsState]:
-    """Return the state of every base model and adapter of an engine, bases first; costs no torch.
-
-    `hashed` asks for the digest of each: a minute for gigabytes that were never hashed before. A server (kind openai)
-    has its weights elsewhere: the list is empty.
-    """
-    if config.kind == EngineKind.OPENAI:
-        return []
-    if config.kind == EngineKind.STANDIN:
-        config = standin_config(config)
-    needed = with_merged(config).bases
-    states = [
-        _inspect(WeightsState("", base, base.hub_id), base, config, hashed)
-        for base in config.bases.values()
-        if base.hub_id in needed
-    ]
-    for name, own in config.adapters.items():
-        states.append(_inspect(WeightsState(name, own.reference, own.base), config.bases[own.base], config, hashed))
-    return states
-
-
-def check_weights(config: EngineConfig) -> list[str]:
-    """Return what is wrong with an engine's weights, one message each; empty when it can be loaded. Costs no torch.
-
-    A server (kind openai) is asked what it serves.
-    """
-    if config.kind == EngineKind.OPENAI:
-        from models.engines.openai import check_server
-
-        return check_server(config)
-    return [problem for state in inspect_weights(config) for problem in state.problems]
-
-
-def _inspect(state: WeightsState, base: WeightsReference, config: EngineConfig, hashed: bool) -> WeightsState:
-    """Find out as much as can be, up to the first thing that is wrong."""
-    adapter = bool(state.name)
-    try:
-        found = find_weights(state.reference, adapter=adapter, cache_dir=config.cache_dir, name=state.name)
-        state = replace(state, found=found)
-        if hashed:
-            state = replace(state, digest=combined_digest(weight_digests(found.folder, config.digest_cache)))
-        if adapter and is_merged(found.folder):
-            state = replace(state, merged=_record(found))
-            _check_origin(found, config)
-        elif adapter:
-            state = replace(state, lora=_lora(found))
-            check_lora(found, state.name)
-        if adapter:
-            check_base_match(found, base)
-        check_pin(found, config)
-    except WeightsError as error:
-        return replace(state, problems=(str(error),))
-    except OSError as error:
-        return replace(state, problems=(f"{state.reference.hub_id} cannot be read: {error}",))
-    return state
-
-
-def _check_origin(found: FoundWeights, config: EngineConfig) -> None:
+def check_origin(found: FoundWeights, config: EngineConfig) -> None:
     """Make sure that a merged model is made of the adapter that it stands for, and of the base a site insists on."""
-    record = _record(found)
+    record = merged_from(found)
     if _last_part(record.adapter) != _last_part(found.reference.hub_id):
         raise WeightsError(
             f"{found.folder} holds {record.base} with {record.adapter} merged in, but is set as the folder of "
@@ -286,7 +210,7 @@ def _check_origin(found: FoundWeights, config: EngineConfig) -> None:
         )
 
 
-def _lora(found: FoundWeights) -> LoraFile:
+def lora_file(found: FoundWeights) -> LoraFile:
     try:
         return read_lora(found.folder)
     except (OSError, ValueError) as error:
@@ -294,7 +218,7 @@ def _lora(found: FoundWeights) -> LoraFile:
         raise WeightsError(f"{path} cannot be used as an adapter configuration: {error}") from error
 
 
-def _record(found: FoundWeights) -> MergeRecord:
+def merged_from(found: FoundWeights) -> MergeRecord:
     try:
         return read_merge_record(found.folder)
     except (OSError, ValueError) as error:

@@ -14,8 +14,10 @@ from models.engines import (
     Quantization,
     WeightsReference,
 )
-from models.weights import WeightsError, check_weights
-from worker.settings import EngineSettings, OpenAISettings, Settings, SettingsError
+from models.weights import WeightsError
+from models.weights_inspection import check_weights
+from worker.engine_settings import EngineSettings, OpenAISettings
+from worker.settings import Settings, SettingsError
 from worker.site import enabled_adapters
 
 

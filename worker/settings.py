@@ -12,23 +12,18 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    FieldSerializationInfo,
-    SecretStr,
     ValidationError,
-    field_serializer,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from worker.engine_settings import AdapterOptions, EngineSettings, Section
 
 ENV_PREFIX = "DICOM_WORKER_"
 DEFAULT_FILE = Path("dicom-worker.yaml")
 #: Exit code of a process whose settings only a person can put right.
 WRONG_CONFIGURATION = 2
-#: Serialisation context (`{"to": CHILD_PROCESS}`) in which secrets are written out.
-CHILD_PROCESS = "child process"
 
 
 class SettingsError(Exception):
@@ -46,11 +41,7 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """Certificates for DICOM over TLS (PS3.15 B)."""
 
     certificate: Path = Field(description="PEM certificate chain of this node")
@@ -58,7 +49,7 @@ class TlsSettings(_Section):
     ca: Path = Field(description="PEM certificates of the authorities that peers must be signed by")
 
 
-class DicomSettings(_Section):
+class DicomSettings(Section):
     """The DICOM node."""
 
     ae_title: AeTitle = Field("DICOMWORKER", description="AE title of this node")
@@ -73,78 +64,14 @@ class DicomSettings(_Section):
     tls: TlsSettings | None = Field(None, description="TLS certificates; null for plain TCP")
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     """The web pages and the HTTP API."""
 
     bind: str = Field("127.0.0.1", description="address the pages are served on; they have no log-in yet")
     port: Port = Field(8080, description="TCP port the pages are served on")
 
 
-class OpenAISettings(_Section):
-    """A server that speaks the OpenAI protocol (vLLM and alike); nothing but rendered images and prompts goes there."""
-
-    base_url: str = Field(pattern="^https?://", description="address up to and including /v1")
-    models: dict[str, str] = Field(
-        {}, description="adapter name -> name of its model on the server, if that is another"
-    )
-    api_key: SecretStr = Field(SecretStr(""), description="key, sent as Bearer token; better from the environment")
-    ca: Path | None = Field(None, description="PEM file of the authorities that the server's certificate is signed by")
-    timeout_s: float = Field(120, gt=0, description="seconds to wait for one answer")
-    attempts: int = Field(3, ge=1, description="tries of one request, the first included")
-    concurrency: int = Field(8, ge=1, description="requests on their way at once")
-
-    @field_serializer("api_key", when_used="json")
-    def _reveal_to_children_only(self, key: SecretStr, info: FieldSerializationInfo) -> str:
-        """Hide the key from everybody who prints settings; the daemon's own processes are handed it."""
-        return key.get_secret_value() if (info.context or {}).get("to") == CHILD_PROCESS else str(key)
-
-
-class AdapterOptions(_Section):
-    """What a site changes about one adapter."""
-
-    prompt: Path | None = Field(None, description="text file with the site's own prompt")
-    system_prompt: Path | None = Field(None, description="text file with the site's own system prompt")
-    language: str | None = Field(None, description="language of free text (BCP 47), of those the adapter has")
-    release_at: dict[str, float] = Field(
-        {}, description="answer class -> lowest probability that is released; 1.01 holds every answer"
-    )
-    samples: int = Field(
-        0, ge=0, le=16, description="further answers drawn to see whether free text agrees with itself"
-    )
-
-
-class EngineSettings(_Section):
-    """What runs the models."""
-
-    kind: Literal["transformers", "openai", "standin"] = Field(
-        "transformers", description="transformers | openai | standin (drawn phantoms only, its answers mean nothing)"
-    )
-    bases: dict[str, Path] = Field(
-        {}, description="hub id of a base model -> local folder with its weights; else the hub cache is used"
-    )
-    adapters: dict[str, Path] = Field(
-        {}, description="adapter name -> local folder with its LoRA weights; else the hub cache is used"
-    )
-    enabled: list[str] = Field([], description="adapters to load; empty means all of them")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU"
-    )
-    quantization: Literal["none", "nf4"] = Field("none", description="nf4: 4-bit NormalFloat with double quantisation")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes the GPU where there is one")
-    revisions: dict[str, str] = Field({}, description="hub id -> revision (commit hash) to use instead of main")
-    digests: dict[str, str] = Field(
-        {}, description="hub id -> SHA-256 its files must have; `dicom-worker adapters check` shows it"
-    )
-    batch: int = Field(8, ge=1, description="requests answered together at most")
-    max_bases: int | None = Field(
-        None, ge=1, description="base models kept in memory at once; null means as many as the device holds"
-    )
-    image_cache_mib: int = Field(256, ge=0, description="MiB of image embeddings kept for further questions")
-    compile: bool = Field(False, description="compile the language model: minutes at start, faster afterwards")
-    openai: OpenAISettings | None = Field(None, description="the server to ask; needed with kind openai")
-
-
-class JobSettings(_Section):
+class JobSettings(Section):
     """How jobs are worked on."""
 
     lease_s: float = Field(30, gt=0, description="seconds after which a silent worker's job is given to another")
@@ -155,14 +82,14 @@ class JobSettings(_Section):
     ring_again_s: float = Field(10, gt=0, description="seconds after which unclaimed work is rung for again")
 
 
-class ReviewSettings(_Section):
+class ReviewSettings(Section):
     """The review queue."""
 
     audit_fraction: float = Field(0.02, ge=0, le=1, description="share of sure answers that are held for a person too")
     organization: str = Field("", description="organisation of the reviewers, written into verified reports")
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     """Sending results."""
 
     timeout_s: float = Field(30, gt=0, description="seconds to wait for a destination to answer")
@@ -172,7 +99,7 @@ class DeliverySettings(_Section):
     batch: int = Field(50, ge=1, description="objects sent over one association")
 
 
-class Destination(_Section):
+class Destination(Section):
     """A PACS or another system that results are sent to."""
 
     name: str = Field(min_length=1, description="name in the ledger")
@@ -182,7 +109,7 @@ class Destination(_Section):
     tls: bool = Field(False, description="use the node's TLS certificates for this destination")
 
 
-class RouteConditions(_Section):
+class RouteConditions(Section):
     """What a site rule looks at: shell-style patterns, case-insensitive; all that are given must match."""
 
     calling_ae_title: str | None = None
@@ -198,7 +125,7 @@ class RouteConditions(_Section):
     body_region: str | None = None
 
 
-class RouteQuestion(_Section):
+class RouteQuestion(Section):
     """A question to an adapter that answers several kinds (`dicom-worker adapters list` shows them)."""
 
     task: str = Field(description="kind of question")
@@ -208,7 +135,7 @@ class RouteQuestion(_Section):
     language: str = Field("", description="language of free text (BCP 47); empty means the adapter's")
 
 
-class RouteRule(_Section):
+class RouteRule(Section):
     """A site's own rule, looked at before what the adapters accept."""
 
     name: str = Field(min_length=1, description="name in the ledger")
@@ -220,7 +147,7 @@ class RouteRule(_Section):
     priority: Literal["routine", "high", "stat"] = Field("routine", description="urgency of the jobs")
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """Logging."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")

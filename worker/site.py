@@ -12,7 +12,8 @@ from dataclasses import replace
 from models.adapter import AdapterDefinition, AdapterError, adapters, validate_adapter, with_prompt
 from models.confidence import ReviewPolicy
 from models.question import Question
-from worker.settings import AdapterOptions, RouteRule, Settings, SettingsError
+from worker.engine_settings import AdapterOptions
+from worker.settings import RouteRule, Settings, SettingsError
 
 
 def enabled_adapters(settings: Settings) -> dict[str, AdapterDefinition]:

@@ -22,9 +22,10 @@ import structlog
 
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
+from worker.engine_settings import CHILD_PROCESS
 from worker.engine_setup import check_engine
 from worker.log import configure_logging
-from worker.settings import CHILD_PROCESS, WRONG_CONFIGURATION, Settings, SettingsError
+from worker.settings import WRONG_CONFIGURATION, Settings, SettingsError
 from worker.site import check_rules, enabled_adapters
 
 log = structlog.get_logger()

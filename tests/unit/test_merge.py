@@ -23,14 +23,13 @@ from models.weights import (
     STANDIN_BASE_ID,
     STANDIN_FOLDER,
     WeightsError,
-    check_weights,
-    inspect_weights,
     is_merged,
     read_merge_record,
     standin_config,
     weight_digests,
     with_merged,
 )
+from models.weights_inspection import check_weights, inspect_weights
 from tests.unit.test_engine_batches import SCHEMA, asked, assert_same
 
 DSA, TRAUMA = "dsa_patency", "abdominal_trauma"

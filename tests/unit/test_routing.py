@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dicom_node.headers import InstanceHeader
 from models.adapter import adapters
+from worker.engine_settings import EngineSettings
 from worker.routing import RouteDecision, SeriesSummary, route
-from worker.settings import EngineSettings, RouteRule, Settings, SettingsError
+from worker.settings import RouteRule, Settings, SettingsError
 from worker.site import check_rules, enabled_adapters
 from worker.states import Priority
 

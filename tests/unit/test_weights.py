@@ -24,12 +24,12 @@ from models.weights import (
     STANDIN_BASE_ID,
     STANDIN_FOLDER,
     WeightsError,
-    check_weights,
     combined_digest,
     find_weights,
     standin_config,
     weight_digests,
 )
+from models.weights_inspection import check_weights
 
 MEDGEMMA = WeightsReference("google/medgemma-1.5-4b-it", "main", "Health AI Developer Foundations terms of use")
 DSA = WeightsReference("s0close/medgemma-dsa-lora", "main", "follows the base model's terms")
@@ -263,7 +263,8 @@ def test_an_engine_without_its_server_says_so() -> None:
 
 def test_checking_and_configuring_load_no_torch() -> None:
     program = (
-        "import sys; from models.engines import EngineConfig, EngineKind; from models.weights import check_weights; "
+        "import sys; from models.engines import EngineConfig, EngineKind; "
+        "from models.weights_inspection import check_weights; "
         "check_weights(EngineConfig(kind=EngineKind.STANDIN)); "
         "sys.exit(','.join(m for m in ('torch', 'transformers', 'peft') if m in sys.modules) or 0)"
     )

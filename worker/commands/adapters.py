@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from models.adapter import AdapterDefinition
     from models.engines.merging import Merge
-    from models.weights import WeightsState
+    from models.weights_inspection import WeightsState
 
 app = typer.Typer(help="The model adapters: list, check, merge.", no_args_is_help=True)
 
@@ -112,7 +112,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check that the weights of the enabled adapters are there, whole, the ones meant, and for their base model."""
     from models.adapter import AdapterError
     from models.engines import EngineError
-    from models.weights import inspect_weights
+    from models.weights_inspection import inspect_weights
     from worker.engine_setup import engine_config
     from worker.settings import SettingsError
 

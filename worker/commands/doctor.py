@@ -160,7 +160,7 @@ def _web_port(settings: Settings) -> Iterator[Finding]:
 
 def _engine(settings: Settings) -> Iterator[Finding]:
     from models.adapter import AdapterError
-    from models.weights import check_weights
+    from models.weights_inspection import check_weights
     from worker.engine_setup import engine_config
     from worker.settings import SettingsError
 
