@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydicom.uid import XRayAngiographicImageStorage
+from pydicom.uid import EnhancedXAImageStorage, XRayAngiographicImageStorage
 
 from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.dsa_patency.findings import LABELS, PatencyFindings, answer_class, confidence, parse
@@ -22,8 +22,8 @@ ADAPTER = AdapterDefinition(
     lora_configuration=LoraConfiguration(r=8, lora_alpha=16, lora_dropout=0.1, target_modules="all-linear"),
     unit=Unit.INSTANCE,
     acceptance=Acceptance(
-        # 3D and enhanced XA were not in the author's data; their frames are not simple projections over time.
-        sop_class_uids=frozenset({XRayAngiographicImageStorage}),
+        # An enhanced run holds the same projections over time; a 3D reconstruction is none.
+        sop_class_uids=frozenset({XRayAngiographicImageStorage, EnhancedXAImageStorage}),
         # "DSA" is not a defined term, but some consoles write it.
         modalities=frozenset({"XA", "DSA"}),
         excluded_image_types=frozenset({"LOCALIZER", "SCOUT", "SCREEN SAVE"}),

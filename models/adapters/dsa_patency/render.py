@@ -16,16 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.display import Values
-from dicom_node.frame_attributes import frame_value, numbers
 from dicom_node.headers import InstanceFile
 from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, already_subtracted, plan_subtractions
 from dicom_node.pixels import ImageAttributes, PixelError, read_frames, read_image
+from dicom_node.run_motion import moved_by
 from models.drawing import drawn_input
 from models.recipe import FrameOf, Percentiles, Picture, Plane
 from models.rendering import ModelInput, RenderError
@@ -37,26 +37,6 @@ _SMALL = 64
 #: Longer runs are looked at in even steps, so that the small pictures stay under 40 MiB.
 _MOST_FRAMES = 2400
 _TAIL_PERCENT = 0.5
-#: What may move: in words, whether it does, its path in classic images, and its place in a frame of enhanced ones.
-_MOTIONS: Final = (
-    (
-        "the C-arm",
-        "PositionerMotion",
-        ("PositionerPrimaryAngleIncrement", "PositionerSecondaryAngleIncrement"),
-        ("PositionerPositionSequence", ("PositionerPrimaryAngle", "PositionerSecondaryAngle")),
-    ),
-    (
-        "the table",
-        "TableMotion",
-        ("TableVerticalIncrement", "TableLateralIncrement", "TableLongitudinalIncrement"),
-        (
-            "TablePositionSequence",
-            ("TableTopVerticalPosition", "TableTopLateralPosition", "TableTopLongitudinalPosition"),
-        ),
-    ),
-)
-#: Degrees or millimetres: a run that moves by less stands still.
-_STILL = 2.0
 #: A filling below this share of the run's own grey range is not told from noise and motion.
 _LEAST_FILLING = 0.05
 
@@ -91,7 +71,7 @@ def _render(instance: InstanceFile) -> ModelInput:
         raise RenderError(
             f"instance {image.sop_instance_uid} is {image.photometric}, not grey scale; send the run as acquired"
         )
-    moved = _moved_by(image)
+    moved = moved_by(image)
     choice = _spread(image) if moved else _fullest(image)
     plans, why_not = plan_subtractions(image, choice.frames)
     incomplete = [why_not] if why_not else []
@@ -111,27 +91,6 @@ def _render(instance: InstanceFile) -> ModelInput:
         incomplete=incomplete,
         key_images=(choice.frames.index(choice.fullest),),
     )
-
-
-def _moved_by(image: ImageAttributes) -> str:
-    """Return what moved while the run was made, in words: the ground behind the vessels then changes; "" if nothing."""
-    if image.frames == 1:
-        return ""
-    for words, motion, increments, (group, positions) in _MOTIONS:
-        # Increments are from the first frame on, in degrees or mm (PS3.3 C.8.7.5, C.8.7.4); some consoles write
-        # DYNAMIC where nothing moves. An enhanced image has each frame's position instead (C.8.19.6.10, .11).
-        paths = [numbers(image.dataset.get(keyword)) for keyword in increments]
-        paths += [_positions(image, group, keyword) for keyword in positions]
-        spans = [max(path) - min(path) for path in paths if path]
-        if max(spans) > _STILL if spans else image.dataset.get(motion) == "DYNAMIC":
-            return words
-    return ""
-
-
-def _positions(image: ImageAttributes, group: str, keyword: str) -> list[float]:
-    """Return an enhanced image's positions at its beginning, in the middle and at its end."""
-    found = [frame_value(image.dataset, group, keyword, index) for index in (0, image.frames // 2, image.frames - 1)]
-    return [number for value in found for number in numbers(value)]
 
 
 def _spread(image: ImageAttributes) -> _Choice:

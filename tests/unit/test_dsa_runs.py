@@ -1,0 +1,156 @@
+"""Angiographic runs of every kind: subtracted here or before, biplane, rotational, with a moving table, enhanced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.headers import InstanceFile, read_header
+from models.adapter import adapters
+from models.drawing import replay
+from models.rendering import InputRecord, ModelInput
+from tests.phantoms.angiography import Detector, run, vessel, write_dsa
+from tests.phantoms.enhanced_xa import write_enhanced_xa
+from worker.routing import SeriesSummary, route
+
+DSA = adapters()["dsa_patency"]
+#: Full in the fifth to the seventh frame (counted from 1).
+FILLINGS = (0, 0, 0, 0.6, 1, 0.9, 0.8, 0.3, 0, 0)
+
+
+def seen(path: Path) -> ModelInput:
+    return DSA.render([InstanceFile(read_header(path), path)])
+
+
+def changed(path: Path, **elements: Any) -> Path:
+    ds = dcmread(path)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    ds.save_as(path)
+    return path
+
+
+def shows_the_vessel_alone(shown: ModelInput) -> bool:
+    """Tell whether the key image is dark where the vessel is and even everywhere else."""
+    image = shown.images[shown.key_images[0]][..., 0].astype(float)
+    inside, outside = vessel() > 0.2, vessel() == 0
+    return bool(image[inside].mean() + 60 < image[outside].mean() and image[outside].std() < 12)
+
+
+@pytest.mark.parametrize("detector", [Detector(), Detector("LOG"), Detector("LIN", -1, "MONOCHROME1")])
+def test_every_mask_operation_leaves_the_vessel_alone(tmp_path: Path, detector: Detector) -> None:
+    frames = run(FILLINGS, detector)
+    for mask in (
+        {"MaskOperation": "AVG_SUB", "MaskFrameNumbers": [1, 2]},
+        {"MaskOperation": "TID", "TIDOffset": 4},
+    ):
+        shown = seen(write_dsa(tmp_path, frames, detector, mask))
+        assert shown.incomplete == ()
+        assert shown.record["frames_shown"] == [5, 6, 7]
+        assert mask["MaskOperation"] in shown.record["subtraction"]
+        assert shows_the_vessel_alone(shown)
+    assert not shows_the_vessel_alone(seen(write_dsa(tmp_path, frames, detector)))
+
+
+def test_a_mask_moved_by_parts_of_a_pixel_is_moved_back(tmp_path: Path) -> None:
+    detector = Detector()
+    frames = run(FILLINGS, detector, {0: (1.5, -2.25)})
+    mask = {"MaskOperation": "AVG_SUB", "MaskFrameNumbers": [1]}
+    assert not shows_the_vessel_alone(seen(write_dsa(tmp_path, frames, detector, mask)))
+    # Rows down, columns to the left (PS3.3 C.7.6.10.1.2): back to where the ground is in the other frames.
+    shown = seen(write_dsa(tmp_path, frames, detector, {**mask, "MaskSubPixelShift": [-1.5, -2.25]}))
+    assert shows_the_vessel_alone(shown)
+    assert "shifted by -1.5 rows" in shown.record["subtraction"]
+
+
+def test_a_run_that_is_subtracted_already_is_not_subtracted_again(tmp_path: Path) -> None:
+    detector = Detector()
+    mask = {"MaskOperation": "AVG_SUB", "MaskFrameNumbers": [1]}
+    path = changed(
+        write_dsa(tmp_path, run(FILLINGS, detector), detector, mask),
+        ImageType=["DERIVED", "PRIMARY", "SINGLE PLANE", "SUBTRACTION"],
+    )
+    shown = seen(path)
+    assert shown.record["subtraction"] == "none"
+    assert "subtracted already (ImageType SUBTRACTION)" in shown.incomplete[0]
+
+
+@pytest.mark.parametrize(
+    ("motion", "words"),
+    [
+        ({"PositionerMotion": "DYNAMIC", "PositionerPrimaryAngleIncrement": list(range(0, 200, 20))}, "the C-arm"),
+        ({"PositionerMotion": "DYNAMIC"}, "the C-arm"),
+        ({"TableMotion": "DYNAMIC", "TableLongitudinalIncrement": [30.0 * n for n in range(10)]}, "the table"),
+    ],
+    ids=["rotation", "rotation without angles", "stepping table"],
+)
+def test_where_the_ground_moves_the_run_is_shown_evenly_and_held(
+    tmp_path: Path, motion: dict[str, Any], words: str
+) -> None:
+    detector = Detector("LOG")
+    shown = seen(changed(write_dsa(tmp_path, run(FILLINGS, detector), detector), **motion))
+    assert shown.record["frames_shown"] == [2, 6, 9]
+    assert shown.incomplete == (
+        f"{words} moved during the run: frames evenly spread over it were shown, not the fullest",
+    )
+
+
+@pytest.mark.parametrize(
+    "motion",
+    [
+        {"PositionerMotion": "STATIC"},
+        {"PositionerMotion": "DYNAMIC", "PositionerPrimaryAngleIncrement": [0.0] * 9 + [0.4]},
+    ],
+)
+def test_a_c_arm_that_stands_still_is_no_rotation(tmp_path: Path, motion: dict[str, Any]) -> None:
+    detector = Detector("LOG")
+    shown = seen(changed(write_dsa(tmp_path, run(FILLINGS, detector), detector), **motion))
+    assert (shown.record["frames_shown"], shown.incomplete) == ([5, 6, 7], ())
+
+
+def test_each_plane_of_a_biplane_run_is_a_run_of_its_own(tmp_path: Path) -> None:
+    detector = Detector("LOG")
+    for plane in ("BIPLANE A", "BIPLANE B"):
+        path = write_dsa(tmp_path, run(FILLINGS, detector), detector)
+        shown = seen(changed(path, ImageType=["ORIGINAL", "PRIMARY", plane]))
+        assert (shown.record["plane"], shown.incomplete) == (plane, ())
+
+
+def test_an_enhanced_run_is_taken_and_subtracted_frame_by_frame(tmp_path: Path) -> None:
+    detector = Detector()
+    mask = {"MaskOperation": "AVG_SUB", "MaskFrameNumbers": [1, 2], "ApplicableFrameRange": [1, 10]}
+    path = write_enhanced_xa(tmp_path, run(FILLINGS, detector), detector, mask)
+    header = read_header(path)
+    assert [one.adapter for one in route(SeriesSummary((header,)), [], {"dsa_patency": DSA}).assignments] == [
+        "dsa_patency"
+    ]
+    shown = seen(path)
+    assert shown.record["frames_shown"] == [5, 6, 7]
+    assert shows_the_vessel_alone(shown)
+    again = replay(InputRecord.from_json(shown.to_json()), [InstanceFile(header, path)])
+    assert all(np.array_equal(one, other) for one, other in zip(shown.images, again, strict=True))
+
+
+def with_angles(path: Path, angles: Sequence[float]) -> Path:
+    ds = dcmread(path)
+    for group, angle in zip(ds.PerFrameFunctionalGroupsSequence, angles, strict=True):
+        position = Dataset()
+        position.PositionerPrimaryAngle, position.PositionerSecondaryAngle = angle, 0.0
+        group.PositionerPositionSequence = [position]
+    for shared in ds.SharedFunctionalGroupsSequence:
+        if "PositionerPositionSequence" in shared:
+            del shared.PositionerPositionSequence
+    ds.save_as(path)
+    return path
+
+
+def test_an_enhanced_rotation_is_known_by_its_frames(tmp_path: Path) -> None:
+    detector = Detector("LOG")
+    path = with_angles(write_enhanced_xa(tmp_path, run(FILLINGS, detector), detector), [20.0 * n for n in range(10)])
+    assert "the C-arm moved" in seen(path).incomplete[0]
