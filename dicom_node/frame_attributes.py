@@ -9,14 +9,21 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
 #: An attribute's keyword, or its group and element where those vary (overlays).
 Key = str | tuple[int, int]
+
+#: What pydicom raises where bytes are no value of the VR that they claim.
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError),
+    *(struct.error, BytesLengthException),
+)
 
 
 def value(dataset: Dataset, key: Key) -> Any:
@@ -26,7 +33,7 @@ def value(dataset: Dataset, key: Key) -> Any:
     """
     try:
         return dataset[key].value if key in dataset else None
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, struct.error):
+    except _UNREADABLE:
         return None
 
 
