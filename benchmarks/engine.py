@@ -16,7 +16,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +66,7 @@ def write_model(folder: Path) -> int:
     model = Gemma3ForConditionalGeneration(Gemma3Config(**values))
     # It begins at zero, with which a random model would not look at its images.
     torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.02)
-    parameters = sum(tensor.numel() for tensor in model.parameters())
+    parameters = sum(int(tensor.numel()) for tensor in model.parameters())
     # No token ends an answer, so that all have the same length.
     model.generation_config.eos_token_id = model.config.text_config.vocab_size - 1
     model.save_pretrained(base)
@@ -133,14 +135,18 @@ def one_by_one(engine: TransformersEngine) -> Callable[[Sequence[GenerationReque
     return lambda asked: [engine.generate([request])[0] for request in asked]
 
 
-def measure(config: EngineConfig, rounds: int) -> list[dict[str, Any]]:
-    """Answer in every way, in turns; return the median seconds per request of each."""
-    plain = TransformersEngine(config, NOTHING_KEPT)
-    mixed = TransformersEngine(config, EngineCaches(prefixes=0, mixing=True))
-    remembering = TransformersEngine(replace(config, image_cache_mib=64), NOTHING_KEPT)
-    prefixes = TransformersEngine(config, EngineCaches(prefixes=2, mixing=False))
+def ways_to_answer(config: EngineConfig, engines: ExitStack) -> list[Way]:
+    """Load an engine of each kind, which `engines` closes, and return every way of answering with them."""
+
+    def loaded(own: EngineConfig, caches: EngineCaches) -> TransformersEngine:
+        return engines.enter_context(closing(TransformersEngine(own, caches)))
+
+    plain = loaded(config, NOTHING_KEPT)
+    mixed = loaded(config, EngineCaches(prefixes=0, mixing=True))
+    remembering = loaded(replace(config, image_cache_mib=64), NOTHING_KEPT)
+    prefixes = loaded(config, EngineCaches(prefixes=2, mixing=False))
     different, same = requests(1), requests(100, same_images=True)
-    ways = [
+    return [
         Way("load base and adapter for each request", lambda asked: load_per_request(config, asked), different),
         Way("switch adapters for each request", one_by_one(plain), different),
         Way("batches grouped by adapter", plain.generate, different),
@@ -150,36 +156,39 @@ def measure(config: EngineConfig, rounds: int) -> list[dict[str, Any]]:
         Way("the same, prefix read once", one_by_one(prefixes), same),
         Way("the same in one batch, prefix read once", prefixes.generate, same),
     ]
-    took: dict[str, list[float]] = {way.name: [] for way in ways}
+
+
+def measure(config: EngineConfig, rounds: int) -> list[dict[str, Any]]:
+    """Answer in every way, in turns; return the median seconds per request of each."""
+    took: dict[str, list[float]] = defaultdict(list)
     said: dict[str, list[str]] = {}
-    for turn in range(rounds + 1):  # the first is warm-up
-        for way in ways:
-            started = time.perf_counter()
-            answers = way.answer(way.asked)
-            if turn:
-                took[way.name].append((time.perf_counter() - started) / len(way.asked))
-            said[way.name] = [answer.text for answer in answers if isinstance(answer, Generation)]
+    with ExitStack() as engines:
+        ways = ways_to_answer(config, engines)
+        for turn in range(rounds + 1):  # the first is warm-up
+            for way in ways:
+                started = time.perf_counter()
+                answers = way.answer(way.asked)
+                if turn:
+                    took[way.name].append((time.perf_counter() - started) / len(way.asked))
+                said[way.name] = [answer.text for answer in answers if isinstance(answer, Generation)]
+    # Ways are compared with the first one that was asked the same.
+    first = {id(way.asked): way for way in reversed(ways)}
     for way in ways:
-        reference = ways[1] if way.asked is different else ways[5]
-        assert said[way.name] == said[reference.name], f"{way.name}: other answers"
+        assert said[way.name] == said[first[id(way.asked)].name], f"{way.name}: other answers"
         assert len(said[way.name]) == BATCH
-    for engine in (plain, mixed, remembering, prefixes):
-        engine.close()
-    slowest = {"different": ways[0].name, "same": ways[5].name}
-    rows = []
-    for way in ways:
-        seconds = statistics.median(took[way.name])
-        against = slowest["different" if way.asked is different else "same"]
-        rows.append(
-            {
-                "way": way.name,
-                "seconds_per_request": round(seconds, 4),
-                "range": [round(min(took[way.name]), 4), round(max(took[way.name]), 4)],
-                "times_as_fast": round(statistics.median(took[against]) / seconds, 2),
-                "as": against,
-            }
-        )
-    return rows
+    return [row(way.name, took[way.name], first[id(way.asked)].name, took) for way in ways]
+
+
+def row(name: str, seconds: list[float], against: str, took: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Return what one way took, beside the way it is held against."""
+    median = statistics.median(seconds)
+    return {
+        "way": name,
+        "seconds_per_request": round(median, 4),
+        "range": [round(min(seconds), 4), round(max(seconds), 4)],
+        "times_as_fast": round(statistics.median(took[against]) / median, 2),
+        "as": against,
+    }
 
 
 def main() -> None:
@@ -200,11 +209,9 @@ def main() -> None:
         "ways": rows,
     }
     print(f"{parameters / 1e6:.0f}M parameters, {document['machine']}", file=sys.stderr)
-    for row in rows:
-        print(
-            f"{row['way']:45} {row['seconds_per_request']:7.3f} s  {row['times_as_fast']:6.1f} x  ({row['as']})",
-            file=sys.stderr,
-        )
+    for found in rows:
+        took = f"{found['seconds_per_request']:7.3f} s  {found['times_as_fast']:6.1f} x"
+        print(f"{found['way']:45} {took}  ({found['as']})", file=sys.stderr)
     text = json.dumps(document, indent=2)
     if arguments.json:
         arguments.json.write_text(text + "\n", encoding="utf-8")

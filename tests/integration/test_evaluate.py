@@ -145,6 +145,13 @@ def test_a_wrong_entry_is_named_before_anything_is_loaded(phantoms: Path, entry:
         (["--adapter", "no_such", "--manifest", "m.json"], "no adapter no_such"),
         (["--adapter", "dsa_patency", "--manifest", "m.json"], "m.json: cannot be read"),
         (["--adapter", "dsa_patency", "--manifest", "m.json", "--task", "counting"], "no task 'counting'"),
+        (["--adapter", "flare", "--manifest", "m.json"], "--task is missing; flare has classification, counting"),
+        (
+            ["--adapter", "flare", "--manifest", "m.json", "--label", "cyst"],
+            "go with --task; flare has the tasks class",
+        ),
+        (["--adapter", "dsa_patency", "--manifest", "m.json", "--text", "Open?"], "dsa_patency has but one question"),
+        (["--adapter", "clinical_caption", "--manifest", "m.json", "--language", "xx"], "does not answer in 'xx'"),
     ],
 )
 def test_wrong_usage_is_said_clearly(words: list[str], named: str) -> None:
