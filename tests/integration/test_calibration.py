@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.db = database
-        self.settings = Settings(data_dir=folder, review={"audit_fraction": 0, "organization": "City Hospital"})  # type: ignore[arg-type]
+        self.settings = Settings(data_dir=folder, review={"audit_fraction": 0, "organization": "City Hospital"})
         self.count = 0
         with database.writing() as session:
             study = Study(study_instance_uid="1.2", accession_number="A", patient_id="P", patient_name="N")
@@ -277,7 +277,7 @@ def test_a_site_learns_from_its_own_people_and_others_from_all(ledger: Ledger) -
     job = ledger.scored()
     assert job.confidence is not None
     assert "80 reviewed cases" in job.confidence["method"]
-    ledger.settings = Settings(review={"audit_fraction": 0, "organization": "Village Clinic"})  # type: ignore[arg-type]
+    ledger.settings = Settings(review={"audit_fraction": 0, "organization": "Village Clinic"})
     job = ledger.scored()
     assert job.confidence is not None
     assert "40 reviewed cases" in job.confidence["method"]
