@@ -29,7 +29,7 @@ from dicom_node.frame_attributes import (
 )
 from dicom_node.pixels import ImageAttributes
 
-#: Macro of enhanced images that says what a frame's pixel values mean (C.8.19.6.4).
+#: Macro of enhanced images that says what a frame's pixel values mean (X-Ray Frame Pixel Data Properties, C.8.19.6).
 _PIXELS_MEAN: Final = "FramePixelDataPropertiesSequence"
 #: Derivation code of a subtracted image: "Pixel by pixel subtraction" (PS3.16 CID 7203).
 _SUBTRACTED_CODE: Final = ("113062", "DCM")
@@ -51,6 +51,8 @@ class SubtractionPlan:
     logarithmic: bool
     #: AVG_SUB, TID or REV_TID.
     operation: str
+    #: Whether the header's own table makes the logarithms (LUTFunction TO_LOG of an enhanced image).
+    log_table: bool = False
 
     @property
     def in_words(self) -> str:
@@ -61,6 +63,8 @@ class SubtractionPlan:
             words += f" shifted by {self.mask_shift[0]:g} rows and {self.mask_shift[1]:g} columns"
         if len(self.contrast_frames) > 1:
             words += f", from the mean of {len(self.contrast_frames)} contrast frames"
+        if self.log_table:
+            return f"{words}, logarithmic by the header's table"
         return words + (", logarithmic" if self.logarithmic else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -77,6 +81,7 @@ class SubtractionPlan:
             mask_shift=(float(down), float(left)),
             logarithmic=bool(stored["logarithmic"]),
             operation=str(stored["operation"]),
+            log_table=bool(stored["log_table"]),
         )
 
 
@@ -142,6 +147,12 @@ def pixel_intensity_relationship(image: ImageAttributes, index: int = 0) -> str:
     return str(frame_value(image.dataset, _PIXELS_MEAN, "PixelIntensityRelationship", index) or "")
 
 
+def to_log_table(image: ImageAttributes, index: int = 0) -> Dataset | None:
+    """Return the item of a frame's Pixel Intensity Relationship LUT macro (C.7.6.16.2) that makes logarithms, or None."""
+    tables = functional_group_items(image.dataset, "PixelIntensityRelationshipLUTSequence", index)
+    return next((table for table in tables if text(table, "LUTFunction") == "TO_LOG"), None)
+
+
 def absorbs_when_higher(image: ImageAttributes, index: int = 0) -> bool:
     """Tell the sign of absorption: PixelIntensityRelationshipSign (PS3.3 C.8.11.3.1.2), else the polarity."""
     sign = frame_value(image.dataset, _PIXELS_MEAN, "PixelIntensityRelationshipSign", index)
@@ -164,8 +175,10 @@ def _plan(image: ImageAttributes, operation: Dataset, index: int) -> tuple[Subtr
     shift, why = _shift(image, operation, index)
     if why:
         return None, why
-    logarithmic = pixel_intensity_relationship(image, index) == "LIN"
-    return SubtractionPlan(tuple(range(own, last + 1)), tuple(masks), shift, logarithmic, kind), ""
+    relationship = pixel_intensity_relationship(image, index)
+    log_table = relationship != "LOG" and to_log_table(image, index) is not None
+    logarithmic = log_table or relationship == "LIN"
+    return SubtractionPlan(tuple(range(own, last + 1)), tuple(masks), shift, logarithmic, kind, log_table), ""
 
 
 def _interval(operation: Dataset, own: int) -> int:
@@ -179,7 +192,7 @@ def _interval(operation: Dataset, own: int) -> int:
 
 
 def _shift(image: ImageAttributes, operation: Dataset, index: int) -> tuple[tuple[float, float], str]:
-    """Return the mask's shift: an enhanced frame's own, by SubtractionItemID (C.8.19.6.3), else the item's."""
+    """Return the mask's shift: its own in the Frame Pixel Shift macro (C.7.6.16.2), else the item's."""
     shifted = operation
     per_frame = functional_group_items(image.dataset, "FramePixelShiftSequence", index)
     wanted = whole_numbers(operation, "SubtractionItemID")

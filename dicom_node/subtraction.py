@@ -6,7 +6,8 @@ cannot be decoded raises `PixelError`.
 
 Linear intensities are subtracted as logarithms (C.7.6.10.1, PS3.4 N.2.1.2): X-rays are weakened by a factor, so only
 the difference of logarithms is the vessel's absorption alone, the same in front of bone and of air. Other values are
-taken as they are: LOG is logarithmic already, and DISP was made for the eye by its writer.
+taken as they are: LOG is logarithmic already, and DISP was made for the eye by its writer. An enhanced image can bring
+a table that makes logarithms of its values; then that one is used.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher
+from dicom_node.look_up_tables import read_look_up_table
+from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, to_log_table
 from dicom_node.modality import Values
 from dicom_node.pixels import Frame, ImageAttributes, read_frames
 
@@ -50,33 +52,52 @@ class Subtractor:
             PixelError: A frame or mask cannot be decoded.
         """
         if frame is None or len(plan.contrast_frames) > 1:
-            contrast = self._mean(plan.contrast_frames, plan.logarithmic)
+            contrast = self._mean(plan.contrast_frames, plan)
         else:
-            contrast = self._domain(frame, plan.logarithmic)
+            contrast = self._domain(frame, plan, plan.contrast_frames[0])
         return contrast - self._mask(plan)
 
     def _mask(self, plan: SubtractionPlan) -> Values:
-        key = (plan.mask_frames, plan.mask_shift, plan.logarithmic)
+        key = (plan.mask_frames, plan.mask_shift, plan.logarithmic, plan.log_table)
         if key not in self._masks:
             while len(self._masks) >= _MASKS_KEPT:
                 self._masks.pop(next(iter(self._masks)))
-            self._masks[key] = shifted(self._mean(plan.mask_frames, plan.logarithmic), plan.mask_shift)
+            self._masks[key] = shifted(self._mean(plan.mask_frames, plan), plan.mask_shift)
         return self._masks[key]
 
-    def _mean(self, numbers: Sequence[int], logarithmic: bool) -> Values:
+    def _mean(self, numbers: Sequence[int], plan: SubtractionPlan) -> Values:
         total = np.zeros((self._image.rows, self._image.columns), dtype=np.float32)
-        for frame in self._read(self._image, [number - 1 for number in numbers]):
-            total += self._domain(frame, logarithmic)
+        frames = self._read(self._image, [number - 1 for number in numbers])
+        for number, frame in zip(numbers, frames, strict=True):
+            total += self._domain(frame, plan, number)
         return (total / np.float32(len(numbers))).astype(np.float32, copy=False)
 
-    def _domain(self, frame: NDArray[Any], logarithmic: bool) -> Values:
+    def _domain(self, frame: NDArray[Any], plan: SubtractionPlan, number: int) -> Values:
+        """Return what is subtracted of a frame, counted from 1."""
+        if plan.log_table:
+            return self._looked_up(frame, number)
         values = frame.astype(np.float32)
-        if not logarithmic:
+        if not plan.logarithmic:
             return values
         if absorbs_when_higher(self._image):
             # Higher values then mean less intensity: its logarithm is of what is left of the largest value.
             return -_logarithm(np.float32(2.0**self._image.bits_stored - 1) - values)
         return _logarithm(values)
+
+    def _looked_up(self, frame: NDArray[Any], number: int) -> Values:
+        """Return a frame's logarithms by its own table, turned so that they rise where the stored values rise."""
+        image = self._image
+        item = to_log_table(image, number - 1)
+        if item is None:
+            raise image.error(f"frame {number} has no table that makes logarithms", "plan its subtraction again")
+        try:
+            table = read_look_up_table(
+                item, "LUTData", little_endian=image.transfer_syntax.is_little_endian, signed=image.is_signed
+            )
+        except ValueError as error:
+            raise image.error(f"its table of logarithms cannot be applied ({error})", "check the original") from error
+        values = table.look_up(frame).astype(np.float32)
+        return values if table.entries[-1] >= table.entries[0] else -values
 
 
 def shifted(mask: Values, shift: tuple[float, float]) -> Values:

@@ -1,7 +1,7 @@
 """Enhanced XA runs (PS3.3 A.47): the same pictures as the classic ones, their attributes in functional groups.
 
 Input: frames, how the detector writes intensities, what the Mask Module says, and the shifts of single frames. Output:
-a file in which dciodvfy finds no error. Functional groups C.8.19.6, mask shifts C.8.19.6.3.
+a file in which dciodvfy finds no error. Functional groups C.7.6.16.2 and C.8.19.6.
 """
 
 from __future__ import annotations
@@ -27,8 +27,18 @@ def write_enhanced_xa(
     detector: Detector,
     *masks: Mapping[str, Any],
     shifts: Mapping[int, Sequence[tuple[int, float, float]]] | None = None,
+    to_log: Sequence[int] = (),
 ) -> Path:
-    """Write an Enhanced XA run; `shifts` gives (SubtractionItemID, down, left) for frames, counted from 0."""
+    """Write an Enhanced XA run.
+
+    Args:
+        folder: Made where it does not exist.
+        frames: uint16, (frames, rows, columns).
+        detector: How intensities became values.
+        masks: Items of MaskSubtractionSequence; the run is to be subtracted if there are any.
+        shifts: (SubtractionItemID, down, left) of frames, counted from 0.
+        to_log: A table that makes logarithms of stored values, if any.
+    """
     ds = new_image(ENHANCED_XA, "XA", None, {"body_part": ""})
     ds.ImageType = ["ORIGINAL", "PRIMARY", "SINGLEPLANE", "NONE"]
     del ds.BodyPartExamined, ds.PatientPosition
@@ -50,6 +60,11 @@ def write_enhanced_xa(
         )
     ]
     ds.SharedFunctionalGroupsSequence = [_shared_groups(detector, *frames.shape[1:])]
+    if to_log:
+        table = _dataset(LUTDescriptor=[len(to_log) % 2**16, 0, 16], LUTFunction="TO_LOG")
+        table.add_new("LUTData", "OW", np.asarray(to_log, dtype="<u2").tobytes())
+        table["LUTDescriptor"].VR = "US"
+        ds.SharedFunctionalGroupsSequence[0].PixelIntensityRelationshipLUTSequence = [table]
     per_frame = shifts or {}
     ds.PerFrameFunctionalGroupsSequence = [
         _frame_groups(ds, number, per_frame.get(number, ())) for number in range(len(frames))

@@ -166,6 +166,23 @@ def test_an_enhanced_run_shifts_each_frames_mask_by_its_own_pixel_shift(tmp_path
     assert plan.in_words == "AVG_SUB of frames 1 shifted by 0.5 rows and 0 columns, logarithmic"
 
 
+@pytest.mark.parametrize("rising", [True, False])
+def test_an_enhanced_runs_own_table_makes_the_logarithms(tmp_path: Path, rising: bool) -> None:
+    """Values made for the eye by a square root: only the header knows the way back."""
+    detector = Detector("DISP")
+    intensities = run((0.0, 1.0), Detector("LIN")).astype(np.float64)
+    frames = np.round(np.sqrt(intensities) * 200).astype(np.uint16)
+    steps = 5000 * np.log(np.maximum(np.arange(2**16), 1))  # twice the logarithm of the root
+    table = np.round(steps if rising else 65535 - steps).astype(int).tolist()
+    mask = {**AVERAGE, "MaskFrameNumbers": [1]}
+    image = read_image(write_enhanced_xa(tmp_path, frames, detector, mask, to_log=table))
+    plan, _ = plan_subtraction(image, 1)
+    assert plan is not None
+    assert plan.in_words == "AVG_SUB of frames 1, logarithmic by the header's table"
+    assert np.abs(-Subtractor(image).subtract(plan) / 2500 - vessel()).max() < 0.002
+    assert SubtractionPlan.from_json(plan.to_json()) == plan
+
+
 def changed(path: Path, change: Callable[[Dataset], object]) -> ImageAttributes:
     ds = dcmread(path)
     change(ds)
