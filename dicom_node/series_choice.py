@@ -65,6 +65,24 @@ def rank_series(
     )
 
 
+def set_aside(series: Mapping[str, Sequence[InstanceHeader]]) -> dict[str, str]:
+    """Return by Series Instance UID which series need not be looked at, and why: another shows the same, and better.
+
+    Args:
+        series: The headers of each series of one study, at least one each.
+    """
+    kept: list[str] = []
+    reasons: dict[str, str] = {}
+    for one in rank_series(series):
+        uid = one.series_instance_uid
+        better = next((known for known in kept if covers(series[known], series[uid])), None)
+        if better is None:
+            kept.append(uid)
+        else:
+            reasons[uid] = rank_series({better: series[better], uid: series[uid]})[1].beaten_by
+    return reasons
+
+
 def covers(better: Sequence[InstanceHeader], worse: Sequence[InstanceHeader]) -> bool:
     """Return whether the better series shows what the worse one does, as far as headers tell.
 

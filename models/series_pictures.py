@@ -144,7 +144,7 @@ def _middle_slice(stack: SliceStack) -> _Choice:
         shown=(stack.slices[middle],),
         chosen_by=f"middle slice by {by}",
         incomplete=(f"only slice {middle + 1} of {count}, the middle one, was shown", *stack.problems),
-        left_out=stack.left_out,
+        left_out=(*stack.taken, *stack.left_out),
         acquisition=stack.slices if stack.slices[middle].header.modality == "MR" else (),
     )
 

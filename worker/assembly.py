@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -24,6 +23,7 @@ from worker.db.records import Association, Instance, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job, move_series
 from worker.routing import Assignment, RouteDecision, SeriesSummary, route
+from worker.series_preference import not_asked
 from worker.settings import Settings
 from worker.states import InstanceState, JobState, Priority, SeriesState
 
@@ -83,10 +83,7 @@ def _best_series_only(
             accepted = [header for header in headers.values() if adapter.acceptance.obstacle(header) is None]
             if reason := preferred.why_not_asked(session, series, adapter, accepted):
                 reasons[name] = reason
-    kept = tuple(assignment for assignment in decision.assignments if assignment.adapter not in reasons)
-    if kept or not reasons:
-        return replace(decision, assignments=kept)
-    return replace(decision, assignments=(), rule=preferred.RULE, reason="; ".join(reasons.values()))
+    return not_asked(decision, reasons)
 
 
 def _wait_for_better_ones(

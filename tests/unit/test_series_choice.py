@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,12 @@ from dicom_node.headers import InstanceHeader
 from dicom_node.preference import phase_of_texts, phase_of_times
 from dicom_node.series_choice import covers, rank_series
 from dicom_node.volumes import slice_stack
+from models.adapter import adapters
 from tests.phantoms.enhanced import write_enhanced_ct
 from tests.phantoms.volume import axial_planes
+from worker.routing import SeriesSummary, route
+from worker.series_preference import best_series_only
+from worker.settings import RouteRule
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -154,3 +159,25 @@ def test_the_phase_that_a_description_names(text: str, phase: str) -> None:
 )
 def test_the_phase_by_time(start: str, acquired: str, phase: str) -> None:
     assert phase_of_times(start, acquired) == phase
+
+
+def test_routing_asks_about_the_best_series_and_what_a_site_rule_names() -> None:
+    common: dict[str, Any] = {
+        "frame_of_reference_uid": "1.9",
+        "body_part_examined": "ABDOMEN",
+        "patient_age_years": 40.0,
+    }
+    lung = series(2, convolution_kernel="B70f", series_description="lung", **common)
+    summaries = [
+        SeriesSummary(tuple(one)) for one in (lung, series(4, **common), series(6, slice_thickness=9, **common))
+    ]
+    trauma = {"abdominal_trauma": adapters()["abdominal_trauma"]}
+
+    def rules(*site: RouteRule) -> list[tuple[str, int]]:
+        found = best_series_only([(one, route(one, site, trauma)) for one in summaries], trauma)
+        return [(decision.rule, len(decision.assignments)) for decision in found]
+
+    taken, other = ("adapter: abdominal_trauma", 1), ("preferred series", 0)
+    assert rules() == [other, taken, other]
+    by_site = RouteRule(name="lungs too", when={"series_description": "lung"}, adapter="abdominal_trauma")
+    assert rules(by_site) == [("site rule: lungs too", 1), taken, other]

@@ -38,6 +38,7 @@ def explain(
     from models.adapter import AdapterError
     from worker.routing import SeriesSummary
     from worker.routing import route as decide
+    from worker.series_preference import best_series_only
     from worker.settings import SettingsError
     from worker.site import enabled_adapters
 
@@ -52,12 +53,14 @@ def explain(
     by_series: dict[tuple[str, str], list[InstanceHeader]] = defaultdict(list)
     for file in files:
         by_series[file.header.study_instance_uid, file.header.series_instance_uid].append(file.header)
-    decisions = [
-        (headers, decide(
-            SeriesSummary(tuple(headers), calling_ae_title, settings.dicom.ae_title), settings.routes, enabled
-        ))
-        for headers in by_series.values()
-    ]  # fmt: skip
+    decisions: list[tuple[list[InstanceHeader], RouteDecision]] = []
+    for study in dict.fromkeys(study for study, _ in by_series):
+        routed = []
+        for headers in (headers for (of_study, _), headers in by_series.items() if of_study == study):
+            summary = SeriesSummary(tuple(headers), calling_ae_title, settings.dicom.ae_title)
+            routed.append((summary, decide(summary, settings.routes, enabled)))
+        found = best_series_only(routed, enabled)
+        decisions += [(list(summary.headers), decision) for (summary, _), decision in zip(routed, found, strict=True)]
     if as_json:
         print_json({"series": [_as_json(headers, decision) for headers, decision in decisions], "left_out": left_out})
         return
@@ -93,6 +96,8 @@ def _as_json(headers: list[InstanceHeader], decision: RouteDecision) -> dict[str
 
 
 def _print(headers: list[InstanceHeader], decision: RouteDecision) -> None:
+    from worker.db.preferred import RULE
+
     console = out()
     first = headers[0]
     described = first.series_description or first.study_description
@@ -107,6 +112,7 @@ def _print(headers: list[InstanceHeader], decision: RouteDecision) -> None:
             Text.assemble((f"  -> {assignment.adapter}{asked}", "bold green"), f", {decision.priority.value}")
         )
     if not decision.assignments:
-        console.print(Text("  -> left alone", style="bold"))
+        why = f", {decision.reason}" if decision.rule == RULE else ""
+        console.print(Text(f"  -> left alone{why}", style="bold"))
     for doubt in decision.doubts:
         console.print(Text(f"     held for review: {doubt}", style="yellow"))

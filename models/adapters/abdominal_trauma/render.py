@@ -117,6 +117,7 @@ def _record(stack: SliceStack, slices: Sequence[Slice], chosen: Sequence[int]) -
         "spacing_mm": stack.spacing_mm,
         "orientation": stack.orientation or "unknown",
         "tilt_degrees": stack.tilt_degrees,
+        "taken": list(stack.taken),
         "left_out": list(stack.left_out),
         "colours": "2.5D: slice before, slice, slice behind",
         "convolution_kernel": slices[0].header.convolution_kernel,
