@@ -148,7 +148,7 @@ def pixel_intensity_relationship(image: ImageAttributes, index: int = 0) -> str:
 
 
 def to_log_table(image: ImageAttributes, index: int = 0) -> Dataset | None:
-    """Return the item of a frame's Pixel Intensity Relationship LUT macro that makes logarithms (C.7.6.16.2), if any."""
+    """Return a frame's Pixel Intensity Relationship LUT that makes logarithms (C.7.6.16.2), or None."""
     tables = functional_group_items(image.dataset, "PixelIntensityRelationshipLUTSequence", index)
     return next((table for table in tables if text(table, "LUTFunction") == "TO_LOG"), None)
 
