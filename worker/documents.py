@@ -28,9 +28,11 @@ from dicom_node.sr import build_sr
 from dicom_node.uids import derive_uid
 from models.adapter import AdapterDefinition, ReportContext
 from models.confidence import Confidence
-from models.drawing import check_digest, replay
+from models.drawing import check_digest
 from models.generation import ModelProvenance, RgbImage
 from models.rendering import InputRecord
+from worker.rendering import Renderer, renderer
+from worker.settings import RenderingSettings
 
 #: Series numbers begin here, so that a viewer lists results after the images.
 FIRST_SERIES_NUMBER = 90_000
@@ -120,18 +122,21 @@ def _rounded(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in stored.items()}
 
 
-def build_documents(answer: Answer, predecessor: Predecessor | None = None) -> list[Document]:
+def build_documents(
+    answer: Answer, predecessor: Predecessor | None = None, pictures: Renderer | None = None
+) -> list[Document]:
     """Write and check the SR and the captures of an answer; the SR comes first.
 
     Args:
         answer: The answer, signed or not.
         predecessor: The report that the new one stands in the place of.
+        pictures: Who draws the key images; with the default limits if None.
 
     Raises:
         RenderError: The key images cannot be drawn as the model saw them.
         ResultError: What was written does not say what it must.
     """
-    images = _images_as_seen(answer)
+    images = _images_as_seen(answer, pictures or renderer(RenderingSettings()))
     report = _report(answer)
     captures = [
         _capture(answer, report, predecessor, index, image, source)
@@ -180,16 +185,16 @@ def _report(answer: Answer) -> Report:
     return replace(report, answered_at=signature.signed_at)
 
 
-def _images_as_seen(answer: Answer) -> list[RgbImage]:
+def _images_as_seen(answer: Answer, pictures: Renderer) -> list[RgbImage]:
     """Draw what the model saw again and return the key images, or say that they are not the same any more."""
     record = answer.input_record
-    images = replay(record, answer.files) if record.recipe else _rendered_again(answer)
+    images = pictures.replay(record, answer.files) if record.recipe else _rendered_again(answer, pictures)
     return [images[index] for index in record.key_images]
 
 
-def _rendered_again(answer: Answer) -> tuple[RgbImage, ...]:
+def _rendered_again(answer: Answer, pictures: Renderer) -> tuple[RgbImage, ...]:
     """Choose and draw anew: what was asked before recipes were kept has none."""
-    rendered = answer.adapter.render(answer.files)
+    rendered = pictures.render(answer.adapter, answer.files)
     check_digest(rendered.images, answer.input_record.digest)
     return rendered.images
 

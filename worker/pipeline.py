@@ -29,6 +29,7 @@ from worker.db.records import Job, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.db.units import asked_adapter, unit_files
+from worker.rendering import renderer
 from worker.settings import Settings
 from worker.states import JobState
 
@@ -91,7 +92,7 @@ def _render(
             job = session.get_one(Job, claim.job_id)
             adapter = asked_adapter(adapters, job)
             files = unit_files(session, job, adapter)
-        model_input = adapter.render(files)
+        model_input = renderer(settings.rendering).render(adapter, files)
         return _Rendered(claim, build_request(adapter, model_input), model_input.input_record(), prompt_digest(adapter))
     except RenderError as error:
         _bound(claim).warning("images cannot be shown to the model", error=str(error))

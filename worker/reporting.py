@@ -31,6 +31,7 @@ from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job, record_event
 from worker.db.units import asked_adapter, unit_files
 from worker.documents import SR, Answer, Document, Predecessor, Signature, build_documents, document_uid
+from worker.rendering import renderer
 from worker.settings import Settings
 from worker.states import DeliveryState, InstanceState, JobState
 
@@ -79,7 +80,7 @@ def write_results(
         if job is None or job.state not in (JobState.DECIDED, JobState.ACCEPTED):
             return ()
         assignment = _read(session, settings, job, known_adapters() if adapters is None else adapters)
-    documents, obstacle = _build(assignment)
+    documents, obstacle = _build(settings, assignment)
     if obstacle is not None:
         _hold(db, assignment, obstacle)
         return ()
@@ -178,12 +179,12 @@ def _draft(job: Job, answer: Answer) -> Result | None:
     return None
 
 
-def _build(assignment: _Assignment) -> tuple[list[Document], str | None]:
+def _build(settings: Settings, assignment: _Assignment) -> tuple[list[Document], str | None]:
     """Build the files; return them, or why the job must be held."""
     if assignment.answer is None:
         return [], assignment.obstacle
     try:
-        return build_documents(assignment.answer, assignment.predecessor), None
+        return build_documents(assignment.answer, assignment.predecessor, renderer(settings.rendering)), None
     except Exception as error:  # the process edge of a job: adapters and images can fail in any way, a person is told
         log.exception("results cannot be written", action="report", job_id=assignment.job_id)
         return [], f"the results cannot be written: {type(error).__name__}: {error}"

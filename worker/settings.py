@@ -71,6 +71,13 @@ class WebSettings(Section):
     port: Port = Field(8080, description="TCP port the pages are served on")
 
 
+class RenderingSettings(Section):
+    """Making the model's pictures, in a process that a broken image can end without harm."""
+
+    limit_s: float = Field(120, gt=0, description="seconds after which pictures that are not ready are given up")
+    memory_mib: int = Field(4096, ge=512, description="memory that making one unit's pictures may take, in MiB")
+
+
 class JobSettings(Section):
     """How jobs are worked on."""
 
@@ -174,6 +181,7 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     engine: EngineSettings = EngineSettings()
     adapters: dict[str, AdapterOptions] = Field({}, description="adapter name -> what this site changes about it")
+    rendering: RenderingSettings = RenderingSettings()
     jobs: JobSettings = JobSettings()
     review: ReviewSettings = ReviewSettings()
     delivery: DeliverySettings = DeliverySettings()

@@ -91,8 +91,8 @@ def test_two_workers_at_once_write_one_set_of_results(hospital: Hospital, monkey
     job_id = hospital.decided_run()
     build, others = reporting._build, [write]
 
-    def overtaken(assignment: Any) -> Any:
-        built = build(assignment)
+    def overtaken(*assignment: Any) -> Any:
+        built = build(*assignment)
         if others:
             assert others.pop()(hospital, job_id) == ("pacs", "archive")
         return built

@@ -118,6 +118,7 @@ def _run(
     from models.weights import WeightsError
     from worker.engine_setup import engine_config
     from worker.evaluation import evaluate as measure
+    from worker.rendering import renderer
     from worker.settings import SettingsError
 
     try:
@@ -132,7 +133,7 @@ def _run(
             bar = shown.add_task(adapter.name, total=len(cases))
             return measure(
                 engine,
-                adapter,
+                renderer(settings.rendering).sheltered(adapter),
                 family,
                 "" if question is None else question.task,
                 cases,

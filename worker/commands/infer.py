@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from models.generation import Engine
     from models.question import Question
     from models.rendering import ModelInput
+    from worker.rendering import Renderer
     from worker.settings import Settings
 
 
@@ -91,6 +92,7 @@ def infer(
     """Run one adapter on files, without the daemon; nothing is sent."""
     from models.adapter import AdapterError
     from models.question import Question
+    from worker.rendering import renderer
     from worker.settings import SettingsError
     from worker.site import enabled_adapters
 
@@ -112,10 +114,10 @@ def infer(
                 units.append((uid, members, question, definition.asked(question)))
     except AdapterError as error:
         wrong_usage(str(error))
-    engine = _load_engine(alone)
+    engine, pictures = _load_engine(alone), renderer(settings.rendering)
     try:
         inferred = [
-            _infer_unit(asked, engine, uid, members, question, out_dir, inputs_dir)
+            _infer_unit(asked, engine, pictures, uid, members, question, out_dir, inputs_dir)
             for uid, members, question, asked in units
         ]
     finally:
@@ -163,6 +165,7 @@ def _units(adapter: AdapterDefinition, files: list[InstanceFile]) -> Iterator[tu
 def _infer_unit(
     adapter: AdapterDefinition,
     engine: Engine,
+    pictures: Renderer,
     unit_uid: str,
     files: list[InstanceFile],
     question: Question | None,
@@ -182,7 +185,7 @@ def _infer_unit(
     inferred = _Inferred(unit_uid, files[0].header.series_instance_uid, len(files))
     inferred.question = None if question is None else question.to_json()
     try:
-        model_input = adapter.render(files)
+        model_input = pictures.render(adapter, files)
     except RenderError as error:
         inferred.error = f"the images cannot be shown to the model: {error}"
         return inferred
@@ -233,17 +236,17 @@ def _infer_unit(
             digests,
             question_key="" if question is None else question.key,
         )
-        inferred.files = _write_documents(answer, out_dir)
+        inferred.files = _write_documents(answer, pictures, out_dir)
     return inferred
 
 
-def _write_documents(answer: Any, out_dir: Path) -> list[str]:
+def _write_documents(answer: Any, pictures: Renderer, out_dir: Path) -> list[str]:
     from worker.documents import build_documents
 
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         written = []
-        for document in build_documents(answer):
+        for document in build_documents(answer, pictures=pictures):
             path = out_dir / f"{document.kind}-{document.sop_instance_uid}.dcm"
             path.write_bytes(document.data)
             written.append(str(path))

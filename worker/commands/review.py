@@ -99,11 +99,12 @@ def show(
     """Show one answer with everything a decision needs."""
     from worker.db import queries
 
+    settings = read_settings(config)
     try:
-        with ledger(read_settings(config)) as database, database.reading() as session:
+        with ledger(settings) as database, database.reading() as session:
             case = queries.review_case(session, job)
             if inputs_dir is not None:
-                _save_inputs(session, case.id, inputs_dir)
+                _save_inputs(settings, session, case.id, inputs_dir)
     except queries.QueryError as error:
         fail(str(error))
     if as_json:
@@ -118,16 +119,16 @@ def show(
         console.print(Text(f"  word for word: {case.answer_text}"))
 
 
-def _save_inputs(session: Session, job_id: str, folder: Path) -> None:
-    from models.drawing import replay
+def _save_inputs(settings: Settings, session: Session, job_id: str, folder: Path) -> None:
     from models.recipe import RecipeError
     from models.rendering import RenderError
     from worker.db.records import Job
     from worker.model_inputs import save_inputs, seen_by
+    from worker.rendering import renderer
 
     try:
         record, files = seen_by(session, session.get_one(Job, job_id))
-        save_inputs(replay(record, files), record, folder, job_id)
+        save_inputs(renderer(settings.rendering).replay(record, files), record, folder, job_id)
     except (RenderError, RecipeError) as error:
         fail(str(error))
     except OSError as error:

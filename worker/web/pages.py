@@ -18,13 +18,13 @@ from fastapi.templating import Jinja2Templates
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.drawing import replay
 from models.recipe import RecipeError
 from models.rendering import RenderError
 from worker import wording
 from worker.db import queries
 from worker.db.records import Delivery, Job, Result, Study
 from worker.model_inputs import png, seen_by
+from worker.rendering import renderer
 from worker.schemas import JobDetail, JobView
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState, StudyState
@@ -135,6 +135,7 @@ def key_image(request: Request, sop_instance_uid: str, frame: Annotated[int, Que
 @router.get("/jobs/{job_id}/inputs/{number}.png")
 def model_input(request: Request, job_id: str, number: int) -> Response:
     """Show one of the very images that a job's model saw, counted from 1."""
+    settings: Settings = request.app.state.settings
     with request.app.state.database.reading() as session:
         job = session.get(Job, job_id)
         try:
@@ -144,7 +145,7 @@ def model_input(request: Request, job_id: str, number: int) -> Response:
     if record is None or not 1 <= number <= len(record.recipe):
         return Response("no such image\n", status_code=404, media_type="text/plain")
     try:
-        return Response(png(replay(record, files)[number - 1]), media_type="image/png")
+        return Response(png(renderer(settings.rendering).replay(record, files)[number - 1]), media_type="image/png")
     except RenderError as error:
         return Response(f"{error}\n", status_code=404, media_type="text/plain")
 
