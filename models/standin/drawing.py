@@ -32,10 +32,17 @@ def draw_pupils(adapter: str, count: int, processor: Any, *, workers: int, kept:
         return pupils
     log.info("drawing phantoms", action="train", adapter=adapter, count=count)
     starts = range(0, count, _TOGETHER)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        drawn = pool.map(partial(_draw, adapter, count, processor), starts)
-        # Cloned, because what comes from another process keeps a file open.
-        pupils = [Pupil(one.lesson, one.pixels.clone(), one.prompt) for some in drawn for one in some]
+    draw = partial(_draw, adapter, count, processor)
+    if workers == 1:
+        pupils = [one for start in starts for one in draw(start)]
+    else:
+        with ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            # Cloned, because what comes from another process keeps a file open.
+            pupils = [
+                Pupil(one.lesson, one.pixels.clone(), one.prompt) for some in pool.map(draw, starts) for one in some
+            ]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(pupils, file)
@@ -43,6 +50,5 @@ def draw_pupils(adapter: str, count: int, processor: Any, *, workers: int, kept:
 
 
 def _draw(adapter: str, count: int, processor: Any, start: int) -> list[Pupil]:
-    torch.set_num_threads(1)
     draw = SUBJECTS[adapter].draw
     return [seat(processor, draw(seed, True)) for seed in range(start, min(start + _TOGETHER, count))]

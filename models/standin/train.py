@@ -53,6 +53,8 @@ class Recipe:
     )
     seeing_steps: int = 6500
     seeing_rate: float = 1.5e-3
+    #: Loss on angiograms above which a model sees no better than one that guesses (ln 2 is chance).
+    seeing_loss: float = 0.45
     speaking_steps: int = 2600
     speaking_rate: float = 2e-3
     adapter_steps: Mapping[str, int] = field(
@@ -67,6 +69,24 @@ class Recipe:
 def train(recipe: Recipe, out: Path, keep: Path, workers: int) -> dict[str, Any]:
     """Train base and adapters, put them into `out`, and return the manifest. Raises `NotLearned` after three seeds."""
     started = time.monotonic()
+    folder, seed = train_weights(recipe, keep, workers)
+    manifest = make_manifest(asdict(recipe), recipe.held_out, folder)
+    manifest |= {"seed_used": seed, "elapsed_s": round(time.monotonic() - started)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("README.md"))
+    return manifest
+
+
+def train_weights(recipe: Recipe, keep: Path, workers: int) -> tuple[Path, int]:
+    """Train base and adapters, or what of them is not in `keep` yet.
+
+    Returns:
+        The folder in `keep` that holds `base` and one folder for each adapter, and the seed that learned to see.
+
+    Raises:
+        NotLearned: None of three seeds did.
+    """
     processor = build_processor(sentences())
     classroom = Classroom(processor)
     drawn = {
@@ -88,12 +108,7 @@ def train(recipe: Recipe, out: Path, keep: Path, workers: int) -> dict[str, Any]
         if not (folder / name).is_dir():
             rate = recipe.adapter_rate
             train_adapter(model, classroom, lotteries, name, folder / name, seed, steps=steps, learning_rate=rate)
-    manifest = make_manifest(asdict(recipe), recipe.held_out, folder)
-    manifest |= {"seed_used": seed, "elapsed_s": round(time.monotonic() - started)}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("README.md"))
-    return manifest
+    return folder, seed
 
 
 def _sighted(recipe: Recipe, processor: Any, drawn: Mapping[str, Any], keep: Path) -> tuple[Any, int]:
@@ -105,7 +120,14 @@ def _sighted(recipe: Recipe, processor: Any, drawn: Mapping[str, Any], keep: Pat
             return model, seed
         try:
             rng = np.random.default_rng(seed)
-            learn_to_see(model, lotteries, rng, steps=recipe.seeing_steps, learning_rate=recipe.seeing_rate)
+            learn_to_see(
+                model,
+                lotteries,
+                rng,
+                steps=recipe.seeing_steps,
+                learning_rate=recipe.seeing_rate,
+                largest_loss=recipe.seeing_loss,
+            )
         except NotLearned as reason:
             log.warning("starting again from another seed", action="train", seed=seed, reason=str(reason))
             continue

@@ -1,11 +1,12 @@
-"""An abdominal CT series -> the eight 2.5D pictures that the trauma adapter looks at.
+"""An abdominal CT series -> the 2.5D pictures that the trauma adapter looks at, as many as its tokens allow.
 
 Input: the instances of one axial series. Output: pictures from the middle 60 % of the stack, evenly spaced, head end
 first, window centre 50 HU and width 400 HU, red, green and blue being the slice before, the slice and the slice behind.
 That is how the author prepared the training volumes. What is missing or doubtful in the series is said in `incomplete`.
 On failure: `RenderError`, where the series is no axial stack or a slice that is needed cannot be decoded.
 
-Eight pictures cost about 8 x 260 tokens, 2,180 with the question; a slice each 12 to 30 mm for a usual abdomen.
+The author's card gives no number of slices. Eight pictures and the question are about 2,180 tokens, which a graphics
+card of any size answers in seconds; that is a slice each 12 to 30 mm for a usual abdomen.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from models.drawing import drawn_input
 from models.recipe import FrameOf, Picture, Plane
 from models.rendering import ModelInput, RenderError
 
-#: How many pictures the model sees.
-PICTURES = 8
+#: What the pictures of one question may cost, and what one costs: 256 soft tokens and the marks around them.
+TOKEN_BUDGET, TOKENS_PER_PICTURE = 2_080, 260
+PICTURES = TOKEN_BUDGET // TOKENS_PER_PICTURE
 #: Soft tissue, as the author's card demands.
 WINDOW = Window(center=50.0, width=400.0, function="LINEAR_EXACT", source="adapter")
 #: The middle 60 % of the stack lies between these shares of its length.
