@@ -152,7 +152,8 @@ def ways_to_answer(config: EngineConfig, engines: ExitStack) -> list[Way]:
         Way("batches grouped by adapter", plain.generate, different),
         Way("mixed batches", mixed.generate, different),
         Way("grouped, image embeddings known", remembering.generate, different),
-        Way("8 questions on the same images, one by one", one_by_one(plain), same),
+        Way("8 questions on the same images, loading for each", lambda asked: load_per_request(config, asked), same),
+        Way("the same, one by one", one_by_one(plain), same),
         Way("the same, prefix read once", one_by_one(prefixes), same),
         Way("the same in one batch, prefix read once", prefixes.generate, same),
     ]
