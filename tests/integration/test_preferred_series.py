@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,15 @@ def test_late_images_of_an_answered_series_are_asked_about(department: Departmen
     department.send(4)
     (late,) = department.send(5, PLANES[12:], first_number=50, ConvolutionKernel="B70f")
     assert department.job(late).revision == 2
+
+
+def test_two_series_that_become_whole_at_once_see_each_other(department: Department) -> None:
+    kernels = {4: "B30f", 5: "B70f", 6: "B60f", 7: "B80f"}
+    for number, kernel in kernels.items():
+        department.receive(number, ConvolutionKernel=kernel)
+    with ThreadPoolExecutor(len(kernels)) as pool:
+        list(pool.map(department.assemble, kernels))
+    with department.db.reading() as session:
+        left = session.scalars(select(Job.series_id).where(Job.state != JobState.SUPERSEDED)).all()
+    assert left == [department.series(4).id]
+    assert all("series 4" in (department.series(number).route_reason or "") for number in (5, 6, 7))

@@ -39,8 +39,8 @@ def why_not_asked(
 
     In the latter case worse series whose jobs have not begun are not asked any more: their jobs are superseded.
     """
-    # Two series of one study take turns here.
-    session.scalars(select(Study.id).where(Study.id == series.study_id).with_for_update()).one()
+    # Two series of one study take turns here. Rows that refer to the study lock its key, which this lock must allow.
+    session.scalars(select(Study.id).where(Study.id == series.study_id).with_for_update(key_share=True)).one()
     if any(job.generation is not None for job in _jobs(session, series, adapter.name)):
         return None
     for other in _asked_series(session, series, adapter.name):
