@@ -30,7 +30,7 @@ from dicom_node.display import (
 )
 from dicom_node.headers import InstanceFile
 from dicom_node.picture_areas import black_outside, shutter_mask
-from dicom_node.pixels import Frame, ImageAttributes, PixelError, read_frames, read_image
+from dicom_node.pixels import Frame, FrameReader, ImageAttributes, PixelError, read_image
 from dicom_node.report import SourceFrames
 from dicom_node.slides import read_region
 from dicom_node.subtraction import Subtractor
@@ -182,16 +182,14 @@ class _Opened:
             self.image: ImageAttributes = self._video.image
         else:
             self.image = read_image(instance.path)
-        self.subtractor = Subtractor(self.image)
+        self._reader = FrameReader(self.image)
+        self.subtractor = Subtractor(self.image, lambda _image, indices: self._reader.frames(indices))
 
     def frames(self, wanted: Iterable[FrameOf]) -> Iterator[tuple[FrameOf, Frame]]:
         """Yield the stored values of frames, decoded, in ascending order."""
         ordered = sorted(wanted, key=lambda of: of.frame)
         indices = [of.frame - 1 for of in ordered]
-        if self._video is not None:
-            decoded = read_video_frames(self._video, indices)
-        else:
-            decoded = read_frames(self.image, indices)
+        decoded = self._reader.frames(indices) if self._video is None else read_video_frames(self._video, indices)
         yield from zip(ordered, decoded, strict=True)
 
     def facts(self) -> dict[str, Any]:
@@ -209,6 +207,8 @@ class _Opened:
         if (video := self._video) is not None:
             facts |= {"rows": video.rows, "columns": video.columns, "frames": video.frames}
             facts |= {"codec": video.codec, "container": video.container}
+        if self._reader.decoders:
+            facts["decoders"] = list(self._reader.decoders)
         return facts
 
 

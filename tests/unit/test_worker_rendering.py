@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def test_pictures_are_the_same_as_without_a_child_process(run: Path) -> None:
     assert theirs.to_json() == ours.to_json()
     again = pictures.replay(theirs.input_record(), files(run))
     assert all(np.array_equal(one, other) for one, other in zip(again, ours.images, strict=True))
+    assert '"decoders": ["imagecodecs"]' in json.dumps(theirs.record), "who decoded is kept with the job"
     assert pictures is renderer(RenderingSettings()), "one child for a process"
     assert pictures.sheltered(DSA).render(files(run)).digest() == ours.digest()
 
