@@ -42,7 +42,7 @@ _TRAITS = (
     _Trait("slice thickness", lambda plane: _rounded(plane.thickness_mm), same_content=True),
     _Trait("reconstruction diameter", lambda plane: _rounded(plane.diameter_mm), same_content=True),
     _Trait("energy", lambda plane: plane.monoenergetic_kev),
-    _Trait("echo time", lambda plane: plane.echo_time_ms),
+    _Trait("echo time", lambda plane: _rounded(plane.echo_time_ms)),
     _Trait("b-value", lambda plane: plane.b_value),
     _Trait("stack", lambda plane: plane.stack),
     _Trait("temporal position", lambda plane: plane.temporal_position, of_acquisition=True),
