@@ -47,10 +47,10 @@ class NativeFrames:
             return from_values(image, values)
         return from_values(image, np.frombuffer(data, self._dtype()))
 
-    def _bytes(self, file: BinaryIO, index: int, start: int, end: int) -> bytes:
+    def _bytes(self, file: BinaryIO, index: int, start: int, end: int) -> bytearray:
         file.seek(self._element.value_at + start)
-        data = file.read(end - start)
-        if len(data) < end - start and not (self._swapped_pairs() and len(data) == end - start - 1):
+        data = bytearray(end - start)  # writable, so that nobody needs a copy
+        if file.readinto(data) < end - start:  # type: ignore[attr-defined]
             image = self._image
             raise image.error(
                 f"its pixel data are truncated: they end in frame {index + 1} of {image.frames}", "send it again"
@@ -145,6 +145,10 @@ def without_unused_bits(image: ImageAttributes, frame: Frame) -> Frame:
     spare = image.bits_allocated - image.bits_stored
     if spare <= 0 or frame.dtype.kind not in "iu":
         return frame
-    if frame.dtype.kind == "u":
-        return np.asarray(frame & frame.dtype.type((1 << image.bits_stored) - 1))
-    return np.asarray((frame << frame.dtype.type(spare)) >> frame.dtype.type(spare))
+    cleared: Frame = frame if frame.flags.writeable else frame.copy()
+    if cleared.dtype.kind == "u":
+        np.bitwise_and(cleared, cleared.dtype.type((1 << image.bits_stored) - 1), out=cleared)
+        return cleared
+    np.left_shift(cleared, cleared.dtype.type(spare), out=cleared)
+    np.right_shift(cleared, cleared.dtype.type(spare), out=cleared)
+    return cleared
