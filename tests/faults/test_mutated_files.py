@@ -74,7 +74,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     keep(dcmtk("dcmcjpls", write_image(path, grey, BitsStored=12), folder / "near.dcm", "+en"))
     keep(write_ct_series(folder, np.zeros((1, 32, 32), np.int16))[0])
     keep(write_xa_run(folder, grey.astype(np.uint16), transfer_syntax=RLELossless))
-    shades = np.broadcast_to(np.arange(12, dtype=np.uint8)[:, None, None, None] * 20, (12, 64, 48, 3))
+    shades = np.broadcast_to(np.arange(12, dtype=np.uint8)[:, None, None, None] * 20, (12, 96, 128, 3))
     for coding in (MPEG2MPML, MPEG4HP41, HEVCMP51):
         keep(write_video(folder, np.ascontiguousarray(shades), coding=coding))
     return found

@@ -44,6 +44,8 @@ _CODINGS: Final[dict[str, _Coding]] = {
 }
 #: Long streams are sent in several fragments, which a reader must join (PS3.5 8.2.5).
 _FRAGMENT_BYTES: Final = 2**16
+#: x265's coding tree units have this size, and it takes for granted that a picture holds one.
+_LEAST_HEVC_SIDE: Final = 64
 
 
 def write_video(
@@ -75,6 +77,8 @@ def write_video(
         )
     if coding not in _CODINGS:
         raise ValueError(f"{UID(coding).name} is not written here; choose {' or '.join(UID(c).name for c in _CODINGS)}")
+    if coding == HEVCMP51 and min(frames.shape[1:3]) < _LEAST_HEVC_SIDE:
+        raise ValueError(f"x265 writes beyond its memory where a side is under {_LEAST_HEVC_SIDE} pixels")
     stream = _encoded(frames, fps, _CODINGS[coding])
     shown: Identity = {"body_part": "EYE", "study_description": "Cataract surgery", **identity}
     ds = new_image(VideoMicroscopicImageStorage, "GM", sop_instance_uid, shown)
