@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final
 
@@ -71,8 +71,8 @@ def series_description(report: Report, kind: str) -> str:
     return shorten(f"{STANDIN_WARNING} - {report.title}" if report.algorithm.is_standin else f"{report.title} {kind}")
 
 
-def mark_equipment(ds: Dataset, algorithm: Algorithm) -> None:
-    """Write who made the object (PS3.3 C.7.5.1, C.7.5.2) and which algorithm spoke (C.12.1.1.5, IHE AIR)."""
+def mark_equipment(ds: Dataset, algorithm: Algorithm, answered_at: datetime) -> None:
+    """Write who made the object (PS3.3 C.7.5.1, C.7.5.2) and which algorithm spoke, and when (C.12.1.1.5, IHE AIR)."""
     ds.Manufacturer = OWN_MANUFACTURER
     ds.ManufacturerModelName = shorten(algorithm.name)
     # The weights are the device: another set of weights is another serial number (IHE AIR).
@@ -85,6 +85,7 @@ def mark_equipment(ds: Dataset, algorithm: Algorithm) -> None:
     contributor.DeviceSerialNumber = algorithm.device_uid
     contributor.SoftwareVersions = shorten(algorithm.version)
     contributor.DeviceUID = algorithm.device_uid
+    contributor.ContributionDateTime = answered_at.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
     contributor.ContributionDescription = STANDIN_WARNING if algorithm.is_standin else "Algorithm that gave the answer"
     ds.ContributingEquipmentSequence = DicomSequence([contributor])
 

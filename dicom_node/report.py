@@ -65,6 +65,8 @@ class ReportedFinding:
     sources: tuple[SourceFrames, ...] = ()
     #: Where it lies, if that is known.
     region: Region | None = None
+    #: Of one video among the sources: the moments that it rests on, in seconds after the start of the video.
+    times_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def build_sr(
         series_description=series_description(report, "AI results SR"),
     )
     copy_patient_and_study(header, document)
-    mark_equipment(document, report.algorithm)
+    mark_equipment(document, report.algorithm, report.answered_at)
     mark_times(document, header, report.answered_at)
     mark_private_scheme(document, _codes_of(report))
     if verifying is not None:
@@ -232,13 +232,36 @@ def _group(report: Report, finding: ReportedFinding, *, edited: bool) -> Any:
     }
     if finding.region is not None:
         return hd.PlanarROIMeasurementsAndQualitativeEvaluations(**content, referenced_region=_outline(finding.region))
-    return hd.MeasurementsAndQualitativeEvaluations(
+    group = hd.MeasurementsAndQualitativeEvaluations(
         **content,
         source_images=[
             hd.SourceImageForMeasurementGroup(f.sop_class_uid, f.sop_instance_uid, list(f.frame_numbers) or None)
             for f in finding.sources
         ],
     )
+    if finding.times_s:
+        group[0].ContentSequence.append(_moments(finding))
+    return group
+
+
+def _moments(finding: ReportedFinding) -> Any:
+    """Return the moments of a video as a TCOORD: seconds after its start (PS3.3 C.18.7; TID 1501 is extensible)."""
+    moments = hd.TcoordContentItem(
+        name=_concept(codes.SOURCE),
+        temporal_range_type=hd.TemporalRangeTypeValues.MULTIPOINT,
+        referenced_time_offsets=[round(time, 3) for time in finding.times_s],
+        relationship_type=_CONTAINS,
+    )
+    video = finding.sources[0]
+    selected = hd.ImageContentItem(
+        name=_concept(codes.SOURCE),
+        referenced_sop_class_uid=video.sop_class_uid,
+        referenced_sop_instance_uid=video.sop_instance_uid,
+        referenced_frame_numbers=list(video.frame_numbers) or None,
+        relationship_type=hd.RelationshipTypeValues.SELECTED_FROM,
+    )
+    moments.ContentSequence = ContentSequence([selected])
+    return moments
 
 
 def _outline(region: Region) -> Any:

@@ -7,6 +7,7 @@ runs in another process and rebuilds it from stored JSON. On failure: `RenderErr
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,6 +46,12 @@ class InputRecord:
     def key_sources(self) -> tuple[SourceFrames, ...]:
         """The source frames behind the key images."""
         return tuple(self.image_sources[index] for index in self.key_images)
+
+    @property
+    def record_digest(self) -> str:
+        """SHA-256 over how the pixels were made (record and recipe), hexadecimal; the same from rows as when made."""
+        made = {"record": dict(self.record), "recipe": recipe_to_json(self.recipe)}
+        return hashlib.sha256(json.dumps(made, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""

@@ -44,6 +44,7 @@ def report(findings: BaseModel, context: ReportContext) -> Report:
         sites=(EYE,),
         evaluations=(Evaluation(PROCEDURE_PHASE, phase or UNDETERMINED),),
         sources=context.sources,
+        times_s=tuple(_times(context).values()),
     )
     return Report(
         title=TITLE,
@@ -72,7 +73,12 @@ def _frames(context: ReportContext) -> str:
     numbers = sorted({number for source in context.sources for number in source.frame_numbers})
     if not numbers:
         return "a single image"
-    stamps = zip(context.record.get("frames_shown", ()), context.record.get("times_s", ()), strict=False)
-    times = {number: time for number, time in stamps if time is not None}
+    times = _times(context)
     shown = [f"{number} ({times[number]:.1f} s)" if number in times else str(number) for number in numbers]
     return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(shown)} of the video"
+
+
+def _times(context: ReportContext) -> dict[int, float]:
+    """Return the times of the frames shown, in seconds after the start of the video, where it has a clock."""
+    stamps = zip(context.record.get("frames_shown", ()), context.record.get("times_s", ()), strict=False)
+    return {number: time for number, time in stamps if time is not None}
