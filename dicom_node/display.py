@@ -69,7 +69,7 @@ def shown_inverted(image: ImageAttributes) -> bool:
     """Tell whether low values are white: PresentationLUTShape where the image has one, else MONOCHROME1.
 
     The two say the same thing in a valid image, INVERSE with MONOCHROME1 (PS3.3 C.8.11.3.1.2), and mean one inversion.
-    Where they disagree the shape, the last step before the display, decides; dcmtk and dcm4che do so too.
+    Where they disagree the shape, the last step before the display, decides, as it does in dcmtk.
     """
     shape = text(image.dataset, "PresentationLUTShape")
     return shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else image.photometric == "MONOCHROME1"
