@@ -16,18 +16,11 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node import codes
-from dicom_node.evidence import CHARACTER_SET, copy_patient_and_study, evidence_header
+from dicom_node.evidence import evidence_header
 from dicom_node.headers import OWN_MANUFACTURER
-from dicom_node.marking import (
-    OWN_VERSION,
-    clean_text,
-    concept,
-    mark_equipment,
-    mark_times,
-    series_description,
-    statements_of,
-)
+from dicom_node.marking import OWN_VERSION, clean_text, concept, statements_of
 from dicom_node.picture import RgbArray, render_picture, verification_line
+from dicom_node.placement import Placement, begin_result, reference
 from dicom_node.report import Person, Report, SourceFrames
 
 #: Longest LT (PS3.5 6.2).
@@ -60,27 +53,44 @@ def build_capture(
     """
     header = evidence_header(source)
     frames = tuple(shown) or _frames_of(report, str(header.SOPInstanceUID))
+    place = Placement(sop_instance_uid, series_instance_uid, series_number, instance_number)
+    kind = "AI key images"
+    ds = begin_result(
+        SecondaryCaptureImageStorage,
+        header,
+        report,
+        place,
+        modality="OT",  # codespell:ignore ot
+        kind=kind,
+    )
+    mark_capture(ds, header, report, frames, reviewer=reviewer, edited=edited)
+    put_pixels(ds, captured(image, report, frames, reviewer=reviewer, edited=edited))
+    return ds
+
+
+def captured(
+    image: RgbArray, report: Report, frames: Sequence[SourceFrames], *, reviewer: Person | None, edited: bool
+) -> RgbArray:
+    """Return `image` with the banner and the outlines of what lies on its frames. Raises `PictureError`."""
     regions = [finding.region for finding in report.findings if finding.region and finding.region.source in frames]
-    picture = render_picture(image, report, caption=_caption(frames), reviewer=reviewer, edited=edited, regions=regions)
-    ds = Dataset()
-    ds.SpecificCharacterSet = CHARACTER_SET
-    ds.SOPClassUID = SecondaryCaptureImageStorage
-    ds.SOPInstanceUID = sop_instance_uid
-    copy_patient_and_study(header, ds)
-    ds.Modality = "OT"  # codespell:ignore ot
-    ds.SeriesInstanceUID = series_instance_uid
-    ds.SeriesNumber = series_number
-    ds.SeriesDescription = series_description(report, "AI key images")
-    ds.InstanceNumber = instance_number
-    mark_equipment(ds, report.algorithm)
-    mark_times(ds, header, report.answered_at)
+    return render_picture(image, report, caption=_caption(frames), reviewer=reviewer, edited=edited, regions=regions)
+
+
+def mark_capture(
+    ds: Dataset,
+    header: Dataset,
+    report: Report,
+    frames: Sequence[SourceFrames],
+    *,
+    reviewer: Person | None,
+    edited: bool,
+) -> None:
+    """Write what a capture says of itself, of its side and of its sources."""
     _mark_secondary_capture(ds)
     _mark_laterality(ds, header)
     _mark_derivation(ds, header, report, frames)
     said = (clean_text(report.headline), verification_line(reviewer, edited=edited), *statements_of(report))
     ds.ImageComments = "\n".join(said).replace("\\", "/")[:_LONG_TEXT]
-    _put_pixels(ds, picture)
-    return ds
 
 
 def _frames_of(report: Report, sop_instance_uid: str) -> tuple[SourceFrames, ...]:
@@ -132,22 +142,20 @@ def _mark_derivation(ds: Dataset, header: Dataset, report: Report, frames: Seque
             ds[keyword] = header[keyword]
     sources = []
     for entry in frames:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = entry.sop_class_uid
-        reference.ReferencedSOPInstanceUID = entry.sop_instance_uid
-        if entry.frame_numbers:
-            reference.ReferencedFrameNumber = list(entry.frame_numbers)
-        reference.PurposeOfReferenceCodeSequence = DicomSequence([concept(codes.SOURCE_IMAGE)])
-        sources.append(reference)
+        one = reference(entry)
+        one.PurposeOfReferenceCodeSequence = DicomSequence([concept(codes.SOURCE_IMAGE)])
+        sources.append(one)
     ds.SourceImageSequence = DicomSequence(sources)
 
 
-def _put_pixels(ds: Dataset, picture: RgbArray) -> None:
-    """Image Pixel module (PS3.3 C.7.6.3). Uncompressed: every viewer shows it, and noise hardly compresses in RLE."""
+def put_pixels(ds: Dataset, picture: RgbArray) -> None:
+    """Write uint8 [frames x] rows x columns x 3.
+
+    Image Pixel module (PS3.3 C.7.6.3). Uncompressed: every viewer shows it, and noise hardly compresses in RLE."""
     ds.SamplesPerPixel = 3
     ds.PhotometricInterpretation = "RGB"
     ds.PlanarConfiguration = 0
-    ds.Rows, ds.Columns = picture.shape[:2]
+    ds.Rows, ds.Columns = picture.shape[-3:-1]
     ds.BitsAllocated = ds.BitsStored = 8
     ds.HighBit = 7
     ds.PixelRepresentation = 0

@@ -160,3 +160,21 @@ ARTIFICIAL_INTELLIGENCE: Final = _dcm("123110", "Artificial Intelligence")
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
 PROCESSING_EQUIPMENT: Final = _dcm("109102", "Processing Equipment")
 SOURCE_IMAGE: Final = _dcm("121322", "Source image for image processing operation")
+
+# Key Object Selection (TID 2010, titles of CID 7010) and its observers (TID 1002-1004) --------------------------------
+OF_INTEREST: Final = _dcm("113000", "Of Interest")
+REJECTED_FOR_QUALITY: Final = _dcm("113001", "Rejected for Quality Reasons")
+REJECTED_FOR_SAFETY: Final = _dcm("113037", "Rejected for Patient Safety Reasons")
+KEY_OBJECT_DESCRIPTION: Final = _dcm("113012", "Key Object Description")
+OBSERVER_TYPE: Final = _dcm("121005", "Observer Type")
+PERSON: Final = _dcm("121006", "Person")
+DEVICE: Final = _dcm("121007", "Device")
+PERSON_OBSERVER_NAME: Final = _dcm("121008", "Person Observer Name")
+PERSON_OBSERVER_ORGANIZATION: Final = _dcm("121009", "Person Observer's Organization Name")
+DEVICE_OBSERVER_UID: Final = _dcm("121012", "Device Observer UID")
+DEVICE_OBSERVER_NAME: Final = _dcm("121013", "Device Observer Name")
+DEVICE_OBSERVER_MANUFACTURER: Final = _dcm("121014", "Device Observer Manufacturer")
+DEVICE_OBSERVER_MODEL_NAME: Final = _dcm("121015", "Device Observer Model Name")
+
+# Encapsulated documents (PS3.3 C.24.2) -------------------------------------------------------------------
+IMAGING_REPORT: Final = Code("18748-4", "LN", "Diagnostic Imaging Report")
