@@ -43,8 +43,10 @@ format: venv ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: venv system-packages ## what is measured against peers: ingest, latency
+benchmark: venv system-packages ## what is measured against peers: ingest, rendering, answering, latency
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.render
+	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.latency
 
 lock: venv ## write the installed versions down in constraints.txt
