@@ -1,7 +1,7 @@
 """An evaluation as one HTML file that needs nothing else: figures with intervals, warnings, two plots as inline SVG.
 
 Input: the evaluation as its JSON. Output: HTML text. No script, no font, picture or style from anywhere: it opens on a
-machine without network. matplotlib is imported here and nowhere else, when a page is asked for.
+machine without network. matplotlib is imported when a page is asked for.
 """
 
 from __future__ import annotations
