@@ -6,8 +6,8 @@ Input: encoded items, or what they shall say. Output: items one by one, or encod
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from pydicom.uid import UID
 from pynetdicom.pdu_items import ApplicationContextItem, UserInformationItem
@@ -15,6 +15,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -24,8 +25,18 @@ APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 VERIFICATION: Final = "1.2.840.10008.1.1"
 #: Item types (PS3.8 9.3.2 and 9.3.3, PS3.7 D.3.3).
 APPLICATION_CONTEXT_ITEM, CONTEXT_RQ_ITEM, CONTEXT_AC_ITEM, USER_INFORMATION_ITEM = 0x10, 0x20, 0x21, 0x50
-_MAXIMUM_LENGTH_ITEM: Final = 0x51
+_MAXIMUM_LENGTH_ITEM, _ROLE_SELECTION_ITEM = 0x51, 0x54
 _HEADER: Final = struct.Struct(">BxH")
+
+
+class Role(NamedTuple):
+    """The roles that the requestor of an association has for a SOP class (PS3.7 D.3.3.4)."""
+
+    scu: bool
+    scp: bool
+
+
+NO_ROLES: Final[Mapping[str, Role]] = {}
 
 
 def items(body: bytes) -> Iterator[tuple[int, bytes]]:
@@ -49,8 +60,8 @@ def application_context() -> bytes:
     return bytes(item.encode())
 
 
-def user_information(max_pdu_bytes: int) -> bytes:
-    """Return the user information: what is taken at most in one PDU, and who this is."""
+def user_information(max_pdu_bytes: int, roles: Mapping[str, Role] = NO_ROLES) -> bytes:
+    """Return the user information: what is taken at most in one PDU, who this is, and roles by SOP class."""
     maximum_length = MaximumLengthNotification()
     maximum_length.maximum_length_received = max_pdu_bytes
     implementation_class = ImplementationClassUIDNotification()
@@ -58,6 +69,11 @@ def user_information(max_pdu_bytes: int) -> bytes:
     version_name = ImplementationVersionNameNotification()
     version_name.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     notifications: list[Any] = [maximum_length, implementation_class, version_name]
+    for sop_class_uid, role in roles.items():
+        selection = SCP_SCU_RoleSelectionNegotiation()
+        selection.sop_class_uid = UID(sop_class_uid)
+        selection.scu_role, selection.scp_role = role
+        notifications.append(selection)
     item = UserInformationItem()
     item.from_primitive(notifications)
     return bytes(item.encode())
@@ -66,10 +82,22 @@ def user_information(max_pdu_bytes: int) -> bytes:
 def maximum_length(encoded: bytes) -> int:
     """Return Maximum Length Received of a user information item (PS3.8 D.1), 0 for no limit.
 
-    The other items are not decoded: no reply to them stands for the default roles, one operation at a time and no user
-    identity.
+    Most other items are not decoded: no reply to them stands for one operation at a time and no user identity.
     """
     for item_type, item in items(encoded[_HEADER.size :]):
         if item_type == _MAXIMUM_LENGTH_ITEM and len(item) == 8:
             return int.from_bytes(item[4:], "big")
     return 0
+
+
+def selected_roles(encoded: bytes) -> dict[str, Role]:
+    """Return the roles that a user information item selects (PS3.7 table D.3-9); a class not named has the default."""
+    roles: dict[str, Role] = {}
+    for item_type, item in items(encoded[_HEADER.size :]):
+        if item_type != _ROLE_SELECTION_ITEM:
+            continue
+        length = int.from_bytes(item[4:6], "big")
+        if len(item) != _HEADER.size + 2 + length + 2:
+            raise ProtocolError("a role selection item is malformed", AbortReason.INVALID_PARAMETER_VALUE)
+        roles[item[6 : 6 + length].decode("ascii", "replace").strip("\0 ")] = Role(bool(item[-2]), bool(item[-1]))
+    return roles

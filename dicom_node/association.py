@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from dicom_node import dimse, status
-from dicom_node.dimse import CommandError, CommandSet, Request, Response, Service
+from dicom_node.dimse import CommandError, CommandField, CommandSet, Request, Response, Service
 from dicom_node.negotiation import (
     Accepted,
     AssociationRequest,
@@ -29,6 +29,7 @@ from dicom_node.negotiation import (
     negotiate,
     read_request,
 )
+from dicom_node.notices import Notices
 from dicom_node.storage_service import FixedAnswer
 from dicom_node.upper_layer import (
     A_RELEASE_RP,
@@ -48,6 +49,8 @@ log = structlog.get_logger()
 
 #: How long the peer has to close the connection after the last PDU (the ARTIM timer of Sta13, PS3.8 9.2).
 _LINGER_S: Final = 2.0
+#: A requestor that is silent this long after an answer waits for a report; one that releases at once does not.
+_REPORT_AFTER_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Association:
         self._message: _Message | None = None
         self._is_told_to_end = False
         self._instances = 0
+        self._notices = Notices()
         self._log = log.bind(association_id=self.association_id, peer_address=peer_address)
 
     def count_instance(self) -> None:
@@ -199,6 +203,7 @@ class Association:
         """Serve what comes until the association ends; return whether it was released."""
         connection = self._open_connection()
         while not self._is_told_to_end:
+            self._notices.send_after(connection, _REPORT_AFTER_S, self._asked.max_pdu_bytes if self._asked else 0)
             pdu_type, variable_field = connection.read_pdu()
             if pdu_type is PduType.P_DATA_TF:
                 for fragment in fragments(variable_field):
@@ -247,6 +252,8 @@ class Association:
             request = CommandSet.decode(message.command)
             if request.is_request:
                 request.number(dimse.MESSAGE_ID)
+            elif request.command_field != CommandField.C_CANCEL_RQ:
+                self._notices.take_answer(request)
         except CommandError as error:
             raise ProtocolError(str(error), AbortReason.INVALID_PARAMETER_VALUE) from error
         message.request = request
@@ -256,9 +263,11 @@ class Association:
 
     def _start(self, context_id: int, command: CommandSet) -> dimse.Operation:
         service = self._config.services.get(command.command_field)
+        if not command.is_request:
+            return FixedAnswer(Response(status.SUCCESS))  # which nobody is sent
         if service is None:
             self._log.warning("request not served", action="dimse", command_field=f"0x{command.command_field:04X}")
-            return FixedAnswer(Response(status.UNRECOGNIZED_OPERATION, "this node serves C-STORE and C-ECHO"))
+            return FixedAnswer(Response(status.UNRECOGNIZED_OPERATION, "this node does not serve that"))
         context = self._contexts[context_id]
         asked = self._asked
         return service.start(
@@ -281,6 +290,8 @@ class Association:
             encoded = response.encode(message.request)
             limit = self._asked.max_pdu_bytes if self._asked else 0
             self._open_connection().send(p_data(message.context_id, encoded, is_command=True, max_pdu_bytes=limit))
+            if response.notice is not None:
+                self._notices.add(message.context_id, response.notice)
 
     def _abort(self, reason: AbortReason) -> None:
         """Send an A-ABORT, if anyone still listens, and close."""

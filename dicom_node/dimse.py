@@ -1,14 +1,14 @@
 """DIMSE messages (PS3.7): encoded command set -> values, response -> command set, and what a service must offer.
 
 Input: the bytes of a command set, always implicit VR little endian (PS3.7 6.3.1). Output: `CommandSet`, `Response`. On
-failure `CommandError`. Services (C-ECHO, C-STORE, later N-ACTION) plug in by `Service` and `Operation`; the association
-knows nothing of what they do.
+failure `CommandError`. Services (C-ECHO, C-STORE, N-ACTION, N-EVENT-REPORT) plug in by `Service` and `Operation`; the
+association knows nothing of what they do.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, Protocol
@@ -22,8 +22,12 @@ PRIORITY: Final = 0x0700
 COMMAND_DATA_SET_TYPE: Final = 0x0800
 STATUS: Final = 0x0900
 ERROR_COMMENT: Final = 0x0902
+MOVE_DESTINATION: Final = 0x0600
 AFFECTED_SOP_INSTANCE_UID: Final = 0x1000
 REQUESTED_SOP_INSTANCE_UID: Final = 0x1001
+EVENT_TYPE_ID: Final = 0x1002
+ACTION_TYPE_ID: Final = 0x1008
+REMAINING, COMPLETED, FAILED, WARNING = 0x1020, 0x1021, 0x1022, 0x1023
 
 NO_DATA_SET: Final = 0x0101
 #: No command set of any service comes near this.
@@ -38,7 +42,11 @@ class CommandField(IntEnum):
     """The requests that are told apart here (PS3.7 E.1)."""
 
     C_STORE_RQ = 0x0001
+    C_FIND_RQ = 0x0020
+    C_MOVE_RQ = 0x0021
     C_ECHO_RQ = 0x0030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_ACTION_RQ = 0x0130
     C_CANCEL_RQ = 0x0FFF
 
 
@@ -99,6 +107,17 @@ class CommandSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """An N-EVENT-REPORT that is due on the association of the request it follows (PS3.7 10.1.1)."""
+
+    #: Of the N-EVENT-REPORT request: class, instance, event type.
+    elements: Mapping[int, bytes]
+    data_set: bytes
+    #: Called with the status of the requestor's answer.
+    answered: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """How an operation ended."""
 
@@ -107,6 +126,8 @@ class Response:
     error_comment: str = ""
     #: Further elements of the response, encoded, by element number (such as Action Type ID).
     elements: Mapping[int, bytes] = field(default_factory=dict)
+    #: What is to be reported to the requestor afterwards, if it stays.
+    notice: Notice | None = None
 
     def encode(self, request: CommandSet) -> bytes:
         """Return the command set of the response to `request`, without a data set."""
@@ -137,8 +158,28 @@ def encode_command(values: Mapping[int, bytes]) -> bytes:
     return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(body)) + body
 
 
+def request_command(
+    field: CommandField, message_id: int, elements: Mapping[int, bytes], *, has_data_set: bool
+) -> bytes:
+    """Return the encoded command set of a request with these elements."""
+    return encode_command(
+        {
+            COMMAND_FIELD: _us(field),
+            MESSAGE_ID: _us(message_id),
+            COMMAND_DATA_SET_TYPE: _us(1 if has_data_set else NO_DATA_SET),
+            **elements,
+        }
+    )
+
+
+def uid(text: str) -> bytes:
+    """Encode a UID as the value of an element."""
+    value = text.encode("ascii")
+    return value + b"\0" * (len(value) % 2)
+
+
 def _us(number: int) -> bytes:
-    return number.to_bytes(2, "little")
+    return int(number).to_bytes(2, "little")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ the PDU to send. On failure `ProtocolError`: the request is malformed. Items are
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydicom.uid import UID
@@ -20,11 +21,14 @@ from dicom_node.associate_items import (
     APPLICATION_CONTEXT,
     APPLICATION_CONTEXT_ITEM,
     CONTEXT_RQ_ITEM,
+    NO_ROLES,
     USER_INFORMATION_ITEM,
     VERIFICATION,
+    Role,
     application_context,
     items,
     maximum_length,
+    selected_roles,
     user_information,
 )
 from dicom_node.uids import is_acceptable_uid
@@ -36,6 +40,8 @@ _STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
 _OLD_STORAGE_ROOT: Final = "1.2.840.10008.5.1."
 #: Verification carries no data set: any of the uncompressed syntaxes will do.
 _UNCOMPRESSED: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+#: Of services whose data sets are read here.
+_LITTLE_ENDIAN: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 
 #: Result of a presentation context (PS3.8 table 9-18).
 _ACCEPTANCE, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4
@@ -50,6 +56,8 @@ class Policy:
     calling_ae_titles: frozenset[str]
     require_called_ae_title: bool
     max_pdu_bytes: int
+    #: SOP classes that are served besides storage and verification, in either role (such as storage commitment).
+    other_sop_classes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,8 @@ class AssociationRequest:
     max_pdu_bytes: int
     #: The fields of both titles and the reserved ones, to be echoed (PS3.8 table 9-17).
     echo: bytes
+    #: Roles that the requestor asks for, by SOP class.
+    roles: Mapping[str, Role] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ def read_request(variable_field: memoryview) -> AssociationRequest:
     if len(body) < 68:
         raise ProtocolError(f"an A-ASSOCIATE-RQ of {len(body)} bytes is too short", AbortReason.INVALID_PARAMETER_VALUE)
     contexts: list[tuple[int, str, tuple[str, ...]]] = []
-    named_context, max_pdu_bytes = "", 0
+    named_context, max_pdu_bytes, roles = "", 0, NO_ROLES
     try:
         for item_type, item in items(body[68:]):
             if item_type == APPLICATION_CONTEXT_ITEM:
@@ -106,7 +116,7 @@ def read_request(variable_field: memoryview) -> AssociationRequest:
             elif item_type == CONTEXT_RQ_ITEM:
                 contexts.append(_proposed(item))
             elif item_type == USER_INFORMATION_ITEM:
-                max_pdu_bytes = maximum_length(item)
+                max_pdu_bytes, roles = maximum_length(item), selected_roles(item)
     except ProtocolError:
         raise
     except Exception as error:  # what a decoder makes of a stranger's bytes is not for us to list
@@ -120,6 +130,7 @@ def read_request(variable_field: memoryview) -> AssociationRequest:
         contexts=tuple(contexts),
         max_pdu_bytes=max_pdu_bytes,
         echo=body[4:68],
+        roles=roles,
     )
 
 
@@ -151,11 +162,14 @@ def negotiate(request: AssociationRequest, policy: Policy) -> Accepted | Rejecte
     contexts: dict[int, Context] = {}
     answers = []
     for context_id, abstract_syntax, transfer_syntaxes in request.contexts:
-        result, transfer_syntax = _decide(abstract_syntax, transfer_syntaxes)
+        result, transfer_syntax = _decide(abstract_syntax, transfer_syntaxes, policy.other_sop_classes)
         if result == _ACCEPTANCE:
             contexts[context_id] = Context(abstract_syntax, transfer_syntax)
         answers.append(_answer(context_id, result, transfer_syntax))
-    return Accepted(contexts, _a_associate_ac(request, answers, policy.max_pdu_bytes))
+    # Roles are granted as asked for where both are served (PS3.7 D.3.3.4); without an answer the default holds.
+    accepted = {context.abstract_syntax for context in contexts.values()}
+    granted = {uid: role for uid, role in request.roles.items() if uid in accepted & policy.other_sop_classes}
+    return Accepted(contexts, _a_associate_ac(request, answers, policy.max_pdu_bytes, granted))
 
 
 def busy(reason: str) -> Rejected:
@@ -163,12 +177,14 @@ def busy(reason: str) -> Rejected:
     return Rejected(reason, a_associate_rj(2, 3, 2))
 
 
-def _decide(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> tuple[int, str]:
+def _decide(abstract_syntax: str, transfer_syntaxes: tuple[str, ...], others: frozenset[str]) -> tuple[int, str]:
     """Storage is taken in whatever syntax the sender likes best, its first; nothing is converted here."""
     if abstract_syntax == VERIFICATION:
         usable = [uid for uid in transfer_syntaxes if uid in _UNCOMPRESSED]
     elif is_storage(abstract_syntax):
         usable = [uid for uid in transfer_syntaxes if is_acceptable_uid(uid)]
+    elif abstract_syntax in others:
+        usable = [uid for uid in transfer_syntaxes if uid in _LITTLE_ENDIAN]
     else:
         return _ABSTRACT_SYNTAX_NOT_SUPPORTED, transfer_syntaxes[0]
     return (_ACCEPTANCE, usable[0]) if usable else (_TRANSFER_SYNTAXES_NOT_SUPPORTED, transfer_syntaxes[0])
@@ -202,7 +218,9 @@ def _answer(context_id: int, result: int, transfer_syntax: str) -> bytes:
     return bytes(item.encode())
 
 
-def _a_associate_ac(request: AssociationRequest, answers: list[bytes], max_pdu_bytes: int) -> bytes:
-    encoded = (application_context(), *answers, user_information(max_pdu_bytes))
+def _a_associate_ac(
+    request: AssociationRequest, answers: list[bytes], max_pdu_bytes: int, roles: Mapping[str, Role]
+) -> bytes:
+    encoded = (application_context(), *answers, user_information(max_pdu_bytes, roles))
     body = b"\0\1\0\0" + request.echo + b"".join(encoded)
     return struct.pack(">BxL", PduType.A_ASSOCIATE_AC, len(body)) + body

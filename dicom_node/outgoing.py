@@ -1,36 +1,27 @@
-"""One association, the requesting side: propose contexts, send C-ECHO and C-STORE requests, release (PS3.8, PS3.7 9).
+"""One association, the requesting side: propose contexts, send DIMSE requests, read what comes back (PS3.8, PS3.7).
 
-Input: a peer, the contexts to propose, files. Output: the DIMSE responses. On failure `RequestError`, which says
-whether the same attempt can succeed later. Data sets are streamed from their files as they are, never re-encoded.
+Input: a peer, the contexts to propose, files or data sets. Output: the DIMSE responses; an N-EVENT-REPORT that the peer
+sends in between goes to `on_event`. On failure `RequestError`, which says whether the same attempt can succeed later.
+Data sets of files are streamed as they are, never re-encoded.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pydicom.uid import UID
-from pynetdicom.pdu_items import PresentationContextItemAC, PresentationContextItemRQ
-from pynetdicom.presentation import PresentationContext
-
-from dicom_node import dimse
-from dicom_node.associate_items import (
-    CONTEXT_AC_ITEM,
-    USER_INFORMATION_ITEM,
-    application_context,
-    items,
-    maximum_length,
-    user_information,
-)
-from dicom_node.dimse import CommandError, CommandField, CommandSet, encode_command
+from dicom_node import dimse, status
+from dicom_node.association_request import encode_request, read_accept, rejection_in_words
+from dicom_node.dimse import CommandError, CommandField, CommandSet, Response
 from dicom_node.file_format import FileFormatError, read_file_meta
+from dicom_node.incoming import Incoming, Message
 from dicom_node.peer import Peer, check_ae_title
 from dicom_node.upper_layer import (
+    A_RELEASE_RP,
     A_RELEASE_RQ,
     AbortReason,
     Connection,
@@ -40,26 +31,18 @@ from dicom_node.upper_layer import (
     ProtocolError,
     a_abort,
     fragment_size,
-    fragments,
     p_data,
     p_data_fragment,
 )
+
+__all__ = ["MAX_CONTEXTS", "Message", "OutgoingAssociation", "RequestError"]
 
 #: Presentation context ids are the odd numbers up to 255 (PS3.8 9.3.2.2).
 MAX_CONTEXTS: Final = 128
 _MAX_PDU_BYTES: Final = 262_144
 _LINGER_S: Final = 1.0
-#: PS3.8 table 9-21, by source and reason.
-_REJECTIONS: Final = {
-    (1, 1): "no reason given",
-    (1, 2): "application context not supported",
-    (1, 3): "calling AE title not recognized",
-    (1, 7): "called AE title not recognized",
-    (2, 1): "no reason given",
-    (2, 2): "protocol version not supported",
-    (3, 1): "temporary congestion",
-    (3, 2): "local limit exceeded",
-}
+#: Everything that can go wrong between two messages.
+_BROKEN: Final = (PeerGoneError, PeerSilentError, ProtocolError, CommandError)
 
 
 class RequestError(Exception):
@@ -84,15 +67,24 @@ class OutgoingAssociation:
         *,
         connect_timeout_s: float,
         timeout_s: float,
+        as_scp: Sequence[str] = (),
+        on_event: Callable[[Message], int] | None = None,
     ) -> None:
-        """Associate, proposing one context for each pair of abstract and transfer syntax. Raises `RequestError`."""
+        """Associate, proposing one context for each pair of abstract and transfer syntax. Raises `RequestError`.
+
+        For the classes of `as_scp` this side takes the SCP role. `on_event` serves the peer's N-EVENT-REPORTs and
+        returns the status to answer.
+        """
         self._peer = peer
         self._message_id = 0
         self._peer_max_pdu_bytes = 0
         self._context_ids: dict[tuple[str, str], int] = {}
+        self._on_event = on_event
+        self._is_released = False
         self._connection = _connect(peer, connect_timeout_s, timeout_s)
+        self._incoming = Incoming(self._connection)
         try:
-            self._associate(check_ae_title(calling_ae_title), contexts)
+            self._associate(check_ae_title(calling_ae_title), contexts, as_scp)
         except BaseException:
             self._connection.close()
             raise
@@ -101,28 +93,70 @@ class OutgoingAssociation:
         """Return the accepted context for this pair, or None."""
         return self._context_ids.get((abstract_syntax, transfer_syntax))
 
+    def first_context(self, pairs: Sequence[tuple[str, str]]) -> tuple[int | None, str]:
+        """Return the first accepted context of these pairs and its transfer syntax, or None and ""."""
+        return next(((self._context_ids[pair], pair[1]) for pair in pairs if pair in self._context_ids), (None, ""))
+
     def echo(self, context_id: int, sop_class_uid: str) -> CommandSet:
         """Send a C-ECHO (PS3.7 9.1.5). Raises `RequestError`."""
-        values = self._request(CommandField.C_ECHO_RQ, sop_class_uid, has_data_set=False)
+        elements = {dimse.AFFECTED_SOP_CLASS_UID: dimse.uid(sop_class_uid)}
+        return self.request(context_id, CommandField.C_ECHO_RQ, elements).command
+
+    def request(
+        self, context_id: int, field: CommandField, elements: Mapping[int, bytes], data_set: bytes | None = None
+    ) -> Message:
+        """Send a request with its data set, if any, and return the response. Raises `RequestError`."""
         try:
-            self._send_command(context_id, values)
+            self._send_request(context_id, field, elements, data_set)
             return self._response()
-        except (PeerGoneError, PeerSilentError, ProtocolError, CommandError) as error:
+        except _BROKEN as error:
             raise self._failed(error) from error
+
+    def query(
+        self, context_id: int, field: CommandField, elements: Mapping[int, bytes], identifier: bytes
+    ) -> Iterator[Message]:
+        """Send a C-FIND or C-MOVE request; yield the responses, the final one last. Raises `RequestError`."""
+        try:
+            self._send_request(context_id, field, {**elements, dimse.PRIORITY: b"\0\0"}, identifier)
+            while True:
+                response = self._response()
+                yield response
+                kind = status.status_class(response.command.number(dimse.STATUS))
+                if kind is not status.StatusClass.PENDING:
+                    return
+        except _BROKEN as error:
+            raise self._failed(error) from error
+
+    def listen(self, seconds: float, *, until: Callable[[], bool]) -> None:
+        """Serve the peer's requests for up to `seconds`, until `until()` holds or the peer ends the association."""
+        try:
+            self._connection.within(seconds)
+            while not until():
+                message = self._incoming.read()
+                if message is None:
+                    self._is_released = True
+                    return
+                self._serve(message)
+        except (PeerSilentError, PeerGoneError, ProtocolError, CommandError):
+            return  # what was asked is asked; nothing that is known is lost with the line
+        finally:
+            self._connection.within(None)
 
     def store(self, context_id: int, path: Path, sop_class_uid: str, sop_instance_uid: str) -> CommandSet:
         """Send the data set of the file at `path` (PS3.7 9.1.1).
 
         Raises `RequestError`, and `FileFormatError` and `OSError` for the file.
         """
-        values = self._request(CommandField.C_STORE_RQ, sop_class_uid, has_data_set=True)
-        values[dimse.AFFECTED_SOP_INSTANCE_UID] = _uid(sop_instance_uid)
-        values[dimse.PRIORITY] = b"\0\0"
+        elements = {
+            dimse.AFFECTED_SOP_CLASS_UID: dimse.uid(sop_class_uid),
+            dimse.AFFECTED_SOP_INSTANCE_UID: dimse.uid(sop_instance_uid),
+            dimse.PRIORITY: b"\0\0",
+        }
         with path.open("rb") as fp:
             left = os.fstat(fp.fileno()).st_size - read_file_meta(fp).data_set_offset
             size = fragment_size(min(self._peer_max_pdu_bytes or _MAX_PDU_BYTES, _MAX_PDU_BYTES))
             try:
-                self._send_command(context_id, values)
+                self._send_command(context_id, CommandField.C_STORE_RQ, elements, has_data_set=True)
                 while left:
                     chunk = fp.read(min(size, left))
                     if not chunk:
@@ -132,13 +166,17 @@ class OutgoingAssociation:
                         # A deflated data set of odd length must be padded (PS3.5 A.5); some writers of files forget it.
                         chunk += b"\0" * (len(chunk) % 2)
                     self._connection.send(p_data_fragment(context_id, chunk, is_command=False, is_last=not left))
-                return self._response()
-            except (PeerGoneError, PeerSilentError, ProtocolError, CommandError) as error:
+                return self._response().command
+            except _BROKEN as error:
                 raise self._failed(error) from error
 
     def release(self) -> None:
         """End the association in order; a peer that does not answer is left."""
         try:
+            if self._is_released:  # by the peer
+                self._connection.send(A_RELEASE_RP)
+                self._connection.close(linger_s=_LINGER_S)
+                return
             self._connection.send(A_RELEASE_RQ)
             while self._connection.read_pdu()[0] not in (PduType.A_RELEASE_RP, PduType.A_ABORT):
                 pass
@@ -165,16 +203,20 @@ class OutgoingAssociation:
         else:
             self.abort()
 
-    def _associate(self, calling_ae_title: str, contexts: Sequence[tuple[str, str]]) -> None:
+    def _associate(self, calling_ae_title: str, contexts: Sequence[tuple[str, str]], as_scp: Sequence[str]) -> None:
         proposed = {number * 2 + 1: pair for number, pair in enumerate(contexts)}
         try:
-            self._connection.send(_a_associate_rq(self._peer.ae_title, calling_ae_title, proposed))
+            called = self._peer.ae_title
+            self._connection.send(encode_request(called, calling_ae_title, proposed, as_scp, _MAX_PDU_BYTES))
             pdu_type, variable_field = self._connection.read_pdu()
             if pdu_type is PduType.A_ASSOCIATE_AC:
-                self._read_accept(bytes(variable_field), proposed)
+                accepted = read_accept(bytes(variable_field), proposed, as_scp)
+                self._context_ids = dict(accepted.context_ids)
+                self._incoming.syntaxes = {number: pair[1] for pair, number in accepted.context_ids.items()}
+                self._peer_max_pdu_bytes = accepted.max_pdu_bytes
             elif pdu_type is PduType.A_ASSOCIATE_RJ and len(variable_field) >= 4:
                 result, source, reason = variable_field[1:4]
-                words = _REJECTIONS.get((source, reason), f"source {source}, reason {reason}")
+                words = rejection_in_words(source, reason)
                 raise RequestError(f"{self._peer} rejected the association: {words}", is_permanent=result == 1)
             elif pdu_type is PduType.A_ABORT:
                 raise RequestError(f"{self._peer} aborted the association request")
@@ -183,53 +225,44 @@ class OutgoingAssociation:
         except (PeerGoneError, PeerSilentError, ProtocolError) as error:
             raise self._failed(error) from error
 
-    def _read_accept(self, body: bytes, proposed: dict[int, tuple[str, str]]) -> None:
-        try:
-            for item_type, item in items(body[68:]):
-                if item_type == CONTEXT_AC_ITEM:
-                    answer = PresentationContextItemAC()
-                    answer.decode(item)
-                    if answer.result == 0 and answer.context_id in proposed:
-                        self._context_ids[proposed[answer.context_id]] = answer.context_id
-                elif item_type == USER_INFORMATION_ITEM:
-                    self._peer_max_pdu_bytes = maximum_length(item)
-        except ProtocolError:
-            raise
-        except Exception as error:  # what a decoder makes of a stranger's bytes is not for us to list
-            what = f"the A-ASSOCIATE-AC cannot be decoded: {error!r}"
-            raise ProtocolError(what, AbortReason.INVALID_PARAMETER_VALUE) from error
+    def _send_request(
+        self, context_id: int, field: CommandField, elements: Mapping[int, bytes], data_set: bytes | None
+    ) -> None:
+        self._send_command(context_id, field, elements, has_data_set=data_set is not None)
+        if data_set is not None:
+            limit = self._peer_max_pdu_bytes
+            self._connection.send(p_data(context_id, data_set, is_command=False, max_pdu_bytes=limit))
 
-    def _request(self, field: CommandField, sop_class_uid: str, *, has_data_set: bool) -> dict[int, bytes]:
+    def _send_command(
+        self, context_id: int, field: CommandField, elements: Mapping[int, bytes], *, has_data_set: bool
+    ) -> None:
         self._message_id = self._message_id % 0xFFFF + 1
-        return {
-            dimse.AFFECTED_SOP_CLASS_UID: _uid(sop_class_uid),
-            dimse.COMMAND_FIELD: int(field).to_bytes(2, "little"),
-            dimse.MESSAGE_ID: self._message_id.to_bytes(2, "little"),
-            dimse.COMMAND_DATA_SET_TYPE: (1 if has_data_set else dimse.NO_DATA_SET).to_bytes(2, "little"),
-        }
-
-    def _send_command(self, context_id: int, values: dict[int, bytes]) -> None:
-        encoded = encode_command(values)
+        encoded = dimse.request_command(field, self._message_id, elements, has_data_set=has_data_set)
         self._connection.send(p_data(context_id, encoded, is_command=True, max_pdu_bytes=self._peer_max_pdu_bytes))
 
-    def _response(self) -> CommandSet:
-        """Read the response to the last request."""
-        encoded = bytearray()
+    def _response(self) -> Message:
+        """Read the response to the last request; serve what the peer asks before it."""
         while True:
-            pdu_type, variable_field = self._connection.read_pdu()
-            if pdu_type is PduType.A_ABORT:
-                raise PeerGoneError("it aborted the association")
-            if pdu_type is not PduType.P_DATA_TF:
-                raise ProtocolError(f"{pdu_type.name} instead of a response", AbortReason.UNEXPECTED_PDU)
-            for fragment in fragments(variable_field):
-                if not fragment.is_command or len(encoded) > dimse.COMMAND_LIMIT_BYTES:
-                    raise ProtocolError("no command set in the response", AbortReason.UNEXPECTED_PARAMETER)
-                encoded += fragment.data
-                if fragment.is_last:
-                    response = CommandSet.decode(encoded)
-                    if response.number(dimse.MESSAGE_ID_BEING_RESPONDED_TO) != self._message_id:
-                        raise CommandError("the response is to another request")
-                    return response
+            message = self._incoming.read()
+            if message is None:
+                raise ProtocolError("A_RELEASE_RQ instead of a response", AbortReason.UNEXPECTED_PDU)
+            if not message.command.is_request:
+                if message.command.number(dimse.MESSAGE_ID_BEING_RESPONDED_TO) != self._message_id:
+                    raise CommandError("the response is to another request")
+                return message
+            self._serve(message)
+
+    def _serve(self, message: Message) -> None:
+        """Answer a request of the peer: an N-EVENT-REPORT is taken, where one is expected."""
+        if not message.command.is_request:
+            return
+        code = status.UNRECOGNIZED_OPERATION
+        if message.command.command_field == CommandField.N_EVENT_REPORT_RQ and self._on_event is not None:
+            code = self._on_event(message)
+        elements = {dimse.EVENT_TYPE_ID: number} if (number := message.command.values.get(dimse.EVENT_TYPE_ID)) else {}
+        encoded = Response(code, elements=elements).encode(message.command)
+        limit = self._peer_max_pdu_bytes
+        self._connection.send(p_data(message.context_id, encoded, is_command=True, max_pdu_bytes=limit))
 
     def _failed(self, error: Exception) -> RequestError:
         return RequestError(f"{self._peer}: {error}", is_silent=isinstance(error, PeerSilentError))
@@ -251,24 +284,3 @@ def _connect(peer: Peer, connect_timeout_s: float, timeout_s: float) -> Connecti
         sock.close()
         raise RequestError(f"{peer}: no TLS connection: {error}") from error
     return Connection(sock, max_pdu_bytes=_MAX_PDU_BYTES, idle_timeout_s=timeout_s)
-
-
-def _uid(text: str) -> bytes:
-    value = text.encode("ascii")
-    return value + b"\0" * (len(value) % 2)
-
-
-def _a_associate_rq(called: str, calling: str, contexts: dict[int, tuple[str, str]]) -> bytes:
-    proposals = []
-    for context_id, (abstract_syntax, transfer_syntax) in contexts.items():
-        context = PresentationContext()
-        context.context_id = context_id
-        context.abstract_syntax = UID(abstract_syntax)
-        context.add_transfer_syntax(UID(transfer_syntax))
-        item = PresentationContextItemRQ()
-        item.from_primitive(context)
-        proposals.append(item.encode())
-    titles = called.ljust(16).encode("ascii") + calling.ljust(16).encode("ascii")
-    encoded = (application_context(), *proposals, user_information(_MAX_PDU_BYTES))
-    body = b"\0\1\0\0" + titles + bytes(32) + b"".join(encoded)
-    return struct.pack(">BxL", PduType.A_ASSOCIATE_RQ, len(body)) + body

@@ -21,7 +21,9 @@ from typing import Final, Self
 import structlog
 
 from dicom_node.association import AcceptorConfig, Association, AssociationRecord
-from dicom_node.dimse import CommandField
+from dicom_node.commitment import SOP_CLASS as STORAGE_COMMITMENT
+from dicom_node.commitment_service import CommitmentService, EventReportService, Keeper
+from dicom_node.dimse import CommandField, Service
 from dicom_node.negotiation import Policy
 from dicom_node.spool import Spool
 from dicom_node.storage_service import EchoService, ReceivedInstance, Sink, StoreService
@@ -63,7 +65,7 @@ class ScpConfig:
 
 
 class StoreScp:
-    """A C-STORE and C-ECHO SCP. Start it once, stop it once."""
+    """An SCP of C-STORE, C-ECHO and, with a keeper, storage commitment. Start it once, stop it once."""
 
     def __init__(
         self,
@@ -72,8 +74,9 @@ class StoreScp:
         sink: Sink,
         on_association_end: Callable[[AssociationRecord], None] = lambda _record: None,
         on_association_start: Callable[[AssociationRecord], None] = lambda _record: None,
+        keeper: Keeper | None = None,
     ) -> None:
-        """`sink` and the two listeners are called from the associations' threads, several at once."""
+        """`sink`, the two listeners and `keeper` are called from the associations' threads, several at once."""
         self._config = config
         self._lock = threading.Lock()
         self._threads: dict[Association, threading.Thread] = {}
@@ -81,17 +84,22 @@ class StoreScp:
         #: Ids of the associations that stand.
         self._admitted: set[str] = set()
         self._is_stopping = False
+        services: dict[int, Service] = {
+            CommandField.C_ECHO_RQ: EchoService(),
+            CommandField.C_STORE_RQ: StoreService(spool, sink, self._count_instance),
+        }
+        if keeper is not None:
+            services[CommandField.N_ACTION_RQ] = CommitmentService(keeper)
+            services[CommandField.N_EVENT_REPORT_RQ] = EventReportService(keeper)
         self._acceptor = AcceptorConfig(
             policy=Policy(
                 ae_title=config.ae_title,
                 calling_ae_titles=frozenset(config.calling_ae_titles),
                 require_called_ae_title=config.require_called_ae_title,
                 max_pdu_bytes=config.max_pdu_bytes,
+                other_sop_classes=frozenset() if keeper is None else frozenset({STORAGE_COMMITMENT}),
             ),
-            services={
-                CommandField.C_ECHO_RQ: EchoService(),
-                CommandField.C_STORE_RQ: StoreService(spool, sink, self._count_instance),
-            },
+            services=services,
             artim_timeout_s=config.artim_timeout_s,
             idle_timeout_s=config.idle_timeout_s,
             tls=config.tls,

@@ -12,10 +12,15 @@ from typing import Final
 SUCCESS: Final = 0x0000
 #: PS3.7 C.5.x: general failures.
 PROCESSING_FAILURE: Final = 0x0110
+NO_SUCH_EVENT_TYPE: Final = 0x0113
+INVALID_ARGUMENT_VALUE: Final = 0x0115
+NO_SUCH_SOP_INSTANCE: Final = 0x0112
 INVALID_SOP_INSTANCE: Final = 0x0117
+NO_SUCH_SOP_CLASS: Final = 0x0118
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 NOT_AUTHORIZED: Final = 0x0124
 DUPLICATE_INVOCATION: Final = 0x0210
+NO_SUCH_ACTION: Final = 0x0123
 UNRECOGNIZED_OPERATION: Final = 0x0211
 MISTYPED_ARGUMENT: Final = 0x0212
 RESOURCE_LIMITATION: Final = 0x0213
@@ -33,7 +38,12 @@ WARNING_DATA_SET_DOES_NOT_MATCH_SOP_CLASS: Final = 0xB007
 _NAMES: Final = {
     SUCCESS: "success",
     PROCESSING_FAILURE: "processing failure",
+    NO_SUCH_EVENT_TYPE: "no such event type",
+    INVALID_ARGUMENT_VALUE: "invalid argument value",
+    NO_SUCH_SOP_INSTANCE: "no such SOP instance",
     INVALID_SOP_INSTANCE: "invalid SOP instance",
+    NO_SUCH_SOP_CLASS: "no such SOP class",
+    NO_SUCH_ACTION: "no such action",
     SOP_CLASS_NOT_SUPPORTED: "SOP class not supported",
     NOT_AUTHORIZED: "not authorized",
     DUPLICATE_INVOCATION: "duplicate invocation",

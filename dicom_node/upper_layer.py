@@ -8,7 +8,9 @@ is closed or broken) or `PeerSilentError` (nothing came in time). A stated lengt
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -194,6 +196,17 @@ class Connection:
         if not received:
             raise PeerGoneError("the peer closed the connection")
         return received
+
+    def has_more_within(self, seconds: float) -> bool:
+        """Whether something unread is there, or comes within `seconds`; also True where the peer has gone."""
+        if self._start != self._end or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            return True
+        poll = select.poll()
+        try:
+            poll.register(self._sock, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        except (OSError, ValueError) as error:
+            raise PeerGoneError(f"the connection broke: {error}") from error
 
     def send(self, pdus: bytes) -> None:
         """Send encoded PDUs. Raises `PeerGoneError` and `PeerSilentError`."""

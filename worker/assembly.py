@@ -125,6 +125,10 @@ def _sign_of_completeness(
     """Return the best sign that the series is whole, in words, or None."""
     if all(is_complete_by_itself(headers[row.id]) for row in new):
         return "each instance is complete by itself"
+    transactions = {row.commitment_uid for row in new}
+    # Some senders ask after each image: only a request for several together says that they are all.
+    if len(new) > 1 and len(transactions) == 1 and None not in transactions:
+        return f"the sender asked for storage commitment of all {len(new)} new images together"
     association_ids = {row.association_id for row in new}
     only = association_ids.pop() if len(association_ids) == 1 else None
     if only is not None:

@@ -28,7 +28,11 @@ INFERENCE_QUEUE = "inference"
 STEPS_QUEUE = "steps"
 
 ASSEMBLE, INFER, FINISH, DELIVER = "assemble", "infer", "finish", "deliver"
-QUEUE_OF_TASK = {ASSEMBLE: STEPS_QUEUE, INFER: INFERENCE_QUEUE, FINISH: STEPS_QUEUE, DELIVER: STEPS_QUEUE}
+CONFIRM, REPORT_COMMITMENT = "confirm", "report_commitment"
+QUEUE_OF_TASK = {
+    INFER: INFERENCE_QUEUE,
+    **dict.fromkeys((ASSEMBLE, FINISH, DELIVER, CONFIRM, REPORT_COMMITMENT), STEPS_QUEUE),
+}
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -107,6 +111,14 @@ class Doorbell:
     def ring_deliver(self, destination: str) -> None:
         """Say that a destination has something to be sent."""
         self._ring(DELIVER, destination)
+
+    def ring_confirm(self, destination: str) -> None:
+        """Say that a destination is to be asked whether it keeps what it was sent."""
+        self._ring(CONFIRM, destination)
+
+    def ring_report_commitment(self, request_id: int) -> None:
+        """Say that a sender waits to be told what this node vouches for."""
+        self._ring(REPORT_COMMITMENT, request_id)
 
     def rings_waiting(self, queue: str) -> int | None:
         """Return how many rings for a queue nobody has taken yet; None where the broker cannot be reached."""

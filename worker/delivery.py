@@ -1,33 +1,32 @@
 """The outbox -> destinations: each result to each destination, until it is there or a person must look.
 
-Input: PENDING deliveries whose time has come. Output: DELIVERED; PENDING again, later each time, where trying again can
-help (the destination is down, busy or full); DEAD with the reason where it cannot. Objects are claimed in batches under
-a lease, sent over one association, and each outcome is committed as it comes. A sender that dies in between leaves rows
-that `rescue_expired` frees: the same bytes are sent again, which is harmless, since a PACS knows them by their UID.
+Input: PENDING deliveries whose time has come. Output: DELIVERED (which `confirmation` asks about); PENDING again, later
+each time, where trying again can help (the destination is down, busy or full); DEAD with the reason where it cannot.
+Objects are claimed in batches under a lease, sent over one association, and each outcome is committed as it comes. A
+sender that dies in between leaves rows that `rescue_expired` frees: the same bytes are sent again, which is harmless,
+since a PACS knows them by their UID.
 """
 
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Select, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from dicom_node.scu import Peer, StoreOutcome, c_store
+from dicom_node.scu import StoreOutcome, c_store
 from dicom_node.status import Outcome
-from dicom_node.tls import TlsError, client_context
-from worker.db.records import Delivery, Job, Result, utc_now
+from dicom_node.tls import TlsError
+from worker.db.outbox import Parcel, claim_batch, due, move, with_job
+from worker.db.records import Delivery, Result, utc_now
 from worker.db.sessions import Database
-from worker.db.transitions import move_delivery
+from worker.peers import peer_of
 from worker.settings import Destination, Settings
-from worker.states import DeliveryState, JobState
+from worker.states import DeliveryState
 
 log = structlog.get_logger()
 
@@ -37,18 +36,8 @@ LEASE_TIMEOUTS = 5
 JITTER = 0.25
 #: Doublings of the pause; beyond it the longest pause is reached with any setting.
 MOST_DOUBLINGS = 30
-#: Jobs whose results are not sent any more.
-WITHDRAWN = (JobState.SUPERSEDED, JobState.REJECTED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    """A delivery that this process holds."""
-
-    delivery_id: int
-    token: str
-    sop_instance_uid: str
-    path: Path
+#: What a person can send again: what failed, and what nobody vouched for.
+RESENDABLE = (DeliveryState.DEAD, DeliveryState.UNCONFIRMED)
 
 
 def deliver(db: Database, settings: Settings, destination: str) -> bool:
@@ -58,7 +47,8 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
         True when more is due now.
     """
     target = next((known for known in settings.destinations if known.name == destination), None)
-    parcels, withdrawn = _claim(db, settings, destination)
+    batch, at_once = settings.delivery.batch, 1 if target is None else target.associations
+    parcels, withdrawn = claim_batch(db, destination, batch=batch, lease=_lease(settings), at_once=at_once)
     if target is None:
         _bury(
             db, parcels, f"no destination is named {destination!r} in the settings any more; name it, then send again"
@@ -68,7 +58,7 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
     if not parcels and not withdrawn:
         return False
     with db.reading() as session:
-        return session.scalar(_due(destination).limit(1)) is not None
+        return session.scalar(due(destination).limit(1)) is not None
 
 
 def resend(
@@ -78,14 +68,14 @@ def resend(
     job_id: str | None = None,
     destination: str | None = None,
 ) -> int:
-    """Put dead letters back into the outbox: those that all given conditions name; return how many.
+    """Put what is dead or unconfirmed back into the outbox: what all given conditions name; return how many.
 
     Raises:
         ValueError: No condition is given.
     """
     if delivery_ids is None and job_id is None and destination is None:
         raise ValueError("name deliveries, a job or a destination to send again")
-    wanted = select(Delivery).join(Delivery.result).where(Delivery.state == DeliveryState.DEAD)
+    wanted = select(Delivery).join(Delivery.result).where(Delivery.state.in_(RESENDABLE))
     if delivery_ids is not None:
         wanted = wanted.where(Delivery.id.in_(delivery_ids))
     if job_id is not None:
@@ -93,12 +83,10 @@ def resend(
     if destination is not None:
         wanted = wanted.where(Delivery.destination == destination)
     with db.writing() as session:
-        found = session.scalars(wanted.order_by(Delivery.id).options(_with_job())).all()
+        found = session.scalars(wanted.order_by(Delivery.id).options(with_job())).all()
         reason = "a person asked to send it again"
-        return sum(
-            _move(session, row, DeliveryState.PENDING, reason, attempts=0, tries=0, not_before=utc_now())
-            for row in found
-        )
+        anew: dict[str, Any] = {"attempts": 0, "tries": 0, "asks": 0, "denials": 0, "confirm_at": None}
+        return sum(move(session, row, DeliveryState.PENDING, reason, not_before=utc_now(), **anew) for row in found)
 
 
 def rescue_expired(db: Database) -> int:
@@ -108,64 +96,14 @@ def rescue_expired(db: Database) -> int:
         if session.scalar(expired.with_only_columns(Delivery.id).limit(1)) is None:
             return 0
     with db.writing() as session:
-        rows = session.scalars(expired.options(_with_job()).with_for_update(skip_locked=True, of=Delivery)).all()
+        rows = session.scalars(expired.options(with_job()).with_for_update(skip_locked=True, of=Delivery)).all()
         reason = "the process that was sending it is gone; it is sent again"
         return sum(
-            _move(session, row, DeliveryState.PENDING, reason, token=row.claim_token, claim_token=None) for row in rows
+            move(session, row, DeliveryState.PENDING, reason, token=row.claim_token, claim_token=None) for row in rows
         )
 
 
-def _due(destination: str) -> Select[int]:
-    return select(Delivery.id).where(
-        Delivery.destination == destination,
-        Delivery.state == DeliveryState.PENDING,
-        Delivery.not_before <= utc_now(),
-    )
-
-
-def _with_job() -> Any:
-    return joinedload(Delivery.result).joinedload(Result.job)
-
-
-def _claim(db: Database, settings: Settings, destination: str) -> tuple[list[_Parcel], int]:
-    """Take the next batch, least tried first: an object that always fails comes last and keeps no other waiting.
-
-    Returns:
-        What is to be sent, and how many others were withdrawn in the meantime.
-    """
-    token, lease = uuid.uuid4().hex, _lease(settings)
-    parcels: list[_Parcel] = []
-    cancelled = 0
-    with db.writing() as session:
-        in_order = (
-            select(Delivery)
-            .where(Delivery.id.in_(_due(destination)), Delivery.state == DeliveryState.PENDING)
-            .order_by(Delivery.tries, Delivery.id)
-            .options(_with_job())
-            .with_for_update(skip_locked=True, of=Delivery)
-        )
-        for row in session.scalars(in_order.limit(settings.delivery.batch)):
-            withdrawn = _withdrawn(row)
-            if withdrawn is not None:
-                cancelled += _move(session, row, DeliveryState.CANCELLED, withdrawn)
-                continue
-            reason = f"is being sent to {destination}"
-            if _move(session, row, DeliveryState.SENDING, reason, claim_token=token, claim_expires_at=lease):
-                parcels.append(_Parcel(row.id, token, row.result.sop_instance_uid, Path(row.result.path)))
-    return parcels, cancelled
-
-
-def _withdrawn(row: Delivery) -> str | None:
-    """Say why a result is not sent any more: its job may have moved on while it was on its way."""
-    job: Job = row.result.job
-    if job.state in WITHDRAWN:
-        return f"job {job.id} is {job.state.value}"
-    if job.state is JobState.VERIFIED and not row.result.verified:
-        return "the signed report stands in its place"
-    return None
-
-
-def _send(db: Database, settings: Settings, target: Destination, parcels: Sequence[_Parcel]) -> None:
+def _send(db: Database, settings: Settings, target: Destination, parcels: Sequence[Parcel]) -> None:
     """Send the parcels and commit each outcome as it comes; whatever happens, none is left without a state."""
     waiting = {parcel.path: parcel for parcel in parcels}
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 - it spreads load, it keeps no secret
@@ -177,10 +115,10 @@ def _send(db: Database, settings: Settings, target: Destination, parcels: Sequen
         _hand_back(db, settings, list(waiting.values()))
 
 
-def _outcomes(settings: Settings, target: Destination, parcels: Sequence[_Parcel]) -> Iterable[StoreOutcome]:
+def _outcomes(settings: Settings, target: Destination, parcels: Sequence[Parcel]) -> Iterable[StoreOutcome]:
     timeout_s, title = settings.delivery.timeout_s, settings.dicom.ae_title
     try:
-        peer = _peer(settings, target)
+        peer = peer_of(settings, target)
     except TlsError as error:
         return [
             StoreOutcome(p.path, p.sop_instance_uid, Outcome.TRANSIENT, comment=str(error), is_associated=False)
@@ -190,32 +128,21 @@ def _outcomes(settings: Settings, target: Destination, parcels: Sequence[_Parcel
     return c_store(peer, paths, calling_ae_title=title, connect_timeout_s=timeout_s, timeout_s=timeout_s)
 
 
-def _peer(settings: Settings, target: Destination) -> Peer:
-    """Return the peer. Raises `TlsError`: what is meant for TLS never goes out in the clear."""
-    tls = settings.dicom.tls
-    if not target.tls:
-        return Peer(target.ae_title, target.host, target.port)
-    if tls is None:
-        raise TlsError(f"destination {target.name} demands TLS, but dicom.tls names no certificates; nothing is sent")
-    context = client_context(tls.ca, tls.certificate, tls.key)
-    return Peer(target.ae_title, target.host, target.port, context)
-
-
 def _settle(
     db: Database,
     settings: Settings,
     target: Destination,
-    parcel: _Parcel,
+    parcel: Parcel,
     outcome: StoreOutcome,
-    waiting: Sequence[_Parcel],
+    waiting: Sequence[Parcel],
     jitter: float,
 ) -> None:
     """Commit what became of one object, and renew the lease of those that still wait for their turn."""
     with db.writing() as session:
-        row = session.get_one(Delivery, parcel.delivery_id, options=[_with_job()])
-        state, reason, values = _consequence(settings, row, outcome, jitter)
+        row = session.get_one(Delivery, parcel.delivery_id, options=[with_job()])
+        state, reason, values = _consequence(settings, target, row, outcome, jitter)
         if row.state is DeliveryState.SENDING:
-            _move(session, row, state, reason, token=parcel.token, claim_token=None, **values)
+            move(session, row, state, reason, token=parcel.token, claim_token=None, **values)
         if not outcome.is_associated and state is DeliveryState.PENDING:
             _pause_destination(session, target.name, values["not_before"])
         session.execute(
@@ -236,14 +163,16 @@ def _settle(
 
 
 def _consequence(
-    settings: Settings, row: Delivery, outcome: StoreOutcome, jitter: float
+    settings: Settings, target: Destination, row: Delivery, outcome: StoreOutcome, jitter: float
 ) -> tuple[DeliveryState, str, dict[str, Any]]:
     """Return the state that an outcome leads to, the reason, and the columns that change with it."""
     tries = row.tries + 1
     if outcome.is_delivered:
         remark = outcome.message if outcome.klass is Outcome.WARNING else None
         reason = f"{row.destination} has it" + (f" ({remark})" if remark else "")
-        return DeliveryState.DELIVERED, reason, {"tries": tries, "delivered_at": utc_now(), "last_error": remark}
+        ask = {"confirm_at": utc_now() if target.is_asked else None, "asks": 0, "transaction_uid": None}
+        sent = {"tries": tries, "delivered_at": utc_now(), "last_error": remark}
+        return DeliveryState.DELIVERED, reason, {**sent, **ask}
     changes: dict[str, Any] = {"tries": tries, "last_error": outcome.message}
     if outcome.klass is Outcome.PERMANENT:
         changes["attempts"] = row.attempts + 1
@@ -270,15 +199,15 @@ def _pause_destination(session: Session, destination: str, not_before: datetime)
     )
 
 
-def _hand_back(db: Database, settings: Settings, waiting: Sequence[_Parcel]) -> None:
+def _hand_back(db: Database, settings: Settings, waiting: Sequence[Parcel]) -> None:
     """Put back what an interrupted sender did not get to."""
     for parcel in waiting:
         with db.writing() as session:
-            row = session.get_one(Delivery, parcel.delivery_id, options=[_with_job()])
+            row = session.get_one(Delivery, parcel.delivery_id, options=[with_job()])
             if row.state is DeliveryState.SENDING:
                 later = utc_now() + timedelta(seconds=settings.delivery.retry_after_s)
                 reason = "the sender was interrupted before it came to it"
-                _move(
+                move(
                     session,
                     row,
                     DeliveryState.PENDING,
@@ -291,21 +220,14 @@ def _hand_back(db: Database, settings: Settings, waiting: Sequence[_Parcel]) -> 
                 )
 
 
-def _bury(db: Database, parcels: Sequence[_Parcel], reason: str) -> None:
+def _bury(db: Database, parcels: Sequence[Parcel], reason: str) -> None:
     for parcel in parcels:
         with db.writing() as session:
-            row = session.get_one(Delivery, parcel.delivery_id, options=[_with_job()])
+            row = session.get_one(Delivery, parcel.delivery_id, options=[with_job()])
             if row.state is DeliveryState.SENDING:
                 values = {"claim_token": None, "last_error": reason, "attempts": row.attempts + 1}
-                _move(session, row, DeliveryState.DEAD, reason, token=parcel.token, **values)
+                move(session, row, DeliveryState.DEAD, reason, token=parcel.token, **values)
 
 
 def _lease(settings: Settings) -> datetime:
     return utc_now() + timedelta(seconds=LEASE_TIMEOUTS * settings.delivery.timeout_s)
-
-
-def _move(
-    session: Session, row: Delivery, to_state: DeliveryState, reason: str, *, token: str | None = None, **values: Any
-) -> bool:
-    study_id = row.result.job.study_id
-    return move_delivery(session, row, to_state, reason, study_id=study_id, token=token, **values)

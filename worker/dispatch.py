@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import select
 
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell
+from worker.db.commitments import due_reports
 from worker.db.records import Delivery, Job, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
@@ -69,6 +70,12 @@ class Dispatcher:
                 .where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= now)
                 .distinct()
             ).all()
+            unconfirmed = session.scalars(
+                select(Delivery.destination)
+                .where(Delivery.state == DeliveryState.DELIVERED, Delivery.confirm_at <= now)
+                .distinct()
+            ).all()
+            reports = due_reports(session, now)[:RINGS_AT_ONCE]
         bell = self._doorbell
         rings = self._ring(INFERENCE_QUEUE, [_Waiting("infer", job_id, bell.ring_infer) for job_id in queued])
         return rings + self._ring(
@@ -77,6 +84,8 @@ class Dispatcher:
                 *(_Waiting("assemble", series_id, bell.ring_assemble) for series_id in due_series),
                 *(_Waiting("finish", job_id, bell.ring_finish) for job_id in to_finish),
                 *(_Waiting("deliver", destination, bell.ring_deliver) for destination in destinations),
+                *(_Waiting("confirm", destination, bell.ring_confirm) for destination in unconfirmed),
+                *(_Waiting("report", request_id, bell.ring_report_commitment) for request_id in reports),
             ],
         )
 

@@ -1,4 +1,7 @@
-"""The node process: C-STORE/C-ECHO SCP in front, ingest behind, and spool and database brought together at start."""
+"""The node process: the SCP in front, ingest behind, and spool and database brought together at start.
+
+It serves C-STORE, C-ECHO and storage commitment: requests of senders, and reports of destinations.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,19 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_node import commitment, status
 from dicom_node.headers import HeaderError, read_header
 from dicom_node.scp import ScpConfig, ScpError, StoreScp
 from dicom_node.spool import Spool, SpoolError, StoredFile
 from dicom_node.tls import TlsError, server_context
 from worker.celery_app import Doorbell
+from worker.db import commitments
 from worker.db.arrivals import Arrival, commit_arrivals
 from worker.db.records import Instance, Result, Series, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.ingest import BATCH, IngestWriter
-from worker.settings import Settings, SettingsError
+from worker.settings import DeliverySettings, Settings, SettingsError
 from worker.states import InstanceState
 
 log = structlog.get_logger()
@@ -57,7 +62,13 @@ def _receive(settings: Settings, db: Database, spool: Spool, stop: threading.Eve
     reconcile(db, spool, settings.dicom.stable_after_s)
     doorbell = Doorbell(settings)
     writer = IngestWriter(db, settings.dicom.stable_after_s, doorbell.ring_assemble)
-    scp = StoreScp(_scp_config(settings), spool, writer.record, writer.association_ended)
+    scp = StoreScp(
+        _scp_config(settings),
+        spool,
+        writer.record,
+        writer.association_ended,
+        keeper=LedgerKeeper(db, settings.delivery),
+    )
     try:
         scp.start()
         stop.wait()
@@ -66,6 +77,34 @@ def _receive(settings: Settings, db: Database, spool: Spool, stop: threading.Eve
     finally:
         writer.close()
         doorbell.close()
+
+
+class LedgerKeeper:
+    """Storage commitment at the node (`dicom_node.commitment_service.Keeper`), with the database behind it."""
+
+    def __init__(self, db: Database, settings: DeliverySettings) -> None:
+        self._db = db
+        self._settings = settings
+
+    def vouch(self, request: commitment.Request, calling_ae_title: str) -> commitment.Report:
+        """Keep a sender's request, and say which instances are safe here."""
+        return commitments.vouch(self._db, request, calling_ae_title)
+
+    def reported(self, transaction_uid: str) -> None:
+        """The sender has taken our answer on its own association."""
+        commitments.reported(self._db, transaction_uid)
+
+    def take_report(self, report: commitment.Report, calling_ae_title: str) -> int:
+        """Keep what a destination vouches for; a report on a request that was never made is refused."""
+        if commitments.take_report(self._db, self._settings, report):
+            return status.SUCCESS
+        log.warning(
+            "report on an unknown storage commitment",
+            action="commitment",
+            calling_ae_title=calling_ae_title,
+            transaction_uid=report.transaction_uid,
+        )
+        return status.INVALID_ARGUMENT_VALUE
 
 
 def _scp_config(settings: Settings) -> ScpConfig:

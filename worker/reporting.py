@@ -30,6 +30,7 @@ from worker.db.records import Delivery, Instance, Job, Result
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job, record_event
 from worker.db.units import asked_adapter, unit_files
+from worker.destination_rules import gets
 from worker.documents import SR, Answer, Document, Predecessor, Signature, build_documents, document_uid
 from worker.rendering import renderer
 from worker.settings import Settings
@@ -283,8 +284,13 @@ def _cancel(session: Session, job: Job, deliveries: Sequence[Delivery], reason: 
 
 
 def _queue(session: Session, settings: Settings, job: Job, results: Sequence[Result]) -> tuple[str, ...]:
-    """Put every result into the outbox of every destination."""
-    names = tuple(dict.fromkeys(destination.name for destination in settings.destinations))
+    """Put every result into the outbox of every destination whose rules it meets."""
+    sent_by = session.scalars(
+        select(Instance.calling_ae_title).where(Instance.series_id == job.series_id).distinct()
+    ).all()
+    decision = job.reviews[-1].action if job.state is JobState.VERIFIED else Outcome.RELEASE.value
+    wanted = (d.name for d in settings.destinations if gets(d, job.adapter, decision, sent_by))
+    names = tuple(dict.fromkeys(wanted))
     for name in names:
         for result in results:
             delivery = Delivery(result_id=result.id, destination=name)

@@ -38,7 +38,9 @@ WRITTEN_BY_A_RUN = (
     *("claim_token", "claimed_by", "claim_expires_at", "model_input", "generation", "provenance"),
     *("findings", "confidence", "decision", "decision_reason", "answered_at", "error"),
 )
-ON_THE_WAY_OR_THERE = frozenset({DeliveryState.SENDING, DeliveryState.DELIVERED, DeliveryState.CONFIRMED})
+ON_THE_WAY_OR_THERE = frozenset(
+    {DeliveryState.SENDING, DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.UNCONFIRMED}
+)
 
 
 class ReviewError(Exception):

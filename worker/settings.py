@@ -18,7 +18,24 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.delivery_settings import AeTitle, DeliverySettings, Destination, DestinationConditions, Port, Source
 from worker.engine_settings import AdapterOptions, EngineSettings, Section
+
+__all__ = [
+    "DEFAULT_FILE",
+    "ENV_PREFIX",
+    "WRONG_CONFIGURATION",
+    "DeliverySettings",
+    "Destination",
+    "DestinationConditions",
+    "RouteConditions",
+    "RouteQuestion",
+    "RouteRule",
+    "Settings",
+    "SettingsError",
+    "Source",
+    "load_settings",
+]
 
 ENV_PREFIX = "DICOM_WORKER_"
 DEFAULT_FILE = Path("dicom-worker.yaml")
@@ -28,17 +45,6 @@ WRONG_CONFIGURATION = 2
 
 class SettingsError(Exception):
     """The settings are wrong; the message names the setting, the file and the remedy."""
-
-
-def _ae_title(text: str) -> str:
-    """Validate an AE title (PS3.5 6.2, VR AE): 1 to 16 printable ASCII characters without backslash."""
-    if not 1 <= len(text.strip()) <= 16 or "\\" in text or not (text.isascii() and text.isprintable()):
-        raise ValueError(f"{text!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
-    return text.strip()
-
-
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class TlsSettings(Section):
@@ -94,26 +100,6 @@ class ReviewSettings(Section):
 
     audit_fraction: float = Field(0.02, ge=0, le=1, description="share of sure answers that are held for a person too")
     organization: str = Field("", description="organisation of the reviewers, written into verified reports")
-
-
-class DeliverySettings(Section):
-    """Sending results."""
-
-    timeout_s: float = Field(30, gt=0, description="seconds to wait for a destination to answer")
-    retry_after_s: float = Field(5, gt=0, description="seconds before a failed delivery is tried again; doubles")
-    retry_at_most_s: float = Field(600, gt=0, description="longest pause between two tries, in seconds")
-    max_attempts: int = Field(10, ge=1, description="refusals by a destination before a delivery is a dead letter")
-    batch: int = Field(50, ge=1, description="objects sent over one association")
-
-
-class Destination(Section):
-    """A PACS or another system that results are sent to."""
-
-    name: str = Field(min_length=1, description="name in the ledger")
-    ae_title: AeTitle = Field(description="AE title that is called")
-    host: str = Field(min_length=1, description="host name or address")
-    port: Port = Field(description="TCP port")
-    tls: bool = Field(False, description="use the node's TLS certificates for this destination")
 
 
 class RouteConditions(Section):
@@ -186,6 +172,7 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     delivery: DeliverySettings = DeliverySettings()
     destinations: list[Destination] = Field([], description="where results are sent")
+    sources: list[Source] = Field([], description="where images come from, as far as it must be called back")
     routes: list[RouteRule] = Field([], description="site rules, looked at in order before the adapters' own")
     log: LogSettings = LogSettings()
     grace_s: float = Field(20, gt=0, description="seconds to finish or hand back what is running on SIGTERM")
@@ -210,11 +197,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _destinations_can_be_served(self) -> Self:
-        names = [destination.name for destination in self.destinations]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"destinations: the name {', '.join(doubled)} is given twice")
-        if self.dicom.tls is None and (with_tls := [d.name for d in self.destinations if d.tls]):
-            raise ValueError(f"destinations: {', '.join(with_tls)} asks for TLS, and dicom.tls names no certificates")
+        for setting, peers in (("destinations", self.destinations), ("sources", self.sources)):
+            names = [peer.name for peer in peers]
+            if doubled := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{setting}: the name {', '.join(doubled)} is given twice")
+            if self.dicom.tls is None and (with_tls := [peer.name for peer in peers if peer.tls]):
+                raise ValueError(f"{setting}: {', '.join(with_tls)} asks for TLS, and dicom.tls names no certificates")
+        allowed = set(self.dicom.calling_ae_titles)
+        for destination in self.destinations:
+            if allowed and (unknown := sorted(set(destination.when.calling_ae_titles) - allowed)):
+                raise ValueError(
+                    f"destinations: {destination.name} waits for images from {', '.join(unknown)}, which "
+                    "dicom.calling_ae_titles does not let in"
+                )
         return self
 
     @property

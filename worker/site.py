@@ -13,7 +13,7 @@ from models.adapter import AdapterDefinition, AdapterError, adapters, validate_a
 from models.confidence import ReviewPolicy
 from models.question import Question
 from worker.engine_settings import AdapterOptions
-from worker.settings import RouteRule, Settings, SettingsError
+from worker.settings import Destination, RouteRule, Settings, SettingsError
 
 
 def enabled_adapters(settings: Settings) -> dict[str, AdapterDefinition]:
@@ -82,6 +82,17 @@ def check_rules(rules: Sequence[RouteRule], enabled: Mapping[str, AdapterDefinit
                     adapter.asked(question)
         except AdapterError as error:
             raise SettingsError(f"routes: rule {rule.name!r}: {error}") from error
+
+
+def check_destinations(destinations: Sequence[Destination]) -> None:
+    """Refuse a destination that waits for the results of an adapter that is not there. Raises `SettingsError`."""
+    known = adapters()
+    for destination in destinations:
+        if unknown := sorted(set(destination.when.adapters) - set(known)):
+            raise SettingsError(
+                f"destinations: {destination.name}: when.adapters names {', '.join(unknown)}; "
+                f"adapters are {', '.join(sorted(known))}"
+            )
 
 
 def named_by(rule: RouteRule) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     #: The destination vouched for it (storage commitment or query).
     CONFIRMED = "confirmed"
+    #: The destination answered success, but did not vouch for it, however often it was asked: a person should look.
+    UNCONFIRMED = "unconfirmed"
     #: Refused for good or too often: a person must re-send it.
     DEAD = "dead"
     #: Superseded or rejected before it was sent.
@@ -133,7 +135,8 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     D.PENDING: frozenset({D.SENDING, D.CANCELLED}),
     D.SENDING: frozenset({D.DELIVERED, D.PENDING, D.DEAD}),
-    D.DELIVERED: frozenset({D.CONFIRMED}),
+    D.DELIVERED: frozenset({D.CONFIRMED, D.UNCONFIRMED, D.PENDING, D.DEAD}),
+    D.UNCONFIRMED: frozenset({D.CONFIRMED, D.PENDING, D.DEAD}),
     D.CONFIRMED: frozenset(),
     D.DEAD: frozenset({D.PENDING, D.CANCELLED}),
     D.CANCELLED: frozenset(),

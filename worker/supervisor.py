@@ -26,7 +26,7 @@ from worker.engine_settings import CHILD_PROCESS
 from worker.engine_setup import check_engine
 from worker.log import configure_logging
 from worker.settings import WRONG_CONFIGURATION, Settings, SettingsError
-from worker.site import check_rules, enabled_adapters
+from worker.site import check_destinations, check_rules, enabled_adapters
 
 log = structlog.get_logger()
 
@@ -194,6 +194,7 @@ def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Superviso
     configure_logging(settings.log, "supervisor")
     supervisor = Supervisor(settings, roles)
     check_rules(settings.routes, enabled_adapters(settings))
+    check_destinations(settings.destinations)
     if not roles or "worker" in roles:
         check_engine(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

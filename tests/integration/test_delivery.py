@@ -214,6 +214,8 @@ def test_a_refused_sop_class_is_a_dead_letter_and_the_others_arrive(tmp_path: Pa
         (0xA900, DeliveryState.DEAD, 1, "0xA900"),
         (0xC000, DeliveryState.DEAD, 1, "0xC000"),
         (0xB000, DeliveryState.DELIVERED, 0, "0xB000 coercion of data elements"),
+        (0xB006, DeliveryState.DELIVERED, 0, "0xB006 elements discarded"),
+        (0xB007, DeliveryState.DELIVERED, 0, "0xB007 data set does not match SOP class (warning)"),
         ("abort", DeliveryState.PENDING, 0, "abort"),
         ("drop", DeliveryState.PENDING, 0, "PACS@"),
     ],

@@ -46,6 +46,12 @@ class Doorbell:
     def ring_deliver(self, destination: str) -> None:
         self._ring(STEPS_QUEUE, "deliver", destination)
 
+    def ring_confirm(self, destination: str) -> None:
+        self._ring(STEPS_QUEUE, "confirm", destination)
+
+    def ring_report_commitment(self, request_id: int) -> None:
+        self._ring(STEPS_QUEUE, "report", request_id)
+
     def rings_waiting(self, queue: str) -> int | None:
         return None if self.away else self.waiting[queue]
 

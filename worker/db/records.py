@@ -126,6 +126,8 @@ class Instance(Record):
     received_at: Mapped[datetime] = mapped_column(default=utc_now)
     #: Revision of the series that this instance came into; empty until assembly has seen it.
     revision: Mapped[int | None]
+    #: Transaction in which the sender asked this node last to keep the instance (PS3.4 J): a sign that it is done.
+    commitment_uid: Mapped[str | None] = mapped_column(String(64))
     series: Mapped[Series] = relationship(back_populates="instances")
     __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
 
@@ -219,6 +221,13 @@ class Delivery(Record):
     last_error: Mapped[str | None] = mapped_column(Text)
     delivered_at: Mapped[datetime | None]
     confirmed_at: Mapped[datetime | None]
+    #: When the destination is asked next whether it keeps the object; empty where it is not asked.
+    confirm_at: Mapped[datetime | None] = mapped_column(index=True)
+    #: Times it was asked since the object was sent last, and times it said that it has not got it.
+    asks: Mapped[int] = mapped_column(default=0)
+    denials: Mapped[int] = mapped_column(default=0)
+    #: The storage commitment that was asked for last (`worker.db.commitment_records.Commitment`).
+    transaction_uid: Mapped[str | None] = mapped_column(String(64))
     result: Mapped[Result] = relationship(back_populates="deliveries")
     __table_args__ = (UniqueConstraint("result_id", "destination"), Index("ix_deliveries_next", "state", "not_before"))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from worker import assembly, delivery, pipeline, reporting
-from worker.celery_app import ASSEMBLE, DELIVER, FINISH, STEPS_QUEUE, make_celery
+from worker import assembly, confirmation, delivery, pipeline, reporting
+from worker.celery_app import ASSEMBLE, CONFIRM, DELIVER, FINISH, REPORT_COMMITMENT, STEPS_QUEUE, make_celery
 from worker.settings import Settings
 from worker.tasks.workplace import Workplace, work_on
 
@@ -63,9 +63,20 @@ class StepsWorkplace(Workplace):
                 self.doorbell.ring_deliver(destination)
 
     def deliver(self, destination: str) -> None:
-        """Send one batch; ring again where more is due."""
+        """Send one batch; ring again where more is due, and for the question whether it is kept."""
         if delivery.deliver(self.db, self.settings, destination):
             self.doorbell.ring_deliver(destination)
+        elif any(known.is_asked for known in self.settings.destinations if known.name == destination):
+            self.doorbell.ring_confirm(destination)
+
+    def confirm(self, destination: str) -> None:
+        """Ask about one batch of what was delivered; ring again where more is to be asked."""
+        if confirmation.confirm(self.db, self.settings, destination):
+            self.doorbell.ring_confirm(destination)
+
+    def report_commitment(self, request_id: int) -> None:
+        """Tell a sender what this node vouches for."""
+        confirmation.report_to_sender(self.db, self.settings, request_id)
 
 
 def run_steps(settings: Settings) -> None:
@@ -74,6 +85,13 @@ def run_steps(settings: Settings) -> None:
     # Made before the threads start, so that no two of them make one each.
     _ = (workplace.db, workplace.spool, workplace.doorbell, workplace.adapters, workplace.finishing)
     app = make_celery(settings)
-    for name, step in ((ASSEMBLE, workplace.assemble), (FINISH, workplace.finish), (DELIVER, workplace.deliver)):
+    steps: dict[str, Callable[..., None]] = {
+        ASSEMBLE: workplace.assemble,
+        FINISH: workplace.finish,
+        DELIVER: workplace.deliver,
+        CONFIRM: workplace.confirm,
+        REPORT_COMMITMENT: workplace.report_commitment,
+    }
+    for name, step in steps.items():
         app.task(name=name, typing=False)(step)  # the bell sends by name; a bound method has no "self" to check
     work_on(app, STEPS_QUEUE, pool="threads", concurrency=THREADS)

@@ -40,7 +40,7 @@ MOVING = frozenset({StudyState.RECEIVING, StudyState.PROCESSING, StudyState.DELI
 COLOURS = {
     "good": frozenset({"done", "delivered", "confirmed", "released", "verified", "routed", "release"}),
     "wait": frozenset({"held", "receiving", "processing", "delivering", "queued", "running", "generated", "decided",
-                       "pending", "sending", "accepted", "stable", "review"}),
+                       "pending", "sending", "unconfirmed", "accepted", "stable", "review"}),
     "bad": frozenset({"delivery_failed", "dead", "conflict", "missing", "rejected"}),
 }  # fmt: skip
 

@@ -1,0 +1,24 @@
+"""Which results a destination gets (pure): the site's `destinations[].when` against what is known of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from worker.settings import Destination
+
+
+def gets(destination: Destination, adapter: str, decision: str, calling_ae_titles: Collection[str]) -> bool:
+    """Return whether a destination gets a result.
+
+    Args:
+        destination: Where to.
+        adapter: Name of the adapter that answered.
+        decision: "release", or what a person decided: "accept", "edit" or "reject".
+        calling_ae_titles: Who sent the images; the node itself may have adopted some, which has no title.
+    """
+    when = destination.when
+    return (
+        (not when.adapters or adapter in when.adapters)
+        and (not when.decisions or decision in when.decisions)
+        and (not when.calling_ae_titles or not set(when.calling_ae_titles).isdisjoint(calling_ae_titles))
+    )
