@@ -30,7 +30,7 @@ _HEADER: Final = struct.Struct(">BxH")
 
 
 class Role(NamedTuple):
-    """The roles that the requestor of an association has for a SOP class (PS3.7 D.3.3.4)."""
+    """The roles that the requester of an association has for a SOP class (PS3.7 D.3.3.4)."""
 
     scu: bool
     scp: bool

@@ -49,7 +49,7 @@ log = structlog.get_logger()
 
 #: How long the peer has to close the connection after the last PDU (the ARTIM timer of Sta13, PS3.8 9.2).
 _LINGER_S: Final = 2.0
-#: A requestor that is silent this long after an answer waits for a report; one that releases at once does not.
+#: A requester that is silent this long after an answer waits for a report; one that releases at once does not.
 _REPORT_AFTER_S: Final = 0.2
 
 

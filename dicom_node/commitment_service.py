@@ -27,7 +27,7 @@ class Keeper(Protocol):
         """Keep the request durably and say what is safe; may raise anything, which refuses the request."""
 
     def reported(self, transaction_uid: str) -> None:
-        """The requestor has taken the report of this transaction."""
+        """The requester has taken the report of this transaction."""
 
     def take_report(self, report: Report, calling_ae_title: str) -> int:
         """Keep what another vouches for; return the status to answer."""

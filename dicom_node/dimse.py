@@ -113,7 +113,7 @@ class Notice:
     #: Of the N-EVENT-REPORT request: class, instance, event type.
     elements: Mapping[int, bytes]
     data_set: bytes
-    #: Called with the status of the requestor's answer.
+    #: Called with the status of the requester's answer.
     answered: Callable[[int], None]
 
 
@@ -126,7 +126,7 @@ class Response:
     error_comment: str = ""
     #: Further elements of the response, encoded, by element number (such as Action Type ID).
     elements: Mapping[int, bytes] = field(default_factory=dict)
-    #: What is to be reported to the requestor afterwards, if it stays.
+    #: What is to be reported to the requester afterwards, if it stays.
     notice: Notice | None = None
 
     def encode(self, request: CommandSet) -> bytes:

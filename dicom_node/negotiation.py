@@ -82,7 +82,7 @@ class AssociationRequest:
     max_pdu_bytes: int
     #: The fields of both titles and the reserved ones, to be echoed (PS3.8 table 9-17).
     echo: bytes
-    #: Roles that the requestor asks for, by SOP class.
+    #: Roles that the requester asks for, by SOP class.
     roles: Mapping[str, Role] = field(default_factory=dict)
 
 

@@ -1,6 +1,6 @@
-"""Reports that are due on an association after a request (N-EVENT-REPORT on the requestor's association, PS3.4 J.3.3).
+"""Reports that are due on an association after a request (N-EVENT-REPORT on the requester's association, PS3.4 J.3.3).
 
-Input: notices of responses. Output: N-EVENT-REPORT requests, once the requestor is seen to wait; its answers go to the
+Input: notices of responses. Output: N-EVENT-REPORT requests, once the requester is seen to wait; its answers go to the
 notices. A notice that is not sent, or not answered, before the association ends is nobody's here: who made it keeps it.
 """
 

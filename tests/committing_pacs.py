@@ -30,7 +30,7 @@ class CommittingPacs:
     """What it does, what it saw."""
 
     port: int
-    #: "same": reports on the requestor's association; "other": on one of its own; "silent": never.
+    #: "same": reports on the requester's association; "other": on one of its own; "silent": never.
     reports: str = "same"
     #: Failure Reason for every instance; None: it vouches for all.
     failure: int | None = None

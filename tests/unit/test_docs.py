@@ -59,7 +59,7 @@ def test_commands_in_the_text_exist(page: Path) -> None:
 def test_settings_in_the_text_exist(page: Path) -> None:
     names = {line.name for line in setting_lines()}
     names |= {re.sub(r"\[\]", "", name) for name in names}
-    sections = {name.split(".")[0] for name in names if "." in name}
+    sections = {re.escape(name.split(".")[0]) for name in names if "." in name}
     for name in re.findall(rf"`((?:{'|'.join(sorted(sections))})\.[a-z_.]+)`", page.read_text(encoding="utf-8")):
         assert any(known == name or known.startswith(f"{name}.") for known in names), f"{page.name}: {name}"
 

@@ -34,7 +34,7 @@ ASKED_ABOUT = (DeliveryState.DELIVERED, DeliveryState.UNCONFIRMED)
 NEVER_KEPT = frozenset({commitment.CLASS_INSTANCE_CONFLICT, 0x0122})
 #: References looked up in one statement.
 LOOK_UP_AT_ONCE = 500
-#: How long a requestor has to take the report on its own association before one is opened to it.
+#: How long a requester has to take the report on its own association before one is opened to it.
 REPORT_AFTER_S = 10.0
 
 
