@@ -3,7 +3,7 @@
 Input: the instances of one axial series. Output: pictures from the middle 60 % of the stack, evenly spaced, head end
 first, window centre 50 HU and width 400 HU, red, green and blue being the slice before, the slice and the slice behind.
 That is how the author prepared the training volumes. What is missing or doubtful in the series is said in `incomplete`.
-On failure: `RenderError`, where the series is no axial stack or a slice that is needed cannot be decoded.
+On failure: `RenderError`, where the series is no axial stack or more than a few slices cannot be decoded.
 
 The author's card gives no number of slices. Eight pictures and the question are about 2,180 tokens, which a graphics
 card of any size answers in seconds; that is a slice each 12 to 30 mm for a usual abdomen.
@@ -21,6 +21,7 @@ from dicom_node.display import Window
 from dicom_node.headers import InstanceFile
 from dicom_node.regions import body_region
 from dicom_node.volumes import Slice, SliceStack, slice_stack
+from models.broken_instances import render_what_is_whole
 from models.drawing import drawn_input
 from models.recipe import FrameOf, Picture, Plane
 from models.rendering import ModelInput, RenderError
@@ -42,8 +43,12 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
     """Return the model input of one CT series.
 
     Raises:
-        RenderError: Fewer than 3 slices, not axial, or a slice cannot be decoded.
+        RenderError: Fewer than 3 slices, not axial, or more than a few slices cannot be decoded.
     """
+    return render_what_is_whole(_render, instances)
+
+
+def _render(instances: Sequence[InstanceFile]) -> ModelInput:
     stack = slice_stack(instances)
     if len(stack.slices) < _FEWEST_SLICES:
         raise RenderError(

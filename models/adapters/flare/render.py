@@ -18,6 +18,7 @@ from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 from dicom_node.headers import InstanceFile
 from dicom_node.pixels import PixelError
 from dicom_node.slides import read_slide, tissue_patches, whole_level
+from models.broken_instances import render_what_is_whole
 from models.drawing import drawn_input
 from models.recipe import Filter, Picture, Size
 from models.rendering import ModelInput, RenderError
@@ -36,10 +37,14 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
     """Return the model input of one series.
 
     Raises:
-        RenderError: There is nothing to show, or it cannot be decoded.
+        RenderError: There is nothing to show that can be decoded.
     """
     if any(one.header.sop_class_uid == VLWholeSlideMicroscopyImageStorage for one in instances):
         return _render_slide(instances)
+    return render_what_is_whole(_render_series, instances)
+
+
+def _render_series(instances: Sequence[InstanceFile]) -> ModelInput:
     shown = series_pictures(instances, at_most=MOST_PICTURES)
     return drawn_input(
         [replace(picture, size=SIZE) for picture in shown.pictures],
