@@ -45,7 +45,17 @@ class EncapsulatedFrames:
         if head is None:
             raise image.error("its compressed pixel data do not begin with an offset table", _SEND_AGAIN)
         self._first_at = head.at + head.length
+        #: How many frames the fragments make, where that was counted.
+        self._held = 0
         self._frames = self._by_extended_table(file) or self._by_basic_table(file, head) or self._by_walking(file)
+
+    @property
+    def surplus(self) -> str:
+        """What the element holds beyond what the header claims, in words; '' where it holds nothing more."""
+        claimed = self._image.frames
+        if self._held <= claimed:
+            return ""
+        return f"hold {self._held} frames, the header claims {claimed}: the header may be wrong"
 
     def read(self, file: BinaryIO, index: int) -> bytes:
         """Return the codestream of a frame, counted from 0. Raises `PixelError` where it is not whole."""
@@ -108,10 +118,13 @@ class EncapsulatedFrames:
 
     def _by_walking(self, file: BinaryIO) -> list[list[_Fragment]]:
         fragments, wanted = self._walk(file), self._image.frames
+        is_rle = self._image.transfer_syntax == RLELossless  # a frame is one fragment (PS3.5 G.2)
+        if len(fragments) > wanted:
+            self._held = len(fragments) if is_rle else sum(_begins_frame(file, fragment) for fragment in fragments)
         if wanted == 1:
             return [fragments] if fragments else []
-        if len(fragments) <= wanted or self._image.transfer_syntax == RLELossless:
-            return [[fragment] for fragment in fragments]  # RLE: a frame is one fragment (PS3.5 G.2)
+        if len(fragments) <= wanted or is_rle:
+            return [[fragment] for fragment in fragments]
         frames: list[list[_Fragment]] = []
         for fragment in fragments:
             if _begins_frame(file, fragment) or not frames:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import ExplicitVRBigEndian
 
+from dicom_node.elements import UNDEFINED_LENGTH
 from dicom_node.image_attributes import Frame, ImageAttributes, frame_bits, pixel_element
 
 _AS_STORED: Final = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_ICT", "YBR_RCT"})
 _FLOATS: Final = {"FloatPixelData": (32, "f4"), "DoubleFloatPixelData": (64, "f8")}
+_WRONG: Final = "the header may be wrong"
 
 
 class NativeFrames:
@@ -27,6 +29,16 @@ class NativeFrames:
         self._image = image
         self._element = pixel_element(image, file)
         self._check()
+
+    @property
+    def surplus(self) -> str:
+        """What the element holds beyond what the header claims, in words; padding of up to a row is nothing."""
+        image, held = self._image, self._element.length
+        needed = (frame_bits(image) * image.frames + 7) // 8
+        row = max(2, frame_bits(image) // image.rows // 8)
+        if held == UNDEFINED_LENGTH or held - needed <= row:
+            return ""
+        return f"hold {held} bytes, {image.frames} frame(s) of {image.rows} x {image.columns} take {needed}: {_WRONG}"
 
     def read(self, file: BinaryIO, index: int) -> Frame:
         """Return a frame, counted from 0. Raises `PixelError` where its bytes are not all there."""

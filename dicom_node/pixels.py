@@ -82,6 +82,12 @@ class FrameReader:
         """Names of the decoders used so far, in order of first use; more than one where one could not go on."""
         return tuple(self._used)
 
+    @property
+    def surplus(self) -> str:
+        """What the pixel data hold beyond what the header claims, in words; '' where nothing, or before any frame."""
+        opened = self._native or self._encapsulated
+        return "" if opened is None else opened.surplus
+
     def frames(self, indices: Sequence[int] | None = None) -> Iterator[Frame]:
         """Yield the stored values of frames, decoded; YBR becomes RGB, palettes and windows are not applied.
 

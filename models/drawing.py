@@ -133,7 +133,7 @@ def drawn_input(
         image_sources=tuple(source(one.shown.sop_instance_uid, {one.shown.frame}) for one in recipe),
         sources=tuple(source(uid, frames) for uid, frames in used.items()),
         record={**record, "instances": _grouped(drawn.instances)},
-        incomplete=tuple(dict.fromkeys(incomplete)),
+        incomplete=tuple(dict.fromkeys((*incomplete, *_lies(drawn.instances)))),
         key_images=tuple(range(len(recipe)) if key_images is None else key_images),
         recipe=drawn.recipe,
     )
@@ -159,12 +159,20 @@ def check_digest(images: Sequence[RgbImage], seen: str) -> None:
         )
 
 
+def _lies(instances: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what shows that a header is wrong about its pixels: then nobody knows what was shown."""
+    lying = [uid for uid, facts in instances.items() if "surplus" in facts]
+    if lying:
+        others = f" ({len(lying) - 1} more are alike)" if len(lying) > 1 else ""
+        yield f"the pixel data of instance {lying[0]} {instances[lying[0]]['surplus']}{others}"
+
+
 def _grouped(instances: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return each set of facts once, with the instances that it is true of: the slices of a series are alike."""
     groups: list[dict[str, Any]] = []
     for uid, facts in instances.items():
         for group in groups:
-            if all(group[name] == fact for name, fact in facts.items()):
+            if group == {**facts, "sop_instance_uids": group["sop_instance_uids"]}:
                 group["sop_instance_uids"].append(uid)
                 break
         else:
@@ -209,6 +217,8 @@ class _Opened:
             facts |= {"codec": video.codec, "container": video.container}
         if self._reader.decoders:
             facts["decoders"] = list(self._reader.decoders)
+        if surplus := self._reader.surplus:
+            facts["surplus"] = surplus
         return facts
 
 

@@ -154,3 +154,24 @@ def test_any_recipe_survives_storage(recipe: tuple[Picture, ...]) -> None:
 def test_what_is_no_recipe_is_refused_in_words(stored_recipe: Any) -> None:
     with pytest.raises(RecipeError):
         recipe_from_json(stored_recipe)
+
+
+def test_pixels_beyond_what_the_header_claims_make_the_answer_doubtful(tmp_path: Path) -> None:
+    (run,) = xa(tmp_path)
+    ds = dcmread(run.path)
+    frames, ds.Rows = ds.NumberOfFrames, 64
+    ds.save_as(run.path)
+    said = adapters()["dsa_patency"].render(stored(run.path)).incomplete
+    assert any(f"hold {frames * 128 * 128 * 2} bytes, {frames} frame(s) of 64 x 128 take" in one for one in said)
+
+
+def test_one_slice_with_pixels_too_many_is_told_from_the_others(tmp_path: Path) -> None:
+    slices = ct(tmp_path)
+    ds = dcmread(slices[20].path)
+    ds.PixelData *= 2
+    ds.save_as(slices[20].path)
+    shown = adapters()["abdominal_trauma"].render(slices)
+    assert sum(slices[20].header.sop_instance_uid in sentence for sentence in shown.incomplete) == 1
+    groups = shown.record["instances"]
+    assert [len(group["sop_instance_uids"]) for group in groups if "surplus" in group] == [1]
+    assert len(groups) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1
 
 from dicom_node.display import (
     Window,
@@ -26,7 +27,8 @@ from dicom_node.display import (
     padding_mask,
     percentile_window,
 )
-from dicom_node.pixels import PixelError, PixelLimits, read_frame, read_frames, read_image
+from dicom_node.pixels import FrameReader, PixelError, PixelLimits, read_frame, read_frames, read_image
+from tests.phantoms.images import jpeg_lossless, smooth, write_image
 from worker.demo.phantom_studies import write_ct_series, write_xa_run
 
 ARITHMETIC = "1.2.840.10008.1.2.4.54"
@@ -300,3 +302,42 @@ def test_the_other_windows_are_monotonous_and_half_way_at_their_centre(
 
 def test_a_flat_picture_has_a_window_too() -> None:
     assert percentile_window(np.full((4, 4), 7, dtype=np.float32), 0.5).width == 1.0
+
+
+def without(keyword: str) -> Callable[[Dataset], object]:
+    return lambda ds: ds.__delattr__(keyword)
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        (set_frames(1), r"hold 18432 bytes, 1 frame\(s\) of 32 x 48 take 3072: the header may be wrong"),
+        (without("NumberOfFrames"), r"hold 18432 bytes, 1 frame\(s\) of 32 x 48 take 3072"),
+        (set_size(16, 48), r"hold 18432 bytes, 6 frame\(s\) of 16 x 48 take 9216"),
+    ],
+)
+def test_pixels_beyond_what_the_header_claims_are_told(xa: Path, lie: Callable[[Dataset], object], said: str) -> None:
+    reader = FrameReader(read_image(changed(xa, lie)))
+    assert len(list(reader.frames([0]))) == 1
+    assert re.search(said, reader.surplus)
+
+
+@pytest.mark.parametrize("table", ["basic", "none"])
+@pytest.mark.parametrize("claimed", [1, 2])
+def test_more_compressed_frames_than_the_header_claims_are_told(tmp_path: Path, claimed: int, table: str) -> None:
+    values = np.stack([smooth((24, 16), 8, seed=seed) for seed in range(3)])
+    frames = [jpeg_lossless(frame) for frame in values]
+    path = write_image(tmp_path / "a.dcm", values, JPEGLosslessSV1, frames, table=table, NumberOfFrames=claimed)
+    reader = FrameReader(read_image(path))
+    assert np.array_equal(next(iter(reader.frames([0]))), values[0])
+    assert reader.surplus == f"hold 3 frames, the header claims {claimed}: the header may be wrong"
+
+
+def test_padding_at_the_end_is_no_surplus(xa: Path) -> None:
+    def pad(ds: Dataset) -> None:
+        ds.PixelData += b"\0" * 20
+
+    for path in (xa, changed(xa, pad)):
+        reader = FrameReader(read_image(path))
+        list(reader.frames())
+        assert not reader.surplus
