@@ -106,7 +106,10 @@ def read_file_meta(fp: BinaryIO) -> FileMeta:
     if end == 0:
         raise FileFormatError("the file is empty")
     if fp.read(132)[128:] != b"DICM":
-        raise FileFormatError("it is not a DICOM file: the prefix DICM is not at byte 128 (PS3.10 7.1)")
+        raise FileFormatError(
+            "it is not a DICOM file: the prefix DICM is not at byte 128 (PS3.10 7.1); if it is a bare data set, give "
+            "it File Meta Information (dcmtk: dcmconv --read-dataset)"
+        )
     start = fp.tell()
     length = _meta_length(fp, start, end)
     fp.seek(start)

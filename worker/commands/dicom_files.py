@@ -37,14 +37,22 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_instances(paths: Sequence[Path]) -> tuple[list[InstanceFile], list[str]]:
-    """Return the DICOM files with their headers, and for each other file a sentence why it was left out."""
+    """Return the DICOM files with their headers, and for each other file a sentence why it was left out.
+
+    Of files with one SOP Instance UID the first in order of name counts: they are one instance, as in the daemon.
+    """
     from dicom_node.headers import HeaderError, InstanceFile, read_header
 
     found: list[InstanceFile] = []
     left_out: list[str] = []
+    first: dict[str, Path] = {}
     for path in find_files(paths):
         try:
-            found.append(InstanceFile(read_header(path), path))
+            header = read_header(path)
+            if (same := first.setdefault(header.sop_instance_uid, path)) != path:
+                left_out.append(f"{path}: it has the SOP Instance UID of {same}, which is used; give one of them")
+            else:
+                found.append(InstanceFile(header, path))
         except HeaderError as error:
             left_out.append(str(error))
         except OSError as error:
