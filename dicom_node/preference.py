@@ -79,7 +79,7 @@ def why(better: Candidate, other: Candidate, among: Sequence[Candidate]) -> str:
     for criterion in _CRITERIA:
         if criterion.rank(better, longest) != criterion.rank(other, longest):
             return f"{criterion.say(better)} against {criterion.say(other)}"
-    return "nothing tells them apart"
+    return "none of them being better"
 
 
 def phase_of_texts(*texts: str) -> str:

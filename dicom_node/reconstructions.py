@@ -81,7 +81,7 @@ def one_reconstruction(planes: Sequence[Plane], members: Sequence[int], along: M
             continue
         best, reason = _best(planes, parts, along, trait)
         others = len(kept) - len(parts[best])
-        sentence = f"{len(parts)} told apart by {trait.name} ({_listed(parts)}): {_spell(best)} taken, {reason}"
+        sentence = f"{len(parts)} stacks told apart by {trait.name} ({_listed(parts)}): {_spell(best)} taken, {reason}"
         taken.append(sentence)
         if not trait.same_content:
             problems.append(f"the series holds {sentence}")

@@ -82,7 +82,7 @@ def test_of_two_kernels_the_soft_one_is_taken(tmp_path: Path) -> None:
     stack = slice_stack(shuffled([*sharp, *soft]))
     assert {shown.header.convolution_kernel for shown in stack.slices} == {"B30f"}
     assert stack.taken == (
-        "2 told apart by kernel (B70f: 20, B30f: 20): B30f taken, "
+        "2 stacks told apart by kernel (B70f: 20, B30f: 20): B30f taken, "
         "kernel B30f (soft tissue) against kernel B70f (sharp)",
     )
     assert stack.left_out == ("20 images of other kernel left out",)
@@ -115,7 +115,7 @@ def test_of_two_phases_the_portal_venous_one_is_taken_and_it_is_said(tmp_path: P
     stack = slice_stack(shuffled(files))
     assert {shown.header.acquisition_number for shown in stack.slices} == {2}
     assert stack.problems == (
-        "the series holds 2 told apart by acquisition number (1: 20, 2: 20): 2 taken, "
+        "the series holds 2 stacks told apart by acquisition number (1: 20, 2: 20): 2 taken, "
         "portal venous phase against other phase",
     )
 

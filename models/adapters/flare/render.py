@@ -65,12 +65,15 @@ def _render_slide(instances: Sequence[InstanceFile]) -> ModelInput:
         raise RenderError(str(error)) from error
     regions = (whole_level(slide, whole), *patches)
     size = f"{slide.levels[0].width} x {slide.levels[0].height} pixels"
+    chosen_by = f"level {whole + 1} of {len(slide.levels)} whole"
+    if patches:
+        chosen_by += f"; patches of tissue of level {near + 1}"
     seen = f"as a whole and in {len(patches)} patches of {PATCH_SIDE} pixels" if patches else "as a whole only"
     return drawn_input(
         [Picture(region=region, size=SIZE) for region in regions],
         instances,
         record={
-            "chosen_by": f"level {whole + 1} of {len(slide.levels)} whole; patches of tissue of level {near + 1}",
+            "chosen_by": chosen_by,
             "tissue_shares": [None if patch.tissue is None else round(patch.tissue, 2) for patch in patches],
             "left_out": list(slide.left_out),
             "resize": "shape not kept (the author's way)",
