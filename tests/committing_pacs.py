@@ -16,6 +16,7 @@ from pynetdicom.sop_class import (
     SecondaryCaptureImageStorage,
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
+    Verification,
 )
 
 from tests import services
@@ -98,7 +99,7 @@ def committing_pacs(*, offers_commitment: bool = True, **behaviour: Any) -> Iter
     """Run the PACS on a free port."""
     pacs = CommittingPacs(services.free_port(), **behaviour)
     ae = AE(AE_TITLE)
-    for sop_class in (Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
+    for sop_class in (Verification, Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
         ae.add_supported_context(sop_class)
     if offers_commitment:
         ae.add_supported_context(StorageCommitmentPushModel)

@@ -1,8 +1,8 @@
 """`send` and `echo`: C-STORE and C-ECHO to any node, with the site's own AE title and certificates.
 
 Input: files or folders, and a peer written AET@HOST:PORT. Output: one line or JSON entry per file with the DICOM status
-in words. Exit code 1 when the peer does not answer or did not take everything; files that are not DICOM are named and
-left out.
+in words; with `--probe` a table of what the peer takes. Exit code 1 when the peer does not answer or did not take
+everything; files that are not DICOM are named and left out.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from worker.commands.console import (
     out,
     print_json,
     read_settings,
+    table,
     wrong_usage,
 )
 from worker.commands.dicom_files import PathsArgument, read_instances
 
 if TYPE_CHECKING:
+    from dicom_node.probe import Capabilities
     from dicom_node.scu import Peer
     from worker.settings import Destination, Settings
 
@@ -81,29 +83,49 @@ def echo(
     peer: Annotated[str, typer.Argument(metavar="AET@HOST:PORT", help="who is asked")],
     calling: CallingOption = "",
     tls: TlsOption = False,
+    probe: Annotated[bool, typer.Option("--probe", help="ask also what it takes; nothing is stored there")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a DICOM node whether it is there (C-ECHO)."""
+    """Ask a DICOM node whether it is there (C-ECHO), and what it takes."""
+    from dicom_node import probe as probing
     from dicom_node.scu import EchoError, PeerError, c_echo
 
     settings = read_settings(config)
     asked = _peer(peer, settings, tls=tls)
-    trouble = None
+    trouble, taken = None, None
+    title = calling or settings.dicom.ae_title
     try:
-        c_echo(asked, calling_ae_title=calling or settings.dicom.ae_title)
+        if probe:
+            taken = probing.probe(asked, calling_ae_title=title)
+        else:
+            c_echo(asked, calling_ae_title=title)
     except PeerError as error:
         wrong_usage(str(error))
     except EchoError as error:
         trouble = str(error)
     if as_json:
-        print_json({"peer": str(asked), "ok": trouble is None, "message": trouble or "answers"})
+        found = {} if taken is None else taken.to_json()
+        print_json({"peer": str(asked), "ok": trouble is None, "message": trouble or "answers", **found})
         if trouble:
             raise typer.Exit(FAILED)
     elif trouble:
         fail(trouble)
     else:
         out().print(f"{asked} answers", markup=False)
+        if taken is not None:
+            _print_capabilities(taken)
+
+
+def _print_capabilities(taken: Capabilities) -> None:
+    described = taken.to_json()
+    rows = []
+    for entry in described["storage"]:
+        names = [syntax["name"] for syntax in entry["transfer_syntaxes"] if syntax["accepted"]]
+        rows.append([entry["sop_class"], "yes" if names else "no", "\n".join(names)])
+    out().print(table("object", "taken", "in", rows=rows))
+    services = {"commitment": "storage commitment", "find": "C-FIND", "move": "C-MOVE", "get": "C-GET"}
+    out().print(table("service", "offered", rows=[[services[n], "yes" if described[n] else "no"] for n in services]))
 
 
 def peer_of(destination: Destination, settings: Settings) -> Peer:
