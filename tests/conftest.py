@@ -34,7 +34,7 @@ def this_machine_only() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
     """Undo what a command does to logging: it writes to a standard error that is gone after the test."""
     handlers, level, structured = logging.root.handlers[:], logging.root.level, structlog.get_config()

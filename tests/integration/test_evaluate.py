@@ -43,7 +43,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_as_before: None) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory with settings."""
     monkeypatch.chdir(tmp_path)
     Path("dicom-worker.yaml").write_text("engine: {kind: standin, batch: 5}\nreview: {organization: Here}\n")

@@ -46,9 +46,7 @@ class OpensAndCloses(HTMLParser):
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
-def test_every_adapter_and_question_is_measured(
-    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_as_before: None
-) -> None:
+def test_every_adapter_and_question_is_measured(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dicom-worker.yaml").write_text("engine: {kind: standin}\n")
     manifest = write_manifest(tmp_path / "cases", asked, CASES)

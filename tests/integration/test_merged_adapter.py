@@ -35,8 +35,6 @@ from worker.site import enabled_adapters
 DSA, TRAUMA = "dsa_patency", "abdominal_trauma"
 BASE = "google/medgemma-1.5-4b-it"
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
-
 
 def cli(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)

@@ -18,7 +18,6 @@ from tests.ledger_rows import HELD_JOB, HELD_STUDY, RELEASED_STUDY, fill_ledger
 from worker.cli import app
 from worker.settings import load_settings
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
 import yaml
 from click.testing import Result
 from typer.testing import CliRunner
@@ -14,7 +13,6 @@ from typer.testing import CliRunner
 from models.weights import STANDIN_FOLDER, combined_digest, is_merged, weight_digests
 from worker.cli import app
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
 DSA = "dsa_patency"
 
 
