@@ -13,7 +13,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from dicom_node import codes
 from dicom_node.evidence import evidence_header
@@ -146,6 +146,10 @@ def _mark_derivation(ds: Dataset, header: Dataset, report: Report, frames: Seque
         one.PurposeOfReferenceCodeSequence = DicomSequence([concept(codes.SOURCE_IMAGE)])
         sources.append(one)
     ds.SourceImageSequence = DicomSequence(sources)
+    if report.replaces:
+        replaced = reference(SourceFrames(Comprehensive3DSRStorage, report.replaces, ""))
+        replaced.PurposeOfReferenceCodeSequence = DicomSequence([concept(codes.REPLACED_REPORT)])
+        ds.ReferencedInstanceSequence = DicomSequence([replaced])
 
 
 def put_pixels(ds: Dataset, picture: RgbArray) -> None:

@@ -159,6 +159,7 @@ ARTIFICIAL_INTELLIGENCE: Final = _dcm("123110", "Artificial Intelligence")
 #: TID 1500 row 12; pydicom's dictionary lacks this UMLS concept, PS3.16 has it.
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
 PROCESSING_EQUIPMENT: Final = _dcm("109102", "Processing Equipment")
+REPLACED_REPORT: Final = _dcm("121360", "Replaced report")
 SOURCE_IMAGE: Final = _dcm("121322", "Source image for image processing operation")
 
 # Key Object Selection (TID 2010, titles of CID 7010) and its observers (TID 1002-1004) --------------------------------

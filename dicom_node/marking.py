@@ -30,6 +30,8 @@ RESEARCH_STATEMENT: Final = "Research use, not for diagnosis"
 UNCALIBRATED_STATEMENT: Final = (
     "Probabilities are the model's own figures, uncalibrated: never compared with reviewed cases"
 )
+#: Said by what stands in the place of an earlier result; the structured report names it.
+REPLACING_STATEMENT: Final = "Takes the place of an earlier result"
 #: Release of this software, for SoftwareVersions.
 OWN_VERSION: Final = version("dicom-worker")
 _LONG_STRING: Final = 64
@@ -53,6 +55,8 @@ def statements_of(report: Report) -> tuple[str, ...]:
     sentences.append(RESEARCH_STATEMENT)
     if not report.calibrated and _has_probability(report):
         sentences.append(UNCALIBRATED_STATEMENT)
+    if report.replaces:
+        sentences.append(REPLACING_STATEMENT)
     sentences.extend(clean_text(sentence) for sentence in report.statements)
     return tuple(dict.fromkeys(sentence for sentence in sentences if sentence))
 

@@ -61,9 +61,9 @@ def build_multiframe_capture(
     mark_capture(ds, header, report, merged(sources), reviewer=reviewer, edited=edited)
     put_pixels(ds, _of_one_size(pictures))
     ds.NumberOfFrames = len(pictures)
-    # Also where there is but one frame: a reader that wants a vector finds it (PS3.3 C.8.6.3, C.7.6.6).
-    ds.FrameIncrementPointer = Tag("FrameTime")
-    ds.FrameTime = str(_FRAME_TIME_MS)
+    if len(pictures) > 1:  # a single frame may not have a pointer (type 1C, PS3.3 C.8.6.3)
+        ds.FrameIncrementPointer = Tag("FrameTime")
+        ds.FrameTime = str(_FRAME_TIME_MS)
     return ds
 
 

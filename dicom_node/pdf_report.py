@@ -123,6 +123,8 @@ def _provenance(report: Report) -> Iterator[_Paragraph]:
     yield _Paragraph(f"Algorithm: {maker}; device {algorithm.device_uid}", size=8, color=_GREY)
     for parameter in algorithm.parameters:
         yield _Paragraph(parameter, size=8, color=_GREY, indent=12, gap=0.5)
+    if report.replaces:
+        yield _Paragraph(f"Stands in the place of the report {report.replaces}", size=8, color=_GREY, gap=4)
     yield _Paragraph("Images that the answer rests on:", size=8, color=_GREY, gap=4)
     shown = report.sources[:_MOST_SOURCES]
     for source in shown:

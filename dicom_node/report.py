@@ -120,6 +120,8 @@ class Report:
     answered_at: datetime
     #: True where the probabilities were compared with reviewed cases; otherwise every object says "uncalibrated".
     calibrated: bool = False
+    #: SOP Instance UID of the structured report that this answer stands in the place of; empty where there is none.
+    replaces: str = ""
 
 
 def probability_text(probability: float) -> str:

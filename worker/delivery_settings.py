@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from worker.engine_settings import Section
+from worker.result_kinds import DEFAULT_KINDS, ResultKind
 
 
 def _ae_title(text: str) -> str:
@@ -66,6 +67,11 @@ class Destination(Section):
         "", description="find: ask by C-FIND whether it has what was sent; with commitment, where that is not offered"
     )
     associations: int = Field(1, ge=1, le=16, description="associations at once, at most; one keeps all in order")
+    results: list[ResultKind] = Field(
+        list(DEFAULT_KINDS),
+        min_length=1,
+        description="kinds of result it gets: sr, sc (a picture of each key image), sc-multi (all in one), ko, pr, pdf",
+    )
     when: DestinationConditions = DestinationConditions()
 
     @property

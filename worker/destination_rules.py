@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from worker.result_kinds import DEFAULT_KINDS, ResultKind
 from worker.settings import Destination
+
+
+def kinds_to_write(destinations: Collection[Destination]) -> frozenset[ResultKind]:
+    """Return the kinds that are always kept, and those that a destination asks for."""
+    return frozenset(DEFAULT_KINDS).union(*(destination.results for destination in destinations))
 
 
 def gets(destination: Destination, adapter: str, decision: str, calling_ae_titles: Collection[str]) -> bool:

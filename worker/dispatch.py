@@ -17,6 +17,7 @@ from sqlalchemy import select
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell
 from worker.db.commitments import due_reports
 from worker.db.records import Delivery, Job, Series, utc_now
+from worker.db.retractions import to_retract
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.states import DeliveryState, JobState
@@ -65,6 +66,7 @@ class Dispatcher:
                 .limit(RINGS_AT_ONCE)
             ).all()
             to_finish = session.scalars(select(Job.id).where(Job.state.in_(TO_FINISH)).limit(RINGS_AT_ONCE)).all()
+            rejected = session.scalars(to_retract().limit(RINGS_AT_ONCE)).all()
             destinations = session.scalars(
                 select(Delivery.destination)
                 .where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= now)
@@ -82,7 +84,7 @@ class Dispatcher:
             STEPS_QUEUE,
             [
                 *(_Waiting("assemble", series_id, bell.ring_assemble) for series_id in due_series),
-                *(_Waiting("finish", job_id, bell.ring_finish) for job_id in to_finish),
+                *(_Waiting("finish", job_id, bell.ring_finish) for job_id in (*to_finish, *rejected)),
                 *(_Waiting("deliver", destination, bell.ring_deliver) for destination in destinations),
                 *(_Waiting("confirm", destination, bell.ring_confirm) for destination in unconfirmed),
                 *(_Waiting("report", request_id, bell.ring_report_commitment) for request_id in reports),

@@ -1,42 +1,50 @@
 """An answer, as rows keep it -> the DICOM files that report it. Pure: nothing here knows the database.
 
-Input: an `Answer` and, where a person signed it, a `Signature`. Output: one SR (TID 1500) and one Secondary Capture
-for each key image, each read back and checked. The key images are rendered anew from the stored instances, because rows
-keep no pixels; pixels that differ from those the model saw are an error, never a slightly different picture. On failure
+Input: an `Answer` and, where a person signed it, a `Signature`. Output: the results of the wanted kinds, each read back
+and checked: an SR (TID 1500), a Secondary Capture for each key image or one for all, a Key Object Selection,
+presentation states, a report on paper. The key images are rendered anew from the stored instances, because rows keep no
+pixels; pixels that differ from those the model saw are an error, never a slightly different picture. On failure
 `DocumentError`, or the error of the part that failed (`RenderError`, `SrError`, `ResultError` ...).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from pydantic import BaseModel
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.capture import build_capture
-from dicom_node.headers import InstanceFile, InstanceHeader
-from dicom_node.marking import OWN_VERSION
-from dicom_node.report import Algorithm, Person, Report, SourceFrames
+from dicom_node.capture import build_capture, captured
+from dicom_node.encapsulated_pdf import build_encapsulated_pdf
+from dicom_node.headers import InstanceFile
+from dicom_node.key_objects import build_key_objects
+from dicom_node.multiframe_capture import KeyImage, build_multiframe_capture
+from dicom_node.placement import Placement
+from dicom_node.presentation import build_presentations
+from dicom_node.report import Person, Report, SourceFrames
 from dicom_node.results import check_result, write_dicom
 from dicom_node.sr import build_sr
-from dicom_node.uids import derive_uid
-from models.adapter import AdapterDefinition, ReportContext
-from models.confidence import Confidence
 from models.drawing import check_digest
-from models.generation import ModelProvenance, RgbImage
-from models.rendering import InputRecord
+from models.generation import RgbImage
+from worker.answers import Answer, Predecessor, Signature, algorithm, report_of
+from worker.document_places import document_uid, place_of
 from worker.rendering import Renderer, renderer
+from worker.result_kinds import DEFAULT_KINDS, ResultKind
 from worker.settings import RenderingSettings
 
-#: Series numbers begin here, so that a viewer lists results after the images.
-FIRST_SERIES_NUMBER = 90_000
-SR, SC = "sr", "sc"
+__all__ = [
+    "Answer",
+    "Document",
+    "DocumentError",
+    "Predecessor",
+    "Signature",
+    "algorithm",
+    "build_documents",
+    "document_uid",
+]
 
 
 class DocumentError(Exception):
@@ -44,145 +52,82 @@ class DocumentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """Who stands for the findings."""
-
-    person: Person
-    #: The findings are not the model's own.
-    edited: bool
-    signed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything that a report on one unit needs."""
-
-    adapter: AdapterDefinition
-    findings: BaseModel
-    input_record: InputRecord
-    provenance: ModelProvenance
-    confidence: Confidence | None
-    answered_at: datetime
-    revision: int
-    files: tuple[InstanceFile, ...]
-    #: SHA-256 of each file.
-    digests: tuple[str, ...]
-    signature: Signature | None = None
-    #: `Question.key`; empty where the adapter has but one question.
-    question_key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Predecessor:
-    """A report that a new one stands in the place of."""
-
-    sop_instance_uid: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Document:
     """A DICOM file that is ready to be kept and sent."""
 
-    #: "sr" or "sc".
+    #: Of `ResultKind`, or `REJECTION`.
     kind: str
     sop_instance_uid: str
     sop_class_uid: str
     data: bytes
+    #: The report that the answer stands in the place of.
     predecessor_sop_instance_uid: str | None = None
 
 
-def document_uid(answer: Answer, predecessor_uid: str | None, kind: str, index: int = 0) -> str:
-    """Derive the SOP Instance UID of a result: whoever writes the same answer again makes the same object."""
-    provenance, confidence = answer.provenance, answer.confidence
-    output = {
-        "findings": answer.findings.model_dump(mode="json"),
-        "confidence": None if confidence is None else _rounded(confidence.to_json()),
-        "input": answer.input_record.digest,
-    }
-    return derive_uid(
-        *(
-            "result",
-            OWN_VERSION,
-            kind,
-            str(index),
-            *sorted(answer.digests),
-            f"revision {answer.revision}",
-            predecessor_uid or "",
-        ),
-        *(answer.adapter.name, answer.adapter.version, provenance.base_digest, provenance.adapter_digest),
-        *((answer.question_key,) if answer.question_key else ()),
-        json.dumps(output, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
-        *_signed_by(answer),
-    )
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What the writers of all kinds share."""
 
+    answer: Answer
+    report: Report
+    predecessor: Predecessor | None
+    images: Sequence[RgbImage]
 
-def _rounded(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a confidence without the digits that differ from run to run: sums on many threads have no fixed order."""
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in stored.items()}
+    @property
+    def sources(self) -> tuple[SourceFrames, ...]:
+        """The source frames of the key images."""
+        return self.answer.input_record.key_sources
+
+    @property
+    def reviewer(self) -> Person | None:
+        return None if self.answer.signature is None else self.answer.signature.person
+
+    @property
+    def edited(self) -> bool:
+        return self.answer.signature is not None and self.answer.signature.edited
+
+    @property
+    def predecessor_uid(self) -> str | None:
+        return None if self.predecessor is None else self.predecessor.sop_instance_uid
+
+    def place(self, kind: ResultKind, index: int = 0) -> Placement:
+        """Return where a result stands."""
+        return place_of(self.answer, self.predecessor_uid, kind, index)
+
+    def path_of(self, source: SourceFrames) -> Path:
+        """Return the file of a source."""
+        return _file_of(self.answer, source).path
 
 
 def build_documents(
-    answer: Answer, predecessor: Predecessor | None = None, pictures: Renderer | None = None
+    answer: Answer,
+    predecessor: Predecessor | None = None,
+    pictures: Renderer | None = None,
+    kinds: Collection[ResultKind] = DEFAULT_KINDS,
 ) -> list[Document]:
-    """Write and check the SR and the captures of an answer; the SR comes first.
+    """Write and check the results of an answer, in the order of `ResultKind`.
 
     Args:
         answer: The answer, signed or not.
         predecessor: The report that the new one stands in the place of.
         pictures: Who draws the key images; with the default limits if None.
+        kinds: What to write. Of a source that no presentation state can show, there is none.
 
     Raises:
         RenderError: The key images cannot be drawn as the model saw them.
         ResultError: What was written does not say what it must.
     """
     images = _images_as_seen(answer, pictures or renderer(RenderingSettings()))
-    report = _report(answer)
-    captures = [
-        _capture(answer, report, predecessor, index, image, source)
-        for index, (image, source) in enumerate(zip(images, answer.input_record.key_sources, strict=True))
-    ]
-    return [_structured_report(answer, report, predecessor), *captures]
-
-
-def algorithm(answer: Answer) -> Algorithm:
-    """Name what answered (TID 4019); its device UID changes with the weights (IHE AIR)."""
-    adapter, provenance = answer.adapter, answer.provenance
-    author, _, _ = adapter.lora.hub_id.partition("/")
-    stored = provenance.to_json()
-    del stored["files"]  # their digests are combined in base_digest and adapter_digest; the ledger has each
-    parameters = {**stored, "input_digest": answer.input_record.digest}
-    if answer.question_key:
-        parameters["question"] = answer.question_key
-    return Algorithm(
-        name=adapter.name,
-        version=adapter.version,
-        manufacturer=author,
-        device_uid=derive_uid("device", adapter.name, provenance.base_digest, provenance.adapter_digest),
-        parameters=tuple(f"{name}={value}" for name, value in parameters.items()),
-        is_standin=provenance.is_standin,
-    )
-
-
-def _report(answer: Answer) -> Report:
-    record, signature = answer.input_record, answer.signature
-    report = answer.adapter.report(
-        answer.findings,
-        ReportContext(
-            sources=record.sources,
-            key_sources=record.key_sources,
-            incomplete=record.incomplete,
-            algorithm=algorithm(answer),
-            confidence=answer.confidence,
-            answered_at=answer.answered_at,
-            reviewer=signature.person if signature and signature.edited else None,
-            record=record.record,
-        ),
-    )
-    if signature is None:
-        return report
-    # What is written now was said when it was signed; who signed it stands in the SR and in the banner.
-    return replace(report, answered_at=signature.signed_at)
+    draft = _Draft(answer, report_of(answer, predecessor), predecessor, images)
+    verified = answer.signature is not None
+    documents = []
+    for kind in ResultKind:
+        for ds in _WRITERS[kind](draft) if kind in kinds else ():
+            data = write_dicom(_without_series_time(ds))
+            check_result(data, draft.report, verified=verified)
+            uids = (str(ds.SOPInstanceUID), str(ds.SOPClassUID))
+            documents.append(Document(kind.value, *uids, data, draft.predecessor_uid))
+    return documents
 
 
 def _images_as_seen(answer: Answer, pictures: Renderer) -> list[RgbImage]:
@@ -199,51 +144,86 @@ def _rendered_again(answer: Answer, pictures: Renderer) -> tuple[RgbImage, ...]:
     return rendered.images
 
 
-def _structured_report(answer: Answer, report: Report, predecessor: Predecessor | None) -> Document:
-    signature = answer.signature
-    named = {source.sop_instance_uid for source in report.sources}
-    predecessor_uid = None if predecessor is None else predecessor.sop_instance_uid
+def _structured_report(draft: _Draft) -> list[Dataset]:
+    place, signature = draft.place(ResultKind.SR), draft.answer.signature
     ds = build_sr(
-        report,
-        [file.path for file in answer.files if file.header.sop_instance_uid in named],
-        sop_instance_uid=document_uid(answer, predecessor_uid, SR),
-        series_instance_uid=_series_uid(answer, SR),
-        series_number=_series_number(answer, SR),
-        instance_number=_instance_number(answer),
-        predecessor=None if predecessor is None else dcmread(predecessor.path),
-        verifying=None if signature is None else signature.person,
+        draft.report,
+        _files_of(draft, draft.report.sources),
+        sop_instance_uid=place.sop_instance_uid,
+        series_instance_uid=place.series_instance_uid,
+        series_number=place.series_number,
+        instance_number=place.instance_number,
+        predecessor=None if draft.predecessor is None else dcmread(draft.predecessor.path),
+        verifying=draft.reviewer,
         verified_at=None if signature is None else signature.signed_at,
-        edited=signature is not None and signature.edited,
+        edited=draft.edited,
     )
-    data = write_dicom(_without_series_time(ds))
-    check_result(data, report, verified=signature is not None)
-    return Document(SR, str(ds.SOPInstanceUID), str(ds.SOPClassUID), data, predecessor_uid)
+    return [ds]
 
 
-def _capture(
-    answer: Answer,
-    report: Report,
-    predecessor: Predecessor | None,
-    index: int,
-    image: RgbImage,
-    source: SourceFrames,
-) -> Document:
-    signature = answer.signature
-    ds = build_capture(
+def _captures(draft: _Draft) -> list[Dataset]:
+    return [
+        _capture(draft, draft.place(ResultKind.SC, index), image, source)
+        for index, (image, source) in enumerate(zip(draft.images, draft.sources, strict=True))
+    ]
+
+
+def _capture(draft: _Draft, place: Placement, image: RgbImage, source: SourceFrames) -> Dataset:
+    return build_capture(
         image,
-        report,
-        _file_of(answer, source).path,
-        sop_instance_uid=document_uid(answer, predecessor.sop_instance_uid if predecessor else None, SC, index),
-        series_instance_uid=_series_uid(answer, SC),
-        series_number=_series_number(answer, SC),
-        instance_number=_instance_number(answer) + index,
+        draft.report,
+        draft.path_of(source),
+        sop_instance_uid=place.sop_instance_uid,
+        series_instance_uid=place.series_instance_uid,
+        series_number=place.series_number,
+        instance_number=place.instance_number,
         shown=(source,),
-        reviewer=signature.person if signature else None,
-        edited=signature is not None and signature.edited,
+        reviewer=draft.reviewer,
+        edited=draft.edited,
     )
-    data = write_dicom(_without_series_time(ds))
-    check_result(data, report)
-    return Document(SC, str(ds.SOPInstanceUID), str(ds.SOPClassUID), data)
+
+
+def _multiframe_capture(draft: _Draft) -> list[Dataset]:
+    key_images = [KeyImage(image, source) for image, source in zip(draft.images, draft.sources, strict=True)]
+    first, place = draft.path_of(draft.sources[0]), draft.place(ResultKind.SC_MULTI)
+    return [
+        build_multiframe_capture(key_images, draft.report, first, place, reviewer=draft.reviewer, edited=draft.edited)
+    ]
+
+
+def _key_objects(draft: _Draft) -> list[Dataset]:
+    """Select every frame that the model was shown: it says of none that it mattered more."""
+    shown = draft.answer.input_record.image_sources
+    first, place = draft.path_of(shown[0]), draft.place(ResultKind.KO)
+    return [build_key_objects(draft.report, first, shown, place, reviewer=draft.reviewer, edited=draft.edited)]
+
+
+def _presentations(draft: _Draft) -> list[Dataset]:
+    """Annotate the key images' frames, and every frame with an outline."""
+    outlined = [finding.region.source for finding in draft.report.findings if finding.region is not None]
+    frames = (*draft.sources, *outlined)
+
+    def place(number: int) -> Placement:
+        return draft.place(ResultKind.PR, number)
+
+    return build_presentations(
+        draft.report, _files_of(draft, frames), frames, place, reviewer=draft.reviewer, edited=draft.edited
+    )
+
+
+def _paper_report(draft: _Draft) -> list[Dataset]:
+    shown = zip(draft.images, draft.sources, strict=True)
+    pages = [
+        captured(image, draft.report, (source,), reviewer=draft.reviewer, edited=draft.edited)
+        for image, source in shown
+    ]
+    first, place = draft.path_of(draft.sources[0]), draft.place(ResultKind.PDF)
+    return [build_encapsulated_pdf(draft.report, first, pages, place, reviewer=draft.reviewer, edited=draft.edited)]
+
+
+def _files_of(draft: _Draft, sources: Sequence[SourceFrames]) -> list[Path]:
+    named = {source.sop_instance_uid for source in sources}
+    return [file.path for file in draft.answer.files if file.header.sop_instance_uid in named]
 
 
 def _file_of(answer: Answer, source: SourceFrames) -> InstanceFile:
@@ -251,23 +231,6 @@ def _file_of(answer: Answer, source: SourceFrames) -> InstanceFile:
         if file.header.sop_instance_uid == source.sop_instance_uid:
             return file
     raise DocumentError(f"the source image {source.sop_instance_uid} is not among the stored instances any more")
-
-
-def _series_uid(answer: Answer, kind: str) -> str:
-    """One series for each source series (side and body part are its own), weights (its equipment) and kind.
-
-    What a person signed never shares a series with what nobody has seen.
-    """
-    weights = [answer.adapter.version, answer.provenance.base_digest, answer.provenance.adapter_digest]
-    weights += [answer.question_key] if answer.question_key else []
-    signed = "unverified" if answer.signature is None else "verified"
-    return derive_uid("series", _first_header(answer).series_instance_uid, answer.adapter.name, *weights, kind, signed)
-
-
-def _series_number(answer: Answer, kind: str) -> int:
-    """Number a series after the images, in the order of their series."""
-    of_source = max(_first_header(answer).series_number or 0, 0) % 1000 * 10
-    return FIRST_SERIES_NUMBER + of_source + (kind == SC) + 2 * (answer.signature is not None)
 
 
 def _without_series_time(ds: Dataset) -> Dataset:
@@ -278,18 +241,11 @@ def _without_series_time(ds: Dataset) -> Dataset:
     return ds
 
 
-def _first_header(answer: Answer) -> InstanceHeader:
-    return answer.files[0].header
-
-
-def _instance_number(answer: Answer) -> int:
-    """Order the results of several runs as the runs are ordered."""
-    first = min((file.header.instance_number or 0) for file in answer.files)
-    return max(first, 0) % 1_000_000 * 100 + 1
-
-
-def _signed_by(answer: Answer) -> Sequence[str]:
-    signature = answer.signature
-    if signature is None:
-        return ("unverified",)
-    return ("verified", signature.person.name, signature.person.organization)
+_WRITERS: Final[dict[ResultKind, Callable[[_Draft], list[Dataset]]]] = {
+    ResultKind.SR: _structured_report,
+    ResultKind.SC: _captures,
+    ResultKind.SC_MULTI: _multiframe_capture,
+    ResultKind.KO: _key_objects,
+    ResultKind.PR: _presentations,
+    ResultKind.PDF: _paper_report,
+}

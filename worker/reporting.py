@@ -1,4 +1,4 @@
-"""Findings -> SR and Secondary Capture in the outbox: what was decided, or what a person signed, is written.
+"""Findings -> results in the outbox: what was decided, or what a person signed, is written.
 
 Input: a job that is DECIDED or ACCEPTED. Output, in one transaction: the result rows, the deliveries, and the state
 RELEASED, HELD or VERIFIED; what an earlier revision had put into the PACS is superseded. The files are built outside
@@ -25,14 +25,16 @@ from models.adapter import adapters as known_adapters
 from models.confidence import Confidence, Outcome
 from models.generation import ModelProvenance
 from models.rendering import InputRecord
+from worker.db.outbox import queue_result
 from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
 from worker.db.records import Delivery, Instance, Job, Result
 from worker.db.sessions import Database
-from worker.db.transitions import move_delivery, move_job, record_event
+from worker.db.transitions import move_delivery, move_job
 from worker.db.units import asked_adapter, unit_files
-from worker.destination_rules import gets
-from worker.documents import SR, Answer, Document, Predecessor, Signature, build_documents, document_uid
+from worker.destination_rules import gets, kinds_to_write
+from worker.documents import Answer, Document, Predecessor, Signature, build_documents, document_uid
 from worker.rendering import renderer
+from worker.result_kinds import ResultKind
 from worker.settings import Settings
 from worker.states import DeliveryState, InstanceState, JobState
 
@@ -58,6 +60,8 @@ class _Assignment:
     obstacle: str | None
     answer: Answer | None
     predecessor: Predecessor | None
+    #: Signed, or released without a person; else it is only kept for a person to look at.
+    may_leave: bool = False
 
 
 def write_results(
@@ -113,7 +117,8 @@ def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str,
     except ValidationError as error:
         obstacle = f"the findings do not fit this release of the adapter: {error.errors()[0]['msg']}; retry the job"
         return _Assignment(job.id, job.state, obstacle, None, None)
-    return _Assignment(job.id, job.state, None, answer, _predecessor(session, job, answer))
+    may_leave = signature is not None or job.decision == Outcome.RELEASE.value
+    return _Assignment(job.id, job.state, None, answer, _predecessor(session, job, answer), may_leave)
 
 
 def _signature(settings: Settings, job: Job) -> Signature:
@@ -164,7 +169,7 @@ def _predecessor(session: Session, job: Job, answer: Answer) -> Predecessor | No
 
 def _last_report(job: Job) -> Result | None:
     """Return the newest SR of a job that was sent or queued."""
-    reports = [result for result in job.results if result.kind == SR and result.deliveries]
+    reports = [result for result in job.results if result.kind == ResultKind.SR and result.deliveries]
     return max(reports, key=lambda result: (result.verified, result.id), default=None)
 
 
@@ -174,8 +179,8 @@ def _draft(job: Job, answer: Answer) -> Result | None:
         return None
     unsigned = replace(answer, findings=answer.adapter.findings.model_validate(job.findings), signature=None)
     for result in job.results:
-        uid = document_uid(unsigned, result.predecessor_sop_instance_uid, SR)
-        if result.kind == SR and result.sop_instance_uid == uid:
+        uid = document_uid(unsigned, result.predecessor_sop_instance_uid, ResultKind.SR)
+        if result.kind == ResultKind.SR and result.sop_instance_uid == uid:
             return result
     return None
 
@@ -185,7 +190,9 @@ def _build(settings: Settings, assignment: _Assignment) -> tuple[list[Document],
     if assignment.answer is None:
         return [], assignment.obstacle
     try:
-        return build_documents(assignment.answer, assignment.predecessor, renderer(settings.rendering)), None
+        pictures = renderer(settings.rendering)
+        kinds = kinds_to_write(settings.destinations if assignment.may_leave else ())
+        return build_documents(assignment.answer, assignment.predecessor, pictures, kinds), None
     except Exception as error:  # the process edge of a job: adapters and images can fail in any way, a person is told
         log.exception("results cannot be written", action="report", job_id=assignment.job_id)
         return [], f"the results cannot be written: {type(error).__name__}: {error}"
@@ -289,19 +296,10 @@ def _queue(session: Session, settings: Settings, job: Job, results: Sequence[Res
         select(Instance.calling_ae_title).where(Instance.series_id == job.series_id).distinct()
     ).all()
     decision = job.reviews[-1].action if job.state is JobState.VERIFIED else Outcome.RELEASE.value
-    wanted = (d.name for d in settings.destinations if gets(d, job.adapter, decision, sent_by))
-    names = tuple(dict.fromkeys(wanted))
-    for name in names:
-        for result in results:
-            delivery = Delivery(result_id=result.id, destination=name)
-            session.add(delivery)
-            session.flush()
-            record_event(
-                session,
-                "delivery",
-                delivery.id,
-                study_id=job.study_id,
-                reason=f"{result.kind} {result.sop_instance_uid} is queued for {name}",
-                to_state=DeliveryState.PENDING,
-            )
-    return names
+    rung: dict[str, None] = {}
+    for destination in settings.destinations:
+        if gets(destination, job.adapter, decision, sent_by):
+            for result in (made for made in results if made.kind in destination.results):
+                queue_result(session, job, result, destination.name)
+                rung[destination.name] = None
+    return tuple(rung)

@@ -150,7 +150,7 @@ def reject(db: Database, job_id: str, reviewer: Person, reason: str) -> ReviewOu
         message = f"job {job.id} is rejected; nothing more of it is sent"
         if sent:
             objects = ", ".join(f"{entry.sop_instance_uid} to {entry.destination}" for entry in sent)
-            message += f". Already sent, to be withdrawn there: {objects}"
+            message += f". Already sent, a rejection note follows: {objects}"
         return ReviewOutcome(job.id, job.state, message, sent)
 
 

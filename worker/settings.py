@@ -100,6 +100,9 @@ class ReviewSettings(Section):
 
     audit_fraction: float = Field(0.02, ge=0, le=1, description="share of sure answers that are held for a person too")
     organization: str = Field("", description="organisation of the reviewers, written into verified reports")
+    rejection_title: Literal["quality", "patient_safety"] = Field(
+        "quality", description="why a rejection note says that results are rejected (DICOM 113001 or 113037)"
+    )
 
 
 class RouteConditions(Section):

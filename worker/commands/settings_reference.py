@@ -94,6 +94,8 @@ def _default(field: FieldInfo) -> str:
         return "null"
     if isinstance(default, bool):
         return str(default).lower()
+    if isinstance(default, list):
+        return f"[{', '.join(str(entry) for entry in default)}]"
     return str(default) if str(default) else '""'
 
 

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from worker.db.records import Delivery, Job, Result, utc_now
 from worker.db.sessions import Database
-from worker.db.transitions import move_delivery
+from worker.db.transitions import move_delivery, record_event
+from worker.result_kinds import REJECTION
 from worker.states import DeliveryState, JobState
 
 #: Jobs whose results are not sent any more.
@@ -94,6 +95,21 @@ def claim_batch(
     return parcels, cancelled
 
 
+def queue_result(session: Session, job: Job, result: Result, destination: str) -> None:
+    """Put a result into the outbox of a destination."""
+    delivery = Delivery(result_id=result.id, destination=destination)
+    session.add(delivery)
+    session.flush()
+    record_event(
+        session,
+        "delivery",
+        delivery.id,
+        study_id=job.study_id,
+        reason=f"{result.kind} {result.sop_instance_uid} is queued for {destination}",
+        to_state=DeliveryState.PENDING,
+    )
+
+
 def move(
     session: Session, row: Delivery, to_state: DeliveryState, reason: str, *, token: str | None = None, **values: Any
 ) -> bool:
@@ -118,7 +134,7 @@ def _senders(session: Session, db: Database, destination: str) -> int:
 def _withdrawn(row: Delivery) -> str | None:
     """Say why a result is not sent any more: its job may have moved on while it was on its way."""
     job: Job = row.result.job
-    if job.state in WITHDRAWN:
+    if job.state in WITHDRAWN and row.result.kind != REJECTION:
         return f"job {job.id} is {job.state.value}"
     if job.state is JobState.VERIFIED and not row.result.verified:
         return "the signed report stands in its place"

@@ -191,7 +191,7 @@ class Result(Record):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     sop_class_uid: Mapped[str] = mapped_column(String(64))
-    #: "sr" or "sc".
+    #: Of `worker.result_kinds`.
     kind: Mapped[str] = mapped_column(String(16))
     #: True for what a person signed.
     verified: Mapped[bool] = mapped_column(default=False)

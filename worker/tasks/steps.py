@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from worker import assembly, confirmation, delivery, pipeline, reporting
+from worker import assembly, confirmation, delivery, pipeline, reporting, retraction
 from worker.celery_app import ASSEMBLE, CONFIRM, DELIVER, FINISH, REPORT_COMMITMENT, STEPS_QUEUE, make_celery
 from worker.settings import Settings
 from worker.tasks.workplace import Workplace, work_on
@@ -52,14 +52,13 @@ class StepsWorkplace(Workplace):
             self.doorbell.ring_infer(job_id)
 
     def finish(self, job_id: str) -> None:
-        """Score a saved answer, and write what was decided or signed."""
+        """Score a saved answer, write what was decided or signed, take back what was rejected."""
         with self.finishing.alone_with(job_id) as alone:
             if not alone:
                 return  # rung for twice: the results would be built twice, and dropped once
             pipeline.score(self.db, self.settings, self.adapters, job_id)
-            for destination in reporting.write_results(
-                self.db, self.spool, self.settings, job_id, adapters=self.adapters
-            ):
+            names = reporting.write_results(self.db, self.spool, self.settings, job_id, adapters=self.adapters)
+            for destination in names or retraction.write_rejection_notes(self.db, self.spool, self.settings, job_id):
                 self.doorbell.ring_deliver(destination)
 
     def deliver(self, destination: str) -> None:

@@ -1,0 +1,137 @@
+"""Rejected answers -> rejection notes: what a person took back is taken back wherever it had been sent.
+
+Input: a REJECTED job of which destinations have results. Output, in one transaction: a Key Object Selection for each
+set of results that destinations have (IHE Imaging Object Change Management, RAD TF-2 4.66), and its deliveries to those
+destinations, whatever kinds and rules they are set to. On failure `RetractionError` or `SpoolError`; the job stays in
+the dispatcher's view and is tried again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_node import codes
+from dicom_node.codes import Code
+from dicom_node.key_objects import build_rejection_note
+from dicom_node.report import Person
+from dicom_node.results import check_rejection_note, write_dicom
+from dicom_node.spool import Spool, StoredFile
+from worker.db.outbox import queue_result
+from worker.db.records import Job, Result, Review
+from worker.db.retractions import arrived_at, to_retract
+from worker.db.sessions import Database
+from worker.db.transitions import record_event
+from worker.document_places import place_of_note
+from worker.result_kinds import REJECTION
+from worker.settings import Settings
+
+log = structlog.get_logger()
+
+#: `review.rejection_title` -> CID 7010. Its other titles (worklist entry, retention) never say why an answer is wrong.
+TITLES: Final = {"quality": codes.REJECTED_FOR_QUALITY, "patient_safety": codes.REJECTED_FOR_SAFETY}
+
+
+class RetractionError(Exception):
+    """A rejection note cannot be written; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A note, where it goes, and what it rejects."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    data: bytes
+    rejected: tuple[str, ...]
+    destinations: tuple[str, ...]
+
+
+def write_rejection_notes(db: Database, spool: Spool, settings: Settings, job_id: str) -> tuple[str, ...]:
+    """Write what takes back the results of a rejected job.
+
+    Returns:
+        The names of the destinations that have something new to be sent; empty where nothing is to be taken back.
+
+    Raises:
+        RetractionError: A result that was sent cannot be read any more.
+        SpoolError: The disk does not take the file.
+    """
+    with db.reading() as session:
+        if not _is_due(session, job_id):
+            return ()
+        notes = _notes(session, settings, job_id)
+    stored = [(note, spool.put_bytes(note.data)) for note in notes]
+    with db.writing() as session:
+        job = session.get_one(Job, job_id, with_for_update=True)
+        if not _is_due(session, job_id) or {n.rejected: list(n.destinations) for n in notes} != arrived_at(
+            session, job_id
+        ):
+            return ()  # another process was faster, or something has arrived since: the next ring looks again
+        for note, file in stored:
+            _keep(session, job, note, file)
+    return tuple(sorted({name for note in notes for name in note.destinations}))
+
+
+def _is_due(session: Session, job_id: str) -> bool:
+    return session.scalar(to_retract().where(Job.id == job_id)) is not None
+
+
+def _notes(session: Session, settings: Settings, job_id: str) -> list[_Note]:
+    job = session.get_one(Job, job_id)
+    rejection = next(review for review in reversed(job.reviews) if review.action == "reject")
+    paths = {result.sop_instance_uid: Path(result.path) for result in job.results}
+    title = TITLES[settings.review.rejection_title]
+    return [
+        _note([_read(paths[uid]) for uid in uids], uids, tuple(destinations), title, rejection)
+        for uids, destinations in arrived_at(session, job_id).items()
+    ]
+
+
+def _read(path: Path) -> Dataset:
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except (OSError, ValueError) as error:
+        raise RetractionError(f"the result {path} cannot be read, and no note can reject it: {error}") from error
+
+
+def _note(
+    results: list[Dataset], uids: tuple[str, ...], destinations: tuple[str, ...], title: Code, rejection: Review
+) -> _Note:
+    first = results[0]
+    person = Person(rejection.reviewer_name, rejection.reviewer_organization)
+    said = (title.value, person.name, rejection.comment, rejection.decided_at.isoformat())
+    place = place_of_note(uids, str(first.SeriesInstanceUID), int(first.SeriesNumber), *said)
+    ds = build_rejection_note(results, title, person, rejection.comment, place, rejection.decided_at)
+    for keyword in ("SeriesDate", "SeriesTime"):  # the series grows with the next rejection
+        delattr(ds, keyword)
+    data = write_dicom(ds)
+    check_rejection_note(data, uids)
+    return _Note(str(ds.SOPInstanceUID), str(ds.SOPClassUID), data, uids, destinations)
+
+
+def _keep(session: Session, job: Job, note: _Note, file: StoredFile) -> None:
+    result = session.scalar(select(Result).where(Result.sop_instance_uid == note.sop_instance_uid))
+    if result is None:
+        result = Result(
+            job_id=job.id,
+            sop_instance_uid=note.sop_instance_uid,
+            sop_class_uid=note.sop_class_uid,
+            kind=REJECTION,
+            digest=file.sha256,
+            path=str(file.path),
+        )
+        session.add(result)
+        session.flush()
+    reason = f"{len(note.rejected)} results are taken back at {', '.join(note.destinations)}"
+    record_event(session, "job", job.id, study_id=job.study_id, reason=reason)
+    for name in note.destinations:
+        queue_result(session, job, result, name)
+    log.info("rejection note written", action="retract", job_id=job.id, destinations=list(note.destinations))
