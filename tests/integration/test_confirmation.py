@@ -99,8 +99,9 @@ def test_a_report_on_the_same_association_confirms(tmp_path: Path, url: str) -> 
         assert "pacs vouches for it (storage commitment)" in history(hospital)
 
 
-def test_a_report_on_an_association_of_the_pacs_confirms(tmp_path: Path, url: str) -> None:
-    with committing_pacs(reports="other") as pacs, delivered(tmp_path, url, pacs.port, confirm_wait_s=0) as hospital:
+def test_a_report_on_an_association_of_the_pacs_confirms(tmp_path: Path, sqlite_url: str) -> None:
+    reporting = committing_pacs(reports="other")
+    with reporting as pacs, delivered(tmp_path, sqlite_url, pacs.port, confirm_wait_s=0) as hospital:
         with node_of(hospital) as scp:
             pacs.report_to_port = scp.port
             confirm(hospital.db, hospital.settings, "pacs")
@@ -282,10 +283,11 @@ confirmation.confirm(Database(sys.argv[1]), settings, "pacs")
 """
 
 
-def test_a_process_killed_between_request_and_report_loses_nothing(tmp_path: Path, url: str) -> None:
-    with committing_pacs(reports="silent") as pacs, delivered(tmp_path, url, pacs.port) as hospital:
+def test_a_process_killed_between_request_and_report_loses_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    silent = committing_pacs(reports="silent")
+    with silent as pacs, delivered(tmp_path, sqlite_url, pacs.port) as hospital:
         killed = subprocess.run(
-            [sys.executable, "-c", CRASHING, url],
+            [sys.executable, "-c", CRASHING, sqlite_url],
             input=hospital.settings.model_dump_json(),
             text=True,
             capture_output=True,

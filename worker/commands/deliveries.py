@@ -1,7 +1,7 @@
 """`deliveries`: results on their way to the destinations, and dead letters that a person sends again.
 
-Input: conditions. Output: a table or JSON; `resend` puts dead letters back into the outbox and rings for the daemon.
-Nothing to resend ends with exit code 1.
+Input: conditions. Output: a table or JSON; `resend` puts dead letters, and what no destination vouched for, back into
+the outbox and rings for the daemon. Nothing to resend ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHOWN_AT_MOST = 200
 
 @app.command("list")
 def list_deliveries(
-    state: Annotated[str, typer.Option(help="only this state: pending, sending, delivered, confirmed, dead, ...")] = "",
+    state: Annotated[str, typer.Option(help="only this state: pending, delivered, unconfirmed, dead, ...")] = "",
     destination: Annotated[str, typer.Option(help="only this destination")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help=f"at most so many [default: {SHOWN_AT_MOST}]")] = None,
     config: ConfigOption = None,
@@ -67,12 +67,12 @@ def list_deliveries(
 @app.command()
 def resend(
     ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="deliveries, by their number")] = None,
-    job: Annotated[str, typer.Option(help="all dead letters of this job")] = "",
-    destination: Annotated[str, typer.Option(help="all dead letters for this destination")] = "",
+    job: Annotated[str, typer.Option(help="all dead or unconfirmed ones of this job")] = "",
+    destination: Annotated[str, typer.Option(help="all dead or unconfirmed ones for this destination")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put dead letters back into the outbox."""
+    """Put dead letters, and what nobody vouched for, back into the outbox."""
     from worker import delivery
     from worker.celery_app import Doorbell
 
@@ -91,7 +91,7 @@ def resend(
     elif count:
         out().print(f"{count} queued again", markup=False)
     if not count:
-        fail("no dead letter fits: `dicom-worker deliveries list --state dead` shows them all")
+        fail("no dead letter fits: `dicom-worker deliveries list --state dead` shows them, `unconfirmed` others")
 
 
 def _entry(row: Any) -> dict[str, Any]:
@@ -105,6 +105,8 @@ def _entry(row: Any) -> dict[str, Any]:
         "last_error": row.last_error,
         "not_before": row.not_before.isoformat(),
         "delivered_at": row.delivered_at.isoformat() if row.delivered_at else None,
+        "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
+        "asks": row.asks,
         "kind": row.result.kind,
         "sop_instance_uid": row.result.sop_instance_uid,
         "job": row.result.job_id,
