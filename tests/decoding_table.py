@@ -96,7 +96,8 @@ def _name(uid: str) -> str:
 
 
 def _known() -> list[str]:
-    known = [uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"] + list(_NEWER)
+    # wsidicom adds the newer ones to pydicom's dictionary, if it was imported.
+    known = {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"} | set(_NEWER)
     return sorted(known, key=lambda uid: [int(part) for part in uid.split(".")])
 
 
