@@ -60,6 +60,7 @@ def node_of(hospital: Hospital) -> Iterator[StoreScp]:
     scp = StoreScp(ScpConfig("DICOMWORKER", port=0), hospital.spool, lambda _received: 0, keeper=keeper)
     with scp:
         yield scp
+        wait_until(lambda: not scp.associations, 5, "the end of the associations")
 
 
 def rows(hospital: Hospital) -> list[Delivery]:
@@ -106,7 +107,7 @@ def test_a_report_on_an_association_of_the_pacs_confirms(tmp_path: Path, sqlite_
             pacs.report_to_port = scp.port
             confirm(hospital.db, hospital.settings, "pacs")
             wait_until(lambda: states(hospital) == {"confirmed"}, 10, "the report")
-        wait_until(lambda: pacs.answers == [0], 5, "the answer to the report")
+            wait_until(lambda: pacs.answers == [0], 5, "the answer to the report")
 
 
 def test_orthanc_vouches_for_what_it_has(tmp_path: Path, sqlite_url: str, orthanc: services.Orthanc) -> None:
