@@ -5,7 +5,8 @@ is kept from call to call. A codec that crashes, hangs or eats memory ends the c
 starts another. It is a barrier against accidents, not a prison: a child that is taken over can answer what it likes.
 
 What runs inside says what it is doing (`dicom_node.notes`); a crash names the last note. Where that note names a
-decoder, the call is repeated and told to leave that decoder out for that instance. On failure: the function's own
+decoder, the call is repeated and told to leave that decoder out for that instance. A child that was killed from
+outside is replaced once, and nothing is blamed. On failure: the function's own
 exception, or `SandboxError` with the reason and the remedy.
 """
 
@@ -38,6 +39,8 @@ _BOOT: Final = (
 _START_S: Final = 60.0
 #: How often a call is repeated without a decoder that crashed or hung: no syntax has more than four decoders.
 _MOST_REPEATS: Final = 3
+#: A codec does not die of these: the kernel's out-of-memory killer sends the first, people and systems the others.
+_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 #: Instances whose bad decoders are remembered.
 _REMEMBERED: Final = 256
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -60,6 +63,10 @@ class SandboxError(Exception):
 
 class SandboxCrashed(SandboxError):
     """The child process died."""
+
+
+class SandboxKilled(SandboxError):
+    """The child process was killed by somebody else, twice: that tells nothing about its work."""
 
 
 class SandboxTimeout(SandboxError):
@@ -156,9 +163,14 @@ class Sandbox:
                 "define the function at the top of a module",
             )
         with self._lock:
+            killed = False
             for repeat in range(_MOST_REPEATS + 1):
                 try:
                     return cast(T, self._once(function, args, kwargs))
+                except SandboxKilled:
+                    if killed or repeat == _MOST_REPEATS:
+                        raise
+                    killed = True
                 except (SandboxCrashed, SandboxTimeout):
                     if repeat == _MOST_REPEATS or not self._leave_out_culprit():
                         raise
@@ -252,6 +264,10 @@ class Sandbox:
         status, doing = self._end_and_blame()
         if status == -signal.SIGALRM:
             return self._timeout(doing)
+        if -status in _FROM_OUTSIDE:
+            self._culprit = None
+            reason = f"the process that worked on it was killed from outside ({signal.Signals(-status).name})"
+            return SandboxKilled(reason, "try again, and see in the system's log whether memory ran out", doing)
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return SandboxCrashed(f"the process that worked on it {how}", "check the original", doing)
 

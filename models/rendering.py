@@ -23,6 +23,10 @@ class RenderError(Exception):
     """These instances cannot be turned into a model input; the message says which, why, and what to do."""
 
 
+class RenderInterrupted(RenderError):
+    """The work was cut off from outside; the same instances may well be shown another time."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputRecord:
     """Everything about a model input but its pixels: JSON in and out."""

@@ -22,7 +22,7 @@ from models.engines import EngineDeviceError
 from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.parsing import ParseFailure
 from models.prompting import build_request, prompt_digest
-from models.rendering import InputRecord, RenderError
+from models.rendering import InputRecord, RenderError, RenderInterrupted
 from worker.claims import Claim, claim_jobs, end_in_review, finish_claim, leases, try_again, wait_for_engine
 from worker.db.calibrations import active_calibration
 from worker.db.records import Job, utc_now
@@ -94,6 +94,9 @@ def _render(
             files = unit_files(session, job, adapter)
         model_input = renderer(settings.rendering).render(adapter, files)
         return _Rendered(claim, build_request(adapter, model_input), model_input.input_record(), prompt_digest(adapter))
+    except RenderInterrupted as error:
+        _bound(claim).warning("the making of images was interrupted", error=str(error))
+        return try_again(db, settings, claim, f"the images could not be made: {error}")
     except RenderError as error:
         _bound(claim).warning("images cannot be shown to the model", error=str(error))
         return end_in_review(db, claim, f"the images cannot be shown to the model: {error}")

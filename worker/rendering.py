@@ -2,7 +2,7 @@
 
 Input: an adapter and the stored instances of a unit, or the record of what a model saw. Output: a `ModelInput`, or the
 very images again. A decoder that crashes or hangs is left out for that instance and the next one is asked. On failure:
-`RenderError`, naming the instance, the decoder and the remedy.
+`RenderError`, naming the instance, the decoder and the remedy; `RenderInterrupted` where the child was killed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import cache
 from typing import Final, ParamSpec, TypeVar
 
 from dicom_node.headers import InstanceFile
-from dicom_node.sandbox import Sandbox, SandboxError, SandboxMemoryError, SandboxTimeout
+from dicom_node.sandbox import Sandbox, SandboxError, SandboxKilled, SandboxMemoryError, SandboxTimeout
 from models.adapter import AdapterDefinition
 from models.drawing import replay
 from models.generation import RgbImage
-from models.rendering import InputRecord, ModelInput, RenderError
+from models.rendering import InputRecord, ModelInput, RenderError, RenderInterrupted
 from worker.settings import RenderingSettings
 
 P = ParamSpec("P")
@@ -61,6 +61,8 @@ class Renderer:
             raise RenderError(f"{error} (rendering.limit_s)") from error
         except SandboxMemoryError as error:
             raise RenderError(f"{error} (rendering.memory_mib)") from error
+        except SandboxKilled as error:
+            raise RenderInterrupted(str(error)) from error
         except SandboxError as error:
             raise RenderError(str(error)) from error
 

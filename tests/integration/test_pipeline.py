@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from models.adapter import adapters
 from models.engines import EngineDeviceError
 from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.prompting import prompt_digest
+from tests import sandboxed
 from tests.received import Modality
 from worker import pipeline
 from worker.assembly import assemble
@@ -198,6 +200,19 @@ def test_images_that_cannot_be_shown_go_to_a_person_at_once(ward: Ward) -> None:
     assert (job.state, job.decision, job.attempts) == (JobState.DECIDED, "review", 1)
     assert job.decision_reason is not None
     assert job.decision_reason.startswith("the images cannot be shown to the model: ")
+
+
+def test_images_whose_making_was_killed_are_made_again_later(ward: Ward) -> None:
+    """As the kernel does where memory runs out: that is no fault of the images."""
+    job_id = ward.queue()
+    killed = {"dsa_patency": replace(ADAPTERS["dsa_patency"], render=sandboxed.kill_rendering)}
+    assert pipeline.infer(ward.db, ward.settings, killed, ScriptedEngine(), "worker-1") == []
+    job = ward.job(job_id)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 1)
+    assert job.error is not None and "killed from outside (SIGKILL)" in job.error
+    time.sleep(0.4)
+    assert ward.infer() == [job_id]
+    assert ward.job(job_id).state is JobState.GENERATED
 
 
 def test_a_job_whose_instance_is_missing_goes_to_a_person(ward: Ward) -> None:

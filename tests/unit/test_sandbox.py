@@ -16,7 +16,7 @@ import pytest
 
 from dicom_node.notes import left_out
 from dicom_node.pixels import FrameReader, PixelError, read_image
-from dicom_node.sandbox import Sandbox, SandboxCrashed, SandboxError, SandboxMemoryError, SandboxTimeout
+from dicom_node.sandbox import Sandbox, SandboxCrashed, SandboxError, SandboxKilled, SandboxMemoryError, SandboxTimeout
 from tests import sandboxed
 from worker.demo.phantom_studies import write_xa_run
 
@@ -108,9 +108,14 @@ def test_a_child_killed_between_two_calls_is_replaced_unnoticed(sandbox: Sandbox
     assert sandbox.call(os.getpid) != pid
 
 
-def test_a_child_killed_during_a_call_is_a_crash(hasty: Sandbox) -> None:
-    with pytest.raises(SandboxCrashed, match="ended by SIGKILL"):
-        hasty.call(sandboxed.kill_oneself)
+def test_a_child_killed_during_a_call_is_replaced_and_no_decoder_is_blamed(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert sandbox.call(sandboxed.kill_oneself_once, tmp_path / "mark") == "with every decoder"
+
+
+def test_a_child_killed_again_is_given_up(sandbox: Sandbox) -> None:
+    with pytest.raises(SandboxKilled, match=r"killed from outside \(SIGKILL\); try again, and see in the system's log"):
+        sandbox.call(sandboxed.kill_oneself)
+    assert sandbox.call(os.getpid)
 
 
 def test_closing_ends_the_child() -> None:
