@@ -26,8 +26,9 @@ STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 _SYNTAXES: Final = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
-#: C-FIND: identifier does not match SOP class, unable to process (PS3.4 table C.4-1); C-MOVE: destination unknown.
+#: C-MOVE: move destination unknown (PS3.4 table C.4-2).
 MOVE_DESTINATION_UNKNOWN: Final = 0xA801
+_COUNTS: Final = (dimse.COMPLETED, dimse.FAILED, dimse.WARNING)
 
 
 class QueryError(Exception):
@@ -110,15 +111,14 @@ def move(
         identifier = encode(_identifier(level, keys), association[1])
         for message in association[0].query(number, CommandField.C_MOVE_RQ, elements, identifier):
             code, command = message.command.number(dimse.STATUS), message.command
-            counts = (int.from_bytes(command.values.get(e, b""), "little") for e in _COUNTS)
-            done = Retrieval(*counts)
+            # A response need not repeat the counts (PS3.4 C.4.2.1): the last that was stated holds.
+            before = (done.completed, done.failed, done.warning)
+            stated = (command.values.get(element) for element in _COUNTS)
+            done = Retrieval(*(int.from_bytes(n, "little") if n else b for n, b in zip(stated, before, strict=True)))
             kind = status.status_class(code)
             if kind in (status.StatusClass.FAILURE, status.StatusClass.CANCEL):
                 raise QueryError(_refusal(peer, code, to_ae_title) + _comment(command), is_permanent=True)
     return done
-
-
-_COUNTS: Final = (dimse.COMPLETED, dimse.FAILED, dimse.WARNING)
 
 
 def _refusal(peer: Peer, code: int, to_ae_title: str) -> str:

@@ -14,6 +14,7 @@ from worker.commands import (
     deliveries,
     doctor,
     evaluate,
+    fetch,
     infer,
     network,
     review,
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(network.send)
 app.command()(network.echo)
+app.command()(fetch.fetch)
 app.add_typer(route.app, name="route")
 app.command()(infer.infer)
 app.command()(studies.studies)
