@@ -43,10 +43,13 @@ class StoredFile:
 class Spool:
     """A content-addressed store below `root`: ``objects/<first two hex digits>/<sha256>.dcm``."""
 
-    def __init__(self, root: Path) -> None:
-        """Open the store, making its folders where they are absent. Raises `SpoolError`."""
+    def __init__(self, root: Path, incoming: str = "incoming") -> None:
+        """Open the store, making its folders where they are absent. Raises `SpoolError`.
+
+        Each process that receives has an `incoming` folder of its own, which only it may sweep.
+        """
         self.root = root
-        self.incoming = root / "incoming"
+        self.incoming = root / incoming
         self._objects = root / "objects"
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,13 @@ class WebSettings(Section):
 
     bind: str = Field("127.0.0.1", description="address the pages are served on; they have no log-in yet")
     port: Port = Field(8080, description="TCP port the pages are served on")
+    public_url: str = Field(
+        "", pattern="^(https?://.+)?$", description="address that others use, behind a proxy; empty: as they ask"
+    )
+    cors_origins: list[str] = Field(
+        [], description="origins (https://host:port) whose pages may use /dicom-web, such as a viewer's; empty: none"
+    )
+    largest_instance_mib: int = Field(4096, ge=1, description="largest instance taken by STOW-RS, in MiB")
 
 
 class RenderingSettings(Section):

@@ -29,6 +29,7 @@ import worker
 from worker.db.sessions import Database
 from worker.settings import Settings, SettingsError
 from worker.web import api, pages, probes
+from worker.web.dicomweb.app import create_dicomweb
 
 log = structlog.get_logger()
 
@@ -48,10 +49,12 @@ HEADERS = {
 def create_app(settings: Settings) -> FastAPI:
     """Return the application; its database connections close with it."""
     database = Database(settings.resolved_database_url)
+    dicomweb = create_dicomweb(settings, database)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
+        dicomweb.state.dicomweb.close()
         database.close()
 
     app = FastAPI(
@@ -67,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(probes.router)
     app.include_router(api.router)
     app.include_router(pages.router)
+    app.mount("/dicom-web", dicomweb)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     app.middleware("http")(_add_headers)

@@ -1,0 +1,61 @@
+"""The web application on a real port of this machine, in this process, for clients that bring their own HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from dicomweb_client.api import DICOMwebClient
+
+from tests.services.process import LOCALHOST, free_port, wait_until
+from worker.db.schema import upgrade
+from worker.db.sessions import Database
+from worker.settings import Settings, load_settings
+from worker.web.app import create_app
+
+
+class WebServer:
+    """A served application with its settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://{LOCALHOST}:{settings.web.port}"
+        self.dicomweb_url = f"{self.url}/dicom-web"
+        self.database = Database(settings.resolved_database_url)
+
+    def client(self) -> DICOMwebClient:
+        """dicomweb-client, which knows nothing of us."""
+        return DICOMwebClient(self.dicomweb_url)
+
+
+def web_settings(folder: Path, **web: object) -> Settings:
+    """Settings with an empty database in `folder`."""
+    values = {"data_dir": str(folder / "data"), "web": {"port": free_port(), **web}, "engine": {"kind": "standin"}}
+    settings = load_settings(None, values)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.resolved_database_url)
+    upgrade(database)
+    database.close()
+    return settings
+
+
+@contextmanager
+def web_server(settings: Settings) -> Iterator[WebServer]:
+    """Serve until the end of the block."""
+    config = uvicorn.Config(
+        create_app(settings), host=LOCALHOST, port=settings.web.port, log_config=None, timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    served = WebServer(settings)
+    try:
+        wait_until(lambda: server.started, 20, "the pages are served")
+        yield served
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        served.database.close()
