@@ -104,7 +104,7 @@ def _state(report: Report, group: Sequence[_Shown], place: Placement, said: str)
     # Unknown is said, not left out: nobody knows that the body part has no side (type 2C, PS3.3 C.7.3.1).
     sides = (str(header.get(keyword, "")) for keyword in ("ImageLaterality", "Laterality"))
     ds.Laterality = next((side for side in sides if side in ("R", "L")), "")
-    ds.ContentLabel, ds.ContentDescription = "AI ANNOTATIONS", shorten(report.headline)
+    ds.ContentLabel, ds.ContentDescription = "AI ANNOTATIONS", shorten(report.title)
     ds.ContentCreatorName = OWN_MANUFACTURER
     shown = [entry.frames for entry in group]
     series_items = []

@@ -125,6 +125,21 @@ def test_everything_that_waits_is_rung_for(ward: Ward) -> None:
     }
 
 
+def test_a_rejected_answer_that_stands_somewhere_is_rung_for(ward: Ward) -> None:
+    sent, unsent = ward.queue(), ward.queue()
+    for job_id, state in ((sent, DeliveryState.DELIVERED), (unsent, DeliveryState.CANCELLED)):
+        ward.move(job_id, JobState.RUNNING, JobState.DECIDED, JobState.RELEASED, JobState.REJECTED)
+        with ward.db.writing() as session:
+            result = Result(
+                job_id=job_id, sop_instance_uid=f"1.2.{job_id}", sop_class_uid="1.2", kind="sr", digest="0", path="p"
+            )
+            session.add(result)
+            session.flush()
+            session.add(Delivery(result_id=result.id, destination="pacs", state=state))
+    assert ("finish", sent) in ward.look()
+    assert ("finish", unsent) not in ward.look()
+
+
 def test_what_waits_for_its_time_is_not_rung_for(ward: Ward) -> None:
     job_id = ward.queue()
     with ward.db.writing() as session:
