@@ -29,6 +29,7 @@ from dicom_node.display import (
     shade,
 )
 from dicom_node.headers import InstanceFile
+from dicom_node.overlays import overlays
 from dicom_node.picture_areas import black_outside, shutter_mask
 from dicom_node.pixels import Frame, FrameReader, ImageAttributes, PixelError, read_image
 from dicom_node.report import SourceFrames
@@ -219,6 +220,9 @@ class _Opened:
             facts["decoders"] = list(self._reader.decoders)
         if surplus := self._reader.surplus:
             facts["surplus"] = surplus
+        # Writing and drawings over the picture (PS3.3 C.9.2): viewers show them, the models learned without.
+        if drawn_over := len(overlays(image)):
+            facts["overlays_not_drawn"] = drawn_over
         return facts
 
 

@@ -175,3 +175,21 @@ def test_one_slice_with_pixels_too_many_is_told_from_the_others(tmp_path: Path) 
     groups = shown.record["instances"]
     assert [len(group["sop_instance_uids"]) for group in groups if "surplus" in group] == [1]
     assert len(groups) == 2
+
+
+def test_a_viewers_overlays_are_not_drawn_and_that_is_kept_on_record(tmp_path: Path) -> None:
+    (run,) = xa(tmp_path)
+    without = adapters()["dsa_patency"].render([run])
+    ds = dcmread(run.path)
+    ds.add_new(0x60000010, "US", 128)
+    ds.add_new(0x60000011, "US", 128)
+    ds.add_new(0x60000040, "CS", "G")
+    ds.add_new(0x60000050, "SS", [1, 1])
+    ds.add_new(0x60000100, "US", 1)
+    ds.add_new(0x60000102, "US", 0)
+    ds.add_new(0x60003000, "OW", b"\xff" * (128 * 128 // 8))
+    ds.save_as(run.path)
+    shown = adapters()["dsa_patency"].render([run])
+    assert shown.digest() == without.digest()
+    assert [group.get("overlays_not_drawn") for group in shown.record["instances"]] == [1]
+    assert "overlays_not_drawn" not in without.record["instances"][0]
