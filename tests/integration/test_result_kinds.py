@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from tests import dicom_validators
 from tests.integration.hospital import ADA, BOB, Hospital
+from tests.services import Orthanc
 from worker import review
 from worker.db.records import Delivery, Event, Job
 from worker.db.retractions import to_retract
@@ -226,17 +227,24 @@ def test_a_result_that_is_gone_is_named_and_nothing_half_is_written(hospital: Ho
     assert notes(hospital, job_id) == []
 
 
-def test_a_note_is_sent_although_its_job_is_rejected(hospital: Hospital) -> None:
-    """All else of a rejected job is withdrawn; nobody listens at this address, so the note stays in the outbox."""
+def test_all_kinds_and_then_their_rejection_note_arrive_in_orthanc(hospital: Hospital, orthanc: Orthanc) -> None:
+    """All else of a rejected job is withdrawn; its note goes out."""
+    address = {"ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.port}
+    pacs = Destination(name="pacs", results=list(ResultKind), **address)
+    hospital.settings = hospital.settings.model_copy(update={"destinations": [pacs]})
     job_id = hospital.decided_run()
     write(hospital, job_id)
-    arrive(hospital, job_id, "pacs")
-    review.reject(hospital.db, job_id, BOB, "wrong")
-    retract(hospital, job_id)
     deliver(hospital.db, hospital.settings, "pacs")
-    (row,) = (row for row in hospital.results(job_id) if row.kind == "rejection")
-    assert row.deliveries[0].state is DeliveryState.PENDING
-    assert row.deliveries[0].tries == 1
+    sent = {result.sop_instance_uid for result in hospital.results(job_id)}
+    assert len(sent) == 6
+    assert orthanc.sop_instance_uids() == sent
+    review.reject(hospital.db, job_id, BOB, "wrong")
+    assert retract(hospital, job_id) == ("pacs",)
+    deliver(hospital.db, hospital.settings, "pacs")
+    ((note, _),) = notes(hospital, job_id)
+    assert rejected_uids(note) == sent
+    assert orthanc.sop_instance_uids() == sent | {note.SOPInstanceUID}
+    assert hospital.delivery_states(job_id) == {DeliveryState.DELIVERED}
 
 
 def test_the_same_rejection_is_the_same_object(hospital: Hospital) -> None:
