@@ -116,6 +116,7 @@ def _state(report: Report, group: Sequence[_Shown], place: Placement, said: str)
     ds.ReferencedSeriesSequence = DicomSequence(series_items)
     _put_displayed_area(ds, first)
     _put_annotations(ds, report, shown, said)
+    _put_mask(ds, first)
     _put_shading(ds, group)
     return ds
 
@@ -196,6 +197,24 @@ def _outline(region: Region) -> Dataset:
     annotation.TextObjectSequence = DicomSequence([label])
     annotation.GraphicObjectSequence = DicomSequence([graphic])
     return annotation
+
+
+def _put_mask(ds: Dataset, header: Dataset) -> None:
+    """Presentation State Mask module (PS3.3 C.11.13): subtract as the source recommends, or the vessel would be lost.
+
+    A state holds one subtraction; a source with several, for ranges of frames, is shown as it is stored.
+    """
+    masks = items(header, "MaskSubtractionSequence")
+    recommended = text(header, "RecommendedViewingMode") == "SUB"
+    if not recommended or len(masks) != 1 or text(masks[0], "MaskOperation") not in ("AVG_SUB", "TID"):
+        return
+    mask = Dataset()
+    mask.ContrastFrameAveraging = 1  # type 1 here; what a source that does not say it means
+    for keyword in ("MaskOperation", "ContrastFrameAveraging", "MaskFrameNumbers", "MaskSubPixelShift", "TIDOffset"):
+        if keyword in masks[0]:
+            mask[keyword] = masks[0][keyword]
+    ds.MaskSubtractionSequence = DicomSequence([mask])
+    ds.RecommendedViewingMode = "SUB"
 
 
 def _put_shading(ds: Dataset, group: Sequence[_Shown]) -> None:

@@ -31,6 +31,7 @@ from dicom_node.presentation import build_presentations
 from dicom_node.report import Region, Report, SourceFrames
 from dicom_node.results import ResultError, check_rejection_note, check_result, write_dicom
 from dicom_node.sr import build_sr
+from models.phantoms import draw_vessel_run
 from tests import dicom_validators
 from tests.sample_reports import (
     ANSWERED_AT,
@@ -45,6 +46,7 @@ from tests.sample_reports import (
     vessel_report,
 )
 from tests.services.process import program
+from worker.demo.phantom_studies import write_xa_run
 
 CT = TEST_FILES / "CT_small.dcm"
 MULTI_FRAME = TEST_FILES / "examples_ybr_color.dcm"
@@ -218,6 +220,30 @@ def test_images_that_one_state_cannot_describe_get_one_each() -> None:
     states = build_presentations(report, [first, second], report.sources, place)
     assert [state.RescaleSlope for state in states] == [1, 2]
     assert len({state.SOPInstanceUID for state in states}) == 2
+
+
+@pytest.mark.parametrize("operation", ["AVG_SUB", "TID", "NONE"])
+def test_a_run_that_is_to_be_subtracted_is_subtracted_by_its_state(operation: str, tmp_path: Path) -> None:
+    frames = draw_vessel_run(np.random.default_rng(7), blocked=True, size=64).pixels
+    source = dcmread(write_xa_run(tmp_path, frames, patient_name="Yamada^Tarou", body_part="LEG"))
+    mask = Dataset()
+    mask.MaskOperation = operation
+    if operation == "AVG_SUB":
+        mask.MaskFrameNumbers = [1, 2]
+    if operation == "TID":
+        mask.TIDOffset = 1
+    source.MaskSubtractionSequence, source.RecommendedViewingMode = [mask], "SUB"
+    report = vessel_report([frames_of(source, 4)])
+    (state,) = build_presentations(report, [source], report.sources, place)
+    path = tmp_path / "pr.dcm"
+    path.write_bytes(write_dicom(state))
+    assert dicom_validators.dciodvfy(path).errors == ()
+    if operation == "NONE":
+        assert "MaskSubtractionSequence" not in state
+    else:
+        mask.ContrastFrameAveraging = 1
+        assert state.MaskSubtractionSequence[0] == mask
+        assert state.RecommendedViewingMode == "SUB"
 
 
 def test_dcmtk_shows_the_image_through_the_presentation_state(tmp_path: Path) -> None:
