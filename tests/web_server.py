@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import uvicorn
@@ -36,10 +38,22 @@ def web_settings(folder: Path, **web: object) -> Settings:
     values = {"data_dir": str(folder / "data"), "web": {"port": free_port(), **web}, "engine": {"kind": "standin"}}
     settings = load_settings(None, values)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.resolved_database_url)
-    upgrade(database)
-    database.close()
+    (settings.data_dir / "dicom-worker.db").write_bytes(_empty_database())
     return settings
+
+
+@cache
+def _empty_database() -> bytes:
+    """An SQLite database with this version's schema: migrating once is enough."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "empty.db")
+        database = Database(f"sqlite:///{path}")
+        upgrade(database)
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.close()
+        return path.read_bytes()
 
 
 @contextmanager

@@ -163,7 +163,9 @@ def reconcile(db: Database, spool: Spool, stable_after_s: float) -> tuple[int, i
     adopted = [a for digest, path in on_disk.items() if digest not in in_rows | results and (a := _adoptable(path))]
     for start in range(0, len(adopted), BATCH):
         commit_arrivals(db, adopted[start : start + BATCH], timedelta(seconds=stable_after_s))
-    gone = [row_id for row_id, digest, state in rows if digest not in on_disk and state is not InstanceState.MISSING]
+    there = [(row_id, digest) for row_id, digest, state in rows if state is not InstanceState.MISSING]
+    # Looked for once more: what came by STOW-RS meanwhile has a row and was not there when the disk was looked through.
+    gone = [row_id for row_id, digest in there if digest not in on_disk and not spool.path_of(digest).exists()]
     with db.writing() as session:
         for row_id in gone:
             _flag_missing(session, row_id)
