@@ -55,9 +55,10 @@ def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDef
             return []
         sign = _sign_of_completeness(session, settings, series, new, headers)
         if sign is None:
-            series.due_at = series.last_instance_at + timedelta(seconds=settings.dicom.stable_after_s)
+            since = series.last_instance_at if series.at_source is None else utc_now()
+            series.due_at = since + timedelta(seconds=settings.dicom.stable_after_s)
             return []
-        move_series(session, series, SeriesState.STABLE, sign, due_at=None)
+        move_series(session, series, SeriesState.STABLE, sign, due_at=None, at_source=None)
         decision = route(_summary(rows, usable, headers), settings.routes, adapters)
         asked = _best_series_only(session, series, headers, decision, adapters)
         jobs = _commit_route(session, series, new, asked, adapters)
@@ -137,6 +138,14 @@ def _sign_of_completeness(
         if association is not None and association.released and shape.complete:
             return f"the association was released and the geometry is complete ({shape.slices} slices)"
     quiet_s = (utc_now() - series.last_instance_at).total_seconds()
+    if series.at_source is not None:
+        here = len(headers)
+        if here >= series.at_source:
+            return f"all {series.at_source} images that the source has are here"
+        if quiet_s >= settings.dicom.missing_after_s:
+            waited = f"{settings.dicom.missing_after_s:g} s"
+            return f"no new image for {waited}, though the source has {series.at_source} and {here} are here"
+        return None
     if quiet_s >= settings.dicom.stable_after_s:
         return f"no new image for {settings.dicom.stable_after_s:g} s"
     return None

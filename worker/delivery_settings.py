@@ -88,3 +88,4 @@ class Source(Section):
     host: str = Field(min_length=1, description="host name or address")
     port: Port = Field(description="TCP port")
     tls: bool = Field(False, description="use the node's TLS certificates for this system")
+    count: bool = Field(False, description="ask it by C-FIND how many slices a series has before it counts as whole")

@@ -62,6 +62,9 @@ class DicomSettings(Section):
     bind: str = Field("127.0.0.1", description="address the node listens on; 0.0.0.0 for all interfaces")
     port: Port = Field(11112, description="TCP port the node listens on")
     stable_after_s: float = Field(10, gt=0, description="seconds without a new image until a series counts as whole")
+    missing_after_s: float = Field(
+        300, gt=0, description="seconds to wait for slices that the source has (`sources[].count`) and did not send"
+    )
     calling_ae_titles: list[AeTitle] = Field([], description="AE titles that may send; empty means any")
     require_called_ae_title: bool = Field(True, description="refuse associations that call another AE title")
     max_associations: int = Field(64, ge=1, description="associations served at once; more are refused for the moment")

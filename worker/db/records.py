@@ -95,6 +95,8 @@ class Series(Record):
     last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
     #: When assembly looks next; empty when there is nothing to wait for. The clock lives here, not in a process.
     due_at: Mapped[datetime | None] = mapped_column(index=True)
+    #: Instances of it that its source has, as it said last; empty where it is not asked, or did not say.
+    at_source: Mapped[int | None]
     #: Names of the adapters that took it, in order, joined by commas.
     route_adapter: Mapped[str | None] = mapped_column(String(256))
     route_rule: Mapped[str | None] = mapped_column(String(128))

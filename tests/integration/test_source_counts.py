@@ -1,0 +1,113 @@
+"""A series waits for the slices that its source has; a source that cannot be asked holds nothing up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from dicom_node.scp import ScpConfig, StoreScp
+from dicom_node.scu import Peer, c_store
+from dicom_node.spool import Spool
+from models.adapter import adapters
+from tests import services
+from tests.archive import Archive
+from tests.receiving_node import ct_slice, write_file
+from worker.assembly import assemble
+from worker.db.records import Event, Series, utc_now
+from worker.db.schema import upgrade
+from worker.db.sessions import Database
+from worker.ingest import IngestWriter
+from worker.settings import Settings, Source
+from worker.source_counts import count_at_source
+
+#: Slices without a position: their geometry never says that they are all.
+NAMES = ("a", "b", "c", "d")
+
+
+class Site:
+    """A node's ledger, and the archive that sends to it."""
+
+    def __init__(self, folder: Path, archive: Archive | services.Orthanc, db: Database, port: int) -> None:
+        source = Source(name="pacs", ae_title=archive.ae_title, host=services.LOCALHOST, port=archive.port, count=True)
+        self.settings = Settings(data_dir=folder, sources=[source], delivery={"timeout_s": 3})
+        self.archive, self.db = archive, db
+        self.paths = {name: write_file(ct_slice(name), folder / f"{name}.dcm") for name in NAMES}
+        self.pacs = Peer(archive.ae_title, services.LOCALHOST, archive.port)
+        self.node = Peer("DICOMWORKER", services.LOCALHOST, port)
+
+    def send(self, peer: Peer, *names: str) -> None:
+        paths = [self.paths[name] for name in names]
+        assert all(sent.is_delivered for sent in c_store(peer, paths, calling_ae_title=self.archive.ae_title))
+
+    def look(self, quiet_s: float) -> str:
+        """Let so much time pass without an image, and look; return why the series is whole, or ""."""
+        with self.db.writing() as session:
+            series = session.scalars(select(Series)).one()
+            series.last_instance_at = utc_now() - timedelta(seconds=quiet_s)
+        count_at_source(self.db, self.settings, series.id)
+        assemble(self.db, self.settings, adapters(), series.id)
+        with self.db.reading() as session:
+            return session.scalar(select(Event.reason).where(Event.to_state == "stable")) or ""
+
+
+@pytest.fixture(params=["dcmqrscp", "orthanc"])
+def archive(request: pytest.FixtureRequest, service_folder: Any) -> Iterator[Archive | services.Orthanc]:
+    if request.param == "orthanc":
+        orthanc: services.Orthanc = request.getfixturevalue("orthanc")
+        orthanc.add_modality("worker", "DICOMWORKER", 1)
+        yield orthanc
+        return
+    with service_folder("archive") as folder, services.running(Archive(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[tuple[Database, int]]:
+    db = Database(f"sqlite:///{tmp_path}/ledger.db")
+    upgrade(db)
+    writer = IngestWriter(db, 10, lambda _series_id: None)
+    config = ScpConfig("DICOMWORKER", port=0)
+    with StoreScp(config, Spool(tmp_path / "spool"), writer.record, writer.association_ended) as scp:
+        yield db, scp.port
+    writer.close()
+    db.close()
+
+
+def test_a_series_waits_for_what_its_source_has(
+    tmp_path: Path, archive: Archive | services.Orthanc, ledger: tuple[Database, int]
+) -> None:
+    site = Site(tmp_path, archive, *ledger)
+    site.send(site.pacs, *NAMES)
+    site.send(site.node, "a", "b")
+    assert site.look(quiet_s=1) == "", "it is not quiet yet, and nobody is asked"
+    assert site.look(quiet_s=60) == ""
+    with site.db.reading() as session:
+        series = session.scalars(select(Series)).one()
+        assert series.at_source == 4
+        assert series.due_at is not None
+        assert series.due_at > utc_now(), "it is looked at again, but not at once"
+    site.send(site.node, "c", "d")
+    assert site.look(quiet_s=11) == "all 4 images that the source has are here"
+
+
+def test_what_the_source_never_sends_is_not_waited_for_for_ever(
+    tmp_path: Path, archive: Archive | services.Orthanc, ledger: tuple[Database, int]
+) -> None:
+    site = Site(tmp_path, archive, *ledger)
+    site.send(site.pacs, *NAMES)
+    site.send(site.node, "a", "b")
+    assert site.look(quiet_s=301) == "no new image for 300 s, though the source has 4 and 2 are here"
+
+
+def test_a_source_that_does_not_answer_or_does_not_know_it_holds_nothing_up(
+    tmp_path: Path, service_folder: Any, ledger: tuple[Database, int]
+) -> None:
+    with service_folder("archive") as folder:
+        site = Site(tmp_path, Archive(folder), *ledger)
+        site.send(site.node, "a", "b")
+        assert site.look(quiet_s=11) == "no new image for 10 s"
