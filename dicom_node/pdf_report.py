@@ -91,13 +91,18 @@ def _head(report: Report, subject: Subject, reviewer: Person | None, *, edited: 
     yield _Paragraph(RESEARCH_STATEMENT, 12, _RED, bold=True, gap=4)
     yield _Paragraph(verification_line(reviewer, edited=edited), 10, _RED)
     name = subject.patient_name.split("=")[0].replace("^", " ").strip() or "name unknown"
-    born = f", born {subject.birth_date}" if subject.birth_date else ""
+    born = f", born {_day(subject.birth_date)}" if subject.birth_date else ""
     yield _Paragraph(f"{name}{born}, patient ID {subject.patient_id or 'unknown'}", 10, gap=10)
-    study = f"Study of {subject.study_date or 'unknown date'}, accession number {subject.accession_number or 'unknown'}"
-    yield _Paragraph(study, 10)
+    taken = _day(subject.study_date) or "unknown date"
+    yield _Paragraph(f"Study of {taken}, accession number {subject.accession_number or 'unknown'}", 10)
     answered = report.answered_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     yield _Paragraph(f"Answered {answered}", 10)
     yield _Paragraph(report.headline, 12.5, bold=True, gap=12)
+
+
+def _day(date: str) -> str:
+    """Return a DA value (YYYYMMDD) as people write it."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 else date
 
 
 def _body(report: Report) -> Iterator[_Paragraph]:
@@ -144,8 +149,8 @@ def _heading(text: str) -> _Paragraph:
 
 def _finding(finding: ReportedFinding) -> str:
     sites = ", ".join(site.meaning for site in finding.sites)
-    named = f"{finding.tracking_id}: " if finding.finding_type == codes.NAMED_IN_TEXT else ""
-    return f"{named}{finding.finding_type.meaning}" + (f" ({sites})" if sites else "")
+    named = finding.finding_type in (codes.NAMED_IN_TEXT, codes.FORM_OF_ANSWER)
+    return (finding.tracking_id if named else finding.finding_type.meaning) + (f" ({sites})" if sites else "")
 
 
 def _details(finding: ReportedFinding) -> Iterator[str]:

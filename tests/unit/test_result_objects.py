@@ -299,6 +299,7 @@ def test_the_paper_report_says_all_and_on_every_page_what_it_is_not_for(tmp_path
     for said in ("base_revision=main", report.algorithm.device_uid, report.sources[0].sop_instance_uid, "1CT1"):
         assert said in text
     assert "Reviewed by" in text
+    assert "Study of 2004-01-19" in text
     assert text.count(RESEARCH_STATEMENT) >= 4
     assert text.count(STANDIN_WARNING) >= 4
     assert read.DocumentTitle.startswith(STANDIN_WARNING)
