@@ -7,6 +7,7 @@ set -euo pipefail
 needs=(
     dcmtk:storescu
     orthanc:Orthanc
+    orthanc-dicomweb:/usr/share/orthanc/plugins/libOrthancDicomWeb.so
     redis-server:redis-server
     "postgresql:/usr/lib/postgresql/*/bin/initdb"
     dicom3tools:dciodvfy

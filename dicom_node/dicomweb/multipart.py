@@ -14,8 +14,8 @@ from enum import Enum, auto
 from typing import Final
 
 _MOST_HEAD_BYTES: Final = 16384
-#: RFC 2046 5.1.1.
-_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+#: RFC 2046 5.1.1 allows 70 characters; Orthanc writes 73.
+_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,199}[0-9A-Za-z'()+_,./:=?-]")
 
 
 class MultipartError(ValueError):

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from dicom_node import status
 from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON
 from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
+from dicom_node.dicomweb.stow_answer import read_answer
 from dicom_node.headers import HeaderError, read_header
 from dicom_node.scu import StoreOutcome
-from dicom_node.status import Outcome, StatusClass
+from dicom_node.status import Outcome
 
 _PIECE_BYTES: Final = 1 << 20
 #: An answer has a few hundred bytes an instance.
 _MOST_ANSWER_BYTES: Final = 16 << 20
-_FAILED, _REFERENCED = "00081198", "00081199"
-_INSTANCE_UID, _REASON, _WARNING = "00081155", "00081197", "00081196"
 #: Answers about the object itself: it cannot be taken, however often it is sent.
 _ABOUT_THE_OBJECT: Final = frozenset({400, 409, 413, 415, 422})
 #: Answers that pass with time.
@@ -256,7 +253,7 @@ def _send_file(connection: http.client.HTTPConnection, file: _File) -> None:
 
 def _understood(server: StowServer, code: int, reason: str, body: bytes) -> _Answer:
     comment = f"{server} answered HTTP {code} {reason}".rstrip()
-    instances = _instances(body)
+    instances = read_answer(body)
     if code in (200, 202, 409) and instances:
         return _Answer(instances, None, "" if code == 200 else comment)
     if code == 200:
@@ -266,49 +263,6 @@ def _understood(server: StowServer, code: int, reason: str, body: bytes) -> _Ans
     if code in _ABOUT_THE_OBJECT:
         return _Answer(about_all=Outcome.PERMANENT, comment=comment)
     return _Answer(about_all=Outcome.TRANSIENT, comment=comment, counts=code in _BUSY)
-
-
-def _instances(body: bytes) -> dict[str, tuple[Outcome, int | None]]:
-    """Read the Store Instances Response (PS3.18 I.2): SOP Instance UID -> outcome and status."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return {}
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
-    found: dict[str, tuple[Outcome, int | None]] = {}
-    for entry in _items(answer, _REFERENCED):
-        warning = _number(entry, _WARNING)
-        found[_text(entry, _INSTANCE_UID)] = (Outcome.WARNING if warning else Outcome.DELIVERED, warning)
-    for entry in _items(answer, _FAILED):
-        code = _number(entry, _REASON)
-        klass = Outcome.TRANSIENT if code is None else status.store_outcome(code)
-        if code is not None and status.status_class(code) is not StatusClass.FAILURE:
-            klass = Outcome.TRANSIENT  # it says that it failed: it is not delivered
-        found[_text(entry, _INSTANCE_UID)] = (klass, code)
-    found.pop("", None)
-    return found
-
-
-def _items(answer: Any, tag: str) -> list[dict[str, Any]]:
-    element = answer.get(tag) if isinstance(answer, dict) else None
-    items = element.get("Value") if isinstance(element, dict) else None
-    return [entry for entry in items if isinstance(entry, dict)] if isinstance(items, list) else []
-
-
-def _first(entry: dict[str, Any], tag: str) -> Any:
-    element = entry.get(tag)
-    values = element.get("Value") if isinstance(element, dict) else None
-    return values[0] if isinstance(values, list) and values else None
-
-
-def _text(entry: dict[str, Any], tag: str) -> str:
-    return str(_first(entry, tag) or "").strip(" \0")
-
-
-def _number(entry: dict[str, Any], tag: str) -> int | None:
-    value = _first(entry, tag)
-    return value if isinstance(value, int) and 0 <= value <= 0xFFFF else None
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,19 @@ from typing import Any
 import httpx
 import pydicom
 
-from tests.services.process import LOCALHOST, Service, answers_on, dcmtk, free_port, program, wait_until
+from tests.services.process import (
+    LOCALHOST,
+    MissingProgramError,
+    Service,
+    answers_on,
+    dcmtk,
+    free_port,
+    program,
+    wait_until,
+)
+
+#: Of Debian's package orthanc-dicomweb.
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 class Orthanc(Service):
@@ -23,13 +35,16 @@ class Orthanc(Service):
     ae_title = "ORTHANC"
     host = LOCALHOST
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, dicomweb: bool = False) -> None:
         port, http_port = free_port(), free_port()
+        if dicomweb and not DICOMWEB_PLUGIN.exists():
+            raise MissingProgramError(f"there is no {DICOMWEB_PLUGIN}: apt-get install orthanc-dicomweb")
         configuration = {
             "Name": "PACS for tests",
             "StorageDirectory": str(directory / "storage"),
             "IndexDirectory": str(directory / "storage"),
-            "Plugins": [],
+            "Plugins": [str(DICOMWEB_PLUGIN)] if dicomweb else [],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "DicomAet": self.ae_title,
             "DicomPort": port,
             "DicomCheckCalledAet": False,
@@ -43,6 +58,7 @@ class Orthanc(Service):
         (directory / "orthanc.json").write_text(json.dumps(configuration), encoding="utf-8")
         super().__init__([program("Orthanc", "orthanc"), str(directory / "orthanc.json")], directory, port)
         self.http_url = f"http://{LOCALHOST}:{http_port}"
+        self.dicomweb_url = f"{self.http_url}/dicom-web"
         self._http = httpx.Client(base_url=self.http_url, trust_env=False, timeout=30)
 
     def ready(self) -> bool:
