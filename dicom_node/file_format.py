@@ -85,9 +85,9 @@ def open_data_set(path: Path) -> OpenFile:
         end = os.fstat(fp.fileno()).st_size
         transfer_syntax_uid = read_file_meta(fp).transfer_syntax_uid
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            inflated = _inflate(fp)
+            inflated, end = _inflate(fp)
             fp.close()
-            fp, end = BytesIO(inflated), len(inflated)  # type: ignore[assignment]
+            fp = inflated  # type: ignore[assignment]
     except BaseException:
         fp.close()
         raise
@@ -138,20 +138,20 @@ def _meta_length(fp: BinaryIO, start: int, end: int) -> int:
     return fp.tell() - len(header) - start
 
 
-def _inflate(fp: BinaryIO) -> bytes:
-    """Inflate the rest of `fp` (PS3.5 A.5: raw deflate). What a cut stream still yields is returned."""
+def _inflate(fp: BinaryIO) -> tuple[BytesIO, int]:
+    """Inflate the rest of `fp` (PS3.5 A.5: raw deflate) and tell its size. What a cut stream still yields is there."""
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    chunks: list[bytes] = []
+    inflated = BytesIO()  # grows in place: joining pieces would take the memory twice
     size = 0
     try:
         while not engine.eof and (raw := fp.read(1 << 20)):
             while raw:
-                chunks.append(engine.decompress(raw, 1 << 24))
-                size += len(chunks[-1])
+                size += inflated.write(engine.decompress(raw, 1 << 20))
                 if size > MAX_INFLATED_BYTES:
                     raise FileFormatError(f"its deflated data set inflates to more than {MAX_INFLATED_BYTES} bytes")
                 raw = engine.unconsumed_tail
     except zlib.error as error:
         if not size:
             raise FileFormatError(f"its deflated data set cannot be inflated: {error}") from error
-    return b"".join(chunks)
+    inflated.seek(0)
+    return inflated, size
