@@ -27,7 +27,7 @@ POLICY = Policy("PACS", frozenset(), False, 16_384, frozenset({commitment.SOP_CL
 def scripted_pacs(script: str, code: int = 0) -> Iterator[Peer]:
     """Run a PACS for one association.
 
-    It follows the letters of `script` after the N-ACTION: (a)nswer, (e)vent, an event with (g)arbage, (r)elease, (c)lose.
+    After the N-ACTION it follows the words of `script`: answer, event, garbage (an event with it), release, close.
     """
     listener = socket.create_server((HOST, 0))
     thread = threading.Thread(target=_serve, args=(listener, script, code))
@@ -57,18 +57,18 @@ def _serve(listener: socket.socket, script: str, code: int) -> None:
         CommandField.N_EVENT_REPORT_RQ, 7, commitment.event_elements(report), has_data_set=True
     )
     try:
-        for step in script:
+        for step in script.split():
             number = action.context_id
-            if step in "eg":
-                data = event if step == "e" else b"\xff" * 30
+            if step in ("event", "garbage"):
+                data = event if step == "event" else b"\xff" * 30
                 connection.send(p_data(number, command, is_command=True, max_pdu_bytes=0))
                 connection.send(p_data(number, data, is_command=False, max_pdu_bytes=0))
-            elif step == "a":
+            elif step == "answer":
                 answer = Response(code).encode(action.command)
                 connection.send(p_data(number, answer, is_command=True, max_pdu_bytes=0))
-            elif step == "r":
+            elif step == "release":
                 connection.send(A_RELEASE_RQ)
-            elif step == "c":
+            elif step == "close":
                 return
         while incoming.read() is not None:
             pass
@@ -98,25 +98,25 @@ def reports(peer: Peer, wait_s: float = 2) -> list[Report]:
     return found
 
 
-@pytest.mark.parametrize("script", ["ae", "ea", "aer", "gae"])
+@pytest.mark.parametrize("script", ["answer event", "event answer", "answer event release", "garbage answer event"])
 def test_a_report_is_taken_before_and_after_the_answer(script: str) -> None:
     with scripted_pacs(script) as peer:
         assert reports(peer) == [Report("1.2.3", ASKED.references)]
 
 
-@pytest.mark.parametrize("script", ["a", "ar", "ac", "ag"])
+@pytest.mark.parametrize("script", ["answer", "answer release", "answer close", "answer garbage"])
 def test_no_report_is_no_failure_of_the_request(script: str) -> None:
     with scripted_pacs(script) as peer:
         assert reports(peer, wait_s=0.2) == []
 
 
 def test_a_line_that_drops_before_the_answer_is_asked_again() -> None:
-    with scripted_pacs("c") as peer, pytest.raises(RequestError) as raised:
+    with scripted_pacs("close") as peer, pytest.raises(RequestError) as raised:
         reports(peer)
     assert not raised.value.is_permanent
 
 
 @pytest.mark.parametrize(("code", "error"), [(0x0110, RequestError), (0x0213, RequestError), (0x0112, NotOfferedError)])
 def test_a_refusal_says_whether_asking_again_can_help(code: int, error: type[Exception]) -> None:
-    with scripted_pacs("a", code) as peer, pytest.raises(error, match=f"0x{code:04X}"):
+    with scripted_pacs("answer", code) as peer, pytest.raises(error, match=f"0x{code:04X}"):
         reports(peer)
