@@ -91,13 +91,14 @@ def maximum_length(encoded: bytes) -> int:
 
 
 def selected_roles(encoded: bytes) -> dict[str, Role]:
-    """Return the roles that a user information item selects (PS3.7 table D.3-9); a class not named has the default."""
+    """Return the roles that a user information item selects (PS3.7 table D.3-9).
+
+    A class that is not named has the default; so has one whose item is malformed, which is no reason to refuse images.
+    """
     roles: dict[str, Role] = {}
     for item_type, item in items(encoded[_HEADER.size :]):
-        if item_type != _ROLE_SELECTION_ITEM:
-            continue
         length = int.from_bytes(item[4:6], "big")
-        if len(item) != _HEADER.size + 2 + length + 2:
-            raise ProtocolError("a role selection item is malformed", AbortReason.INVALID_PARAMETER_VALUE)
+        if item_type != _ROLE_SELECTION_ITEM or len(item) != _HEADER.size + 2 + length + 2:
+            continue
         roles[item[6 : 6 + length].decode("ascii", "replace").strip("\0 ")] = Role(bool(item[-2]), bool(item[-1]))
     return roles

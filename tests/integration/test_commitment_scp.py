@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (
 )
 from sqlalchemy import select
 
+from dicom_node.associate_items import selected_roles
 from dicom_node.commitment import CommitmentError, Reference, Report, decode_report, decode_request, encode_report
 from dicom_node.scp import ScpConfig, StoreScp
 from dicom_node.scu import Peer, c_store
@@ -252,3 +253,10 @@ def test_roles_are_answered_as_they_are_proposed(node: Node) -> None:
         (context,) = assoc.accepted_contexts
         assert (context.as_scu, context.as_scp) == (scu_role, scp_role)
         assoc.release()
+
+
+@pytest.mark.parametrize("item", [b"", b"\0", b"\0\x05abc", b"\0\x40" + b"1" * 10])
+def test_a_malformed_role_selection_is_no_reason_to_refuse_images(item: bytes) -> None:
+    encoded = b"\x54\0" + len(item).to_bytes(2, "big") + item
+    whole = b"\x50\0" + len(encoded).to_bytes(2, "big") + encoded
+    assert selected_roles(whole) == {}
