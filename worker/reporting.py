@@ -24,7 +24,7 @@ from models.adapter import AdapterDefinition
 from models.adapter import adapters as known_adapters
 from models.confidence import Confidence, Outcome
 from models.generation import ModelProvenance
-from models.rendering import InputRecord
+from models.rendering import InputRecord, RenderInterrupted
 from worker.db.outbox import queue_result
 from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
 from worker.db.records import Delivery, Instance, Job, Result
@@ -79,6 +79,7 @@ def write_results(
 
     Raises:
         SpoolError: The disk does not take the files; the job stays as it is.
+        RenderInterrupted: The process that draws was killed; the job stays as it is.
     """
     with db.reading() as session:
         job = session.get(Job, job_id)
@@ -193,6 +194,8 @@ def _build(settings: Settings, assignment: _Assignment) -> tuple[list[Document],
         pictures = renderer(settings.rendering)
         kinds = kinds_to_write(settings.destinations if assignment.may_leave else ())
         return build_documents(assignment.answer, assignment.predecessor, pictures, kinds), None
+    except RenderInterrupted:
+        raise  # nothing is wrong with the answer: the job stays as it is and is rung for again
     except Exception as error:  # the process edge of a job: adapters and images can fail in any way, a person is told
         log.exception("results cannot be written", action="report", job_id=assignment.job_id)
         return [], f"the results cannot be written: {type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ import pytest
 
 from dicom_node.report import Person
 from dicom_node.spool import Spool, SpoolError
+from models.rendering import RenderInterrupted
 from tests.integration.hospital import ADA, BLOCKED, INJURED, Hospital, provenance
 from tests.services import program
 from worker import reporting, review
@@ -330,3 +331,19 @@ def test_the_findings_of_the_ct_adapter_are_written_too(hospital: Hospital) -> N
     kinds = [result.kind for result in hospital.results(job_id)]
     assert kinds[0] == "sr"
     assert set(kinds[1:]) == {"sc"}
+
+
+def test_a_job_whose_drawing_was_killed_is_not_held(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = hospital.decided_run()
+
+    class Killed:
+        def replay(self, *_: object) -> None:
+            raise RenderInterrupted("the process that worked on it was ended by SIGKILL")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.reporting.renderer", lambda _: Killed())
+        with pytest.raises(RenderInterrupted):
+            write(hospital, job_id)
+    assert hospital.job(job_id).state is JobState.DECIDED
+    write(hospital, job_id)
+    assert hospital.job(job_id).state is JobState.RELEASED
