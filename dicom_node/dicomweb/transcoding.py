@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-from pydicom.dataset import Dataset
 from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
@@ -37,7 +36,7 @@ def write_explicit(path: Path, target: Path) -> None:
         try:
             element = pixel_element(image, file)
         except PixelError:  # an object without pixels
-            _write_header(image.dataset, out)
+            _write_header(image, out)
             return
         image = checked_attributes(path)
         if is_video(image.transfer_syntax):
@@ -45,7 +44,7 @@ def write_explicit(path: Path, target: Path) -> None:
         if image.is_encapsulated:
             _write_decoded(image, out)
         else:
-            _write_header(image.dataset, out)
+            _write_header(image, out)
             vr = element.vr if element.vr != "UN" else "OW"
             _write_pixels(out, _TAGS[element.keyword], vr, element.length, _native(image, file, element))
 
@@ -69,7 +68,7 @@ def _write_decoded(image: ImageAttributes, out: BinaryIO) -> None:
     dataset.HighBit = image.bits_stored - 1
     if str(image.transfer_syntax) in _LOSSY:
         dataset.LossyImageCompression = "01"
-    _write_header(dataset, out)
+    _write_header(image, out)
 
     def values() -> Iterator[bytes]:
         yield frame_bytes(image, first)
@@ -79,13 +78,19 @@ def _write_decoded(image: ImageAttributes, out: BinaryIO) -> None:
     _write_pixels(out, _TAGS["PixelData"], "OW" if first.dtype.itemsize > 1 else "OB", size, values())
 
 
-def _write_header(dataset: Dataset, out: BinaryIO) -> None:
-    out.write(file_meta(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), str(ExplicitVRLittleEndian)))
+def _write_header(image: ImageAttributes, out: BinaryIO) -> None:
+    dataset = image.dataset
     stream = DicomIO(out)
     stream.is_implicit_VR, stream.is_little_endian = False, True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values go on as they came, however odd
-        write_dataset(stream, dataset)
+    try:
+        out.write(file_meta(str(dataset.SOPClassUID), image.sop_instance_uid, str(ExplicitVRLittleEndian)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values go on as they came, however odd
+            write_dataset(stream, dataset)
+    except Exception as error:
+        # pydicom fails in many ways at what a sender wrote badly; its words may hold the value.
+        kind = type(error).__name__
+        raise image.error(f"its header cannot be written anew ({kind})", "ask for it as it is stored") from error
 
 
 def _write_pixels(out: BinaryIO, tag: int, vr: str, length: int, values: Iterator[bytes]) -> None:

@@ -20,7 +20,9 @@ from dicom_node.spool import Spool
 from tests.receiving_node import PYDICOM_FILES, ct_slice, write_file
 from tests.web_server import WebServer, web_server, web_settings
 from worker.db.records import Instance, Job, Result, Series, Study
+from worker.demo.phantom_video import write_video
 from worker.states import JobState
+from worker.web.dicomweb.answers import object_url
 
 JPEG2000 = "1.2.840.10008.1.2.4.91"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -327,6 +329,49 @@ def test_colour_frames_are_rendered_by_number_and_thumbnails_are_small(
     url = f"{study}/series/{sent.SeriesInstanceUID}/instances/{sent.SOPInstanceUID}/rendered"
     for wrong in ("window=1", "window=1,0,linear", "viewport=0,5", "quality=0", "annotation=patient"):
         assert HTTP.get(f"{url}?{wrong}").status_code == 400
+
+
+def test_a_video_is_sent_as_it_is_and_shown_frame_by_frame(
+    server: WebServer, client: DICOMwebClient, tmp_path: Path
+) -> None:
+    frames = np.array([np.full((64, 96, 3), level, np.uint8) for level in (20, 90, 160, 230)] * 3)
+    sent = pydicom.dcmread(write_video(tmp_path, frames))
+    client.store_instances([sent])
+    address = object_url(server.dicomweb_url, *place(sent))
+    whole = HTTP.get(address, headers={"Accept": "application/dicom; transfer-syntax=*"})
+    assert pydicom.dcmread(BytesIO(whole.content)) == sent
+    assert HTTP.get(address, headers={"Accept": 'multipart/related; type="application/dicom"'}).status_code == 406
+    stream = HTTP.get(f"{address}/bulkdata/7FE00010", headers={"Accept": "video/*"})
+    assert stream.headers["content-type"].startswith("video/")
+    assert stream.content in sent.PixelData
+    for number, level in ((1, 20), (6, 90), (12, 230)):
+        png = HTTP.get(f"{address}/frames/{number}/rendered", headers={"Accept": "image/png"})
+        with Image.open(BytesIO(png.content)) as picture:
+            assert abs(np.asarray(picture).mean() - level) < 12
+
+
+def test_pixels_that_cannot_be_decoded_are_an_answer_and_harm_nobody(server: WebServer, client: DICOMwebClient) -> None:
+    broken = read("JPEG2000.dcm")
+    broken.SOPInstanceUID = broken.file_meta.MediaStorageSOPInstanceUID = "1.2.3.55"
+    data = bytearray(broken.PixelData)
+    data[60:400] = b"\xff" * 340
+    broken.PixelData = bytes(data)
+    client.store_instances([broken])
+    address = object_url(server.dicomweb_url, *place(broken))
+    for path, accept in (
+        ("/frames/1/rendered", "image/png"),
+        ("/thumbnail", "image/jpeg"),
+        ("/frames/1", 'multipart/related; type="application/octet-stream"'),
+        ("", "application/dicom"),
+    ):
+        answer = HTTP.get(address + path, headers={"Accept": accept})
+        assert answer.status_code == 406, path
+        assert "cannot be decoded" in answer.json()["detail"]
+    stored = HTTP.get(address, headers={"Accept": "application/dicom; transfer-syntax=*"})
+    assert pydicom.dcmread(BytesIO(stored.content)).PixelData == broken.PixelData
+    # Of several objects one fails while the others are on their way: the answer breaks off and is no whole one.
+    with pytest.raises(httpx.RemoteProtocolError):
+        HTTP.get(address.split("/instances")[0], headers={"Accept": 'multipart/related; type="application/dicom"'})
 
 
 # Who may ask

@@ -13,7 +13,7 @@ import ipaddress
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import worker
 from worker.db.sessions import Database
@@ -73,10 +75,29 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/dicom-web", dicomweb)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(SQLAlchemyError, _database_failed)
-    app.middleware("http")(_add_headers)
+    app.add_middleware(_AddHeaders)
     if is_local(settings.web.bind):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
     return app
+
+
+class _AddHeaders:
+    """Adds `HEADERS` to every answer. Plain ASGI: Starlette's base class ends an answer that broke off as if whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def serve(settings: Settings) -> None:
@@ -146,13 +167,6 @@ def listen(settings: Settings) -> socket.socket:
                 f"web.bind {bind}, web.port {port}: cannot listen there: {error.strerror or error}; "
                 "choose another web.port"
             ) from None
-
-
-async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
 
 
 async def _database_failed(_request: Request, error: Exception) -> Response:

@@ -10,11 +10,17 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+import structlog
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from dicom_node.dicomweb.media_types import DICOM_JSON, JSON, MediaType, MediaTypeError, parse_accept
+from dicom_node.image_attributes import PixelError, first_line
+from dicom_node.sandbox import SandboxError
 from dicom_node.uids import is_acceptable_uid
+
+log = structlog.get_logger()
 
 #: Names of this machine; behind a proxy the Host field has the proxy's name.
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1"})
@@ -66,6 +72,17 @@ def not_acceptable(*offered: str) -> HTTPException:
     return HTTPException(406, f"nothing that the Accept header names is to be had here; there is {', '.join(offered)}")
 
 
+class Streamed(StreamingResponse):
+    """An answer made while it is sent. What fails then ends the connection: nobody shall take a part for the whole."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the answer, as far as it goes."""
+        try:
+            await super().stream_response(send)
+        except (PixelError, SandboxError, OSError) as error:
+            log.error("answer broke off", action="wado", error=first_line(error))
+
+
 def check_uids(*uids: str) -> None:
     """Answer 400 where a part of the address is no UID."""
     for uid in uids:
@@ -78,7 +95,7 @@ def json_response(content: Any, media_type: str, status_code: int = 200) -> Resp
     return Response(json.dumps(content, allow_nan=False), status_code, media_type=media_type)
 
 
-def streamed_json(entries: Iterable[dict[str, Any]], media_type: str) -> StreamingResponse:
+def streamed_json(entries: Iterable[dict[str, Any]], media_type: str) -> Streamed:
     """Return a JSON array whose entries are made while they are sent."""
 
     def pieces() -> Iterator[str]:
@@ -88,4 +105,4 @@ def streamed_json(entries: Iterable[dict[str, Any]], media_type: str) -> Streami
             separator = ",\n"
         yield "[]" if separator == "[" else "]"
 
-    return StreamingResponse(pieces(), media_type=media_type)
+    return Streamed(pieces(), media_type=media_type)

@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import StreamingResponse
 from pydicom.tag import Tag
 
 from dicom_node.dicomweb import frames as stored
@@ -23,7 +22,7 @@ from dicom_node.dicomweb.rendered import JPEG, PNG, THUMBNAIL_SIDE, Wish, WishEr
 from dicom_node.image_attributes import ImageAttributes, PixelError, pixel_element
 from dicom_node.sandbox import SandboxError
 from dicom_node.video import is_video
-from worker.web.dicomweb.answers import accepted, base_url, not_acceptable
+from worker.web.dicomweb.answers import Streamed, accepted, base_url, not_acceptable
 from worker.web.dicomweb.catalogue import StoredObject
 from worker.web.dicomweb.retrieve import EXPLICIT, address_of, found
 from worker.web.dicomweb.service import DicomWeb
@@ -222,7 +221,7 @@ def _response(way: _Way, addresses: Sequence[str], contents: Iterator[Iterator[b
 
     name = way.media_type.split(";")[0]
     whole = f'{MULTIPART}; type="{name}"; boundary={boundary}' if way.is_multipart else way.media_type
-    return StreamingResponse(all_pieces(), media_type=whole)
+    return Streamed(all_pieces(), media_type=whole)
 
 
 def _picture_type(request: Request) -> str:
