@@ -33,11 +33,16 @@ class WebServer:
         return DICOMwebClient(self.dicomweb_url)
 
 
-def web_settings(folder: Path, **web: object) -> Settings:
-    """Settings with an empty database in `folder`."""
+def web_settings(folder: Path, database_url: str = "", **web: object) -> Settings:
+    """Settings with an empty SQLite database in `folder`, or the database that is named."""
     values = {"data_dir": str(folder / "data"), "web": {"port": free_port(), **web}, "engine": {"kind": "standin"}}
-    settings = load_settings(None, values)
+    settings = load_settings(None, {**values, "database_url": database_url})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if database_url:
+        database = Database(database_url)
+        upgrade(database)
+        database.close()
+        return settings
     (settings.data_dir / "dicom-worker.db").write_bytes(_empty_database())
     return settings
 

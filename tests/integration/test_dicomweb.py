@@ -184,6 +184,19 @@ def test_what_cannot_be_asked_is_an_error_that_names_it(server: WebServer, query
     assert word in answer.json()["detail"]
 
 
+def test_queries_and_objects_come_from_postgresql_too(tmp_path: Path, postgres_url: str) -> None:
+    with web_server(web_settings(tmp_path, postgres_url)) as served:
+        client = served.client()
+        client.store_instances(slices())
+        found = client.search_for_studies(search_filters={"PatientID": "P?", "StudyDate": "20240101-20240131"})
+        assert [value(entry, "0020000D") for entry in found] == ["1.2.3.1"]
+        sop_instance_uid = str(slices()[4].SOPInstanceUID)
+        (one,) = client.search_for_instances(search_filters={"SOPInstanceUID": sop_instance_uid})
+        assert value(one, "0020000D") == "1.2.3.2"
+        assert len(client.search_for_instances(limit=2, search_filters={"SeriesInstanceUID": "1.2.3.1.7"})) == 2
+        assert len(client.retrieve_study("1.2.3.2")) == 3
+
+
 # Whole objects and metadata
 
 

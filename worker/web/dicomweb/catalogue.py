@@ -105,7 +105,7 @@ def objects(
     if sop_instance_uid:
         received = received.where(Instance.sop_instance_uid == sop_instance_uid)
         made = made.where(Result.sop_instance_uid == sop_instance_uid)
-    for row in session.execute(received.execution_options(yield_per=_CHUNK)):
+    for row in session.execute(received).all():
         yield _received(row)
     for _, result in _shown_results(session, made):
         if series_instance_uid in ("", result.header.series_instance_uid):
