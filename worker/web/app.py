@@ -108,8 +108,8 @@ def serve(settings: Settings) -> None:
     """
     if not is_local(settings.web.bind):
         log.warning(
-            "the pages have no log-in and are served beyond this machine: whoever reaches the port reads patient data and can send images;"
-            " put a proxy with a log-in before it or set web.bind to 127.0.0.1",
+            "the pages have no log-in and are served beyond this machine: whoever reaches the port reads patient data"
+            " and can send images; put a proxy with a log-in before it or set web.bind to 127.0.0.1",
             action="serve",
             bind=settings.web.bind,
             port=settings.web.port,
