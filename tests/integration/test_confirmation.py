@@ -101,13 +101,15 @@ def test_a_report_on_the_same_association_confirms(tmp_path: Path, url: str) -> 
 
 
 def test_a_report_on_an_association_of_the_pacs_confirms(tmp_path: Path, sqlite_url: str) -> None:
-    reporting = committing_pacs(reports="other")
-    with reporting as pacs, delivered(tmp_path, sqlite_url, pacs.port, confirm_wait_s=0) as hospital:
-        with node_of(hospital) as scp:
-            pacs.report_to_port = scp.port
-            confirm(hospital.db, hospital.settings, "pacs")
-            wait_until(lambda: states(hospital) == {"confirmed"}, 10, "the report")
-            wait_until(lambda: pacs.answers == [0], 5, "the answer to the report")
+    with (
+        committing_pacs(reports="other") as pacs,
+        delivered(tmp_path, sqlite_url, pacs.port, confirm_wait_s=0) as hospital,
+        node_of(hospital) as scp,
+    ):
+        pacs.report_to_port = scp.port
+        confirm(hospital.db, hospital.settings, "pacs")
+        wait_until(lambda: states(hospital) == {"confirmed"}, 10, "the report")
+        wait_until(lambda: pacs.answers == [0], 5, "the answer to the report")
 
 
 def test_orthanc_vouches_for_what_it_has(tmp_path: Path, sqlite_url: str, orthanc: services.Orthanc) -> None:
