@@ -6,7 +6,6 @@ next one. A test that needs a peer to be away uses `stop()` and `start()` of its
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests import localhost_only, services
+from tests.logging_state import logging_as_before
 
 # Nothing may ask a model hub, here or in a process that a test starts.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -37,12 +36,8 @@ def this_machine_only() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
     """Undo what a command does to logging: it writes to a standard error that is gone after the test."""
-    handlers, level, structured = logging.root.handlers[:], logging.root.level, structlog.get_config()
-    yield
-    structlog.configure(**structured)
-    structlog.contextvars.clear_contextvars()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+    with logging_as_before():
+        yield
 
 
 @contextmanager

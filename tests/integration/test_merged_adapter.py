@@ -19,6 +19,7 @@ from dicom_node.spool import Spool
 from models.engines import load_engine
 from models.phantoms import draw_vessel_run
 from models.weights import STANDIN_FOLDER
+from tests.logging_state import logging_as_before
 from tests.received import Modality, association
 from worker import pipeline
 from worker.assembly import assemble
@@ -58,7 +59,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_settings(folder, "apart", engine)
     arguments = ["adapters", "merge", DSA, "--out", folder / "merged", "--dtype", "float32"]
-    done = cli(*arguments, "--config", folder / "apart.yaml")
+    with logging_as_before():
+        done = cli(*arguments, "--config", folder / "apart.yaml")
     assert done.exit_code == 0, done.stderr
     assert f"engine.adapters.{DSA}: {folder / 'merged'}" in done.stdout
     write_settings(folder, "merged", engine | {"adapters": {DSA: str(folder / "merged"), TRAUMA: str(folder / TRAUMA)}})
