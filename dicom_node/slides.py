@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
-from wsidicom import WsiDicom
-from wsidicom.geometry import Point
 
 from dicom_node.headers import InstanceFile
 from dicom_node.pixels import PixelError, read_frames, read_image
@@ -129,6 +127,9 @@ def read_slide(instances: Sequence[InstanceFile]) -> Slide:
         raise PixelError(named, "the series holds no level of a slide, only label and overview", remedy)
     for path in wanted:
         _check_size(path)
+    # Half a second to import: most processes that know of slides never open one.
+    from wsidicom import WsiDicom
+
     try:
         with WsiDicom.open(wanted) as opened:
             more = len(opened.pyramids) - 1
@@ -248,6 +249,8 @@ def _check_size(path: Path) -> None:
 
 def _level(level: Any) -> SlideLevel:
     """Return a wsidicom level as values: the frame at each place, in its default focal plane and optical path."""
+    from wsidicom.geometry import Point
+
     instance = level.default_instance
     tiles = instance.image_data.tiles
     parts = [(part.frame_offset, part.frame_count, str(part.uids.instance)) for part in instance.datasets]

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dicom_node.look_up_tables import read_look_up_table
 from dicom_node.mask_module import SubtractionPlan, absorbs_when_higher, to_log_table
@@ -109,6 +108,9 @@ def shifted(mask: Values, shift: tuple[float, float]) -> Values:
     down, left = shift
     if not down and not left:
         return mask
+    # A fifth of a second to import, and few masks are shifted.
+    from scipy import ndimage
+
     return np.asarray(ndimage.shift(mask, (down, -left), order=3, mode="nearest"), dtype=np.float32)
 
 
