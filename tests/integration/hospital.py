@@ -6,7 +6,8 @@ hand, because these steps begin after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +28,7 @@ from worker.db.records import Delivery, Instance, Job, Result, Series, Study
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.db.units import unit_files
+from worker.reporting import write_results
 from worker.settings import Destination, Settings
 from worker.states import DeliveryState, JobState, SeriesState
 
@@ -221,6 +223,23 @@ class Hospital:
                 files = unit_files(session, job, adapters()[adapter])
                 job.model_input = adapters()[adapter].render(files).to_json()
             return job.id
+
+
+@contextmanager
+def hospital_with(folder: Path, url: str, *destinations: Destination, **timing: Any) -> Iterator[Hospital]:
+    """Open a hospital, and close its database afterwards."""
+    made = Hospital(folder, url, destinations, **timing)
+    try:
+        yield made
+    finally:
+        made.db.close()
+
+
+def released(hospital: Hospital, accession: str = "A1", number: int = 1) -> str:
+    """Return the id of a released job whose results wait for their destinations."""
+    job_id = hospital.decided_run(accession, number=number)
+    write_results(hospital.db, hospital.spool, hospital.settings, job_id)
+    return job_id
 
 
 def provenance(*, is_standin: bool = False) -> ModelProvenance:

@@ -26,16 +26,6 @@ from worker.reporting import write_results
 from worker.settings import Destination
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
 @contextmanager
 def delivered(folder: Path, url: str, port: int, ae_title: str = "PACS", **options: Any) -> Iterator[Hospital]:
     """A hospital with two results that its PACS took."""
@@ -87,8 +77,8 @@ def history(hospital: Hospital) -> str:
         return "\n".join(event.reason for event in session.query(Event))
 
 
-def test_a_report_on_the_same_association_confirms(tmp_path: Path, url: str) -> None:
-    with committing_pacs() as pacs, delivered(tmp_path, url, pacs.port) as hospital:
+def test_a_report_on_the_same_association_confirms(tmp_path: Path, database_url: str) -> None:
+    with committing_pacs() as pacs, delivered(tmp_path, database_url, pacs.port) as hospital:
         assert confirm(hospital.db, hospital.settings, "pacs") is False
         assert states(hospital) == {"confirmed"}
         (asked,) = pacs.asked
@@ -139,8 +129,10 @@ def test_what_orthanc_has_lost_is_sent_again(tmp_path: Path, sqlite_url: str, or
         assert len(orthanc.instance_ids()) == 2
 
 
-def test_what_is_denied_again_and_again_is_a_dead_letter_that_can_be_sent_again(tmp_path: Path, url: str) -> None:
-    with committing_pacs(failure=0x0112) as pacs, delivered(tmp_path, url, pacs.port) as hospital:
+def test_what_is_denied_again_and_again_is_a_dead_letter_that_can_be_sent_again(
+    tmp_path: Path, database_url: str
+) -> None:
+    with committing_pacs(failure=0x0112) as pacs, delivered(tmp_path, database_url, pacs.port) as hospital:
         confirm(hospital.db, hospital.settings, "pacs")
         assert states(hospital) == {"pending"}
         ask_again(hospital)
@@ -164,9 +156,11 @@ def test_what_can_never_be_kept_is_a_dead_letter_at_once(tmp_path: Path, sqlite_
         assert len(pacs.stored) == 2
 
 
-def test_silence_is_asked_about_again_and_ends_as_a_warning_that_a_late_report_mends(tmp_path: Path, url: str) -> None:
+def test_silence_is_asked_about_again_and_ends_as_a_warning_that_a_late_report_mends(
+    tmp_path: Path, database_url: str
+) -> None:
     silent = committing_pacs(reports="silent")
-    with silent as pacs, delivered(tmp_path, url, pacs.port, confirm_wait_s=0.1) as hospital:
+    with silent as pacs, delivered(tmp_path, database_url, pacs.port, confirm_wait_s=0.1) as hospital:
         confirm(hospital.db, hospital.settings, "pacs")
         assert 50 < (rows(hospital)[0].confirm_at or utc_now()).timestamp() - utc_now().timestamp() < 70
         confirm(hospital.db, hospital.settings, "pacs")

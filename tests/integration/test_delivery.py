@@ -18,7 +18,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from tests import services
-from tests.integration.hospital import ADA, Hospital
+from tests.integration.hospital import ADA, Hospital, hospital_with, released
 from worker import delivery, review
 from worker.db.records import Delivery, Event, utc_now
 from worker.db.transitions import move_delivery
@@ -30,33 +30,8 @@ from worker.states import DeliveryState, JobState
 MakeHospital = Callable[..., Hospital]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
 def pacs(port: int, ae_title: str = "PACS") -> Destination:
     return Destination(name="pacs", ae_title=ae_title, host=services.LOCALHOST, port=port)
-
-
-@contextmanager
-def hospital_with(folder: Path, url: str, *destinations: Destination, **timing: Any) -> Iterator[Hospital]:
-    made = Hospital(folder, url, destinations, **timing)
-    try:
-        yield made
-    finally:
-        made.db.close()
-
-
-def released(hospital: Hospital, accession: str = "A1", number: int = 1) -> str:
-    job_id = hospital.decided_run(accession, number=number)
-    write_results(hospital.db, hospital.spool, hospital.settings, job_id)
-    return job_id
 
 
 def make_due(hospital: Hospital) -> None:
@@ -98,8 +73,10 @@ def scripted_pacs(*answers: int | str, classes: tuple[str, ...] = ()) -> Iterato
         server.shutdown()
 
 
-def test_results_arrive_in_orthanc_as_they_were_written(tmp_path: Path, url: str, orthanc: services.Orthanc) -> None:
-    with hospital_with(tmp_path, url, pacs(orthanc.port, orthanc.ae_title)) as hospital:
+def test_results_arrive_in_orthanc_as_they_were_written(
+    tmp_path: Path, database_url: str, orthanc: services.Orthanc
+) -> None:
+    with hospital_with(tmp_path, database_url, pacs(orthanc.port, orthanc.ae_title)) as hospital:
         job_id = released(hospital)
         assert deliver(hospital.db, hospital.settings, "pacs") is False
         assert states(hospital, job_id) == ["delivered"] * 2
@@ -149,8 +126,10 @@ def test_a_new_revision_arrives_in_orthanc_as_the_successor_of_the_old_one(
         assert item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == uids[0]
 
 
-def test_storescp_of_dcmtk_takes_each_object_once(tmp_path: Path, url: str, storescp: services.StoreScp) -> None:
-    with hospital_with(tmp_path, url, pacs(storescp.port, storescp.ae_title), batch=3) as hospital:
+def test_storescp_of_dcmtk_takes_each_object_once(
+    tmp_path: Path, database_url: str, storescp: services.StoreScp
+) -> None:
+    with hospital_with(tmp_path, database_url, pacs(storescp.port, storescp.ae_title), batch=3) as hospital:
         job_ids = [released(hospital, number=number) for number in range(1, 4)]
         assert deliver(hospital.db, hospital.settings, "pacs") is True, "more is due than one batch takes"
         assert deliver(hospital.db, hospital.settings, "pacs") is False
@@ -158,9 +137,11 @@ def test_storescp_of_dcmtk_takes_each_object_once(tmp_path: Path, url: str, stor
         assert uids == sorted(r.sop_instance_uid for job_id in job_ids for r in hospital.results(job_id))
 
 
-def test_a_destination_that_is_down_costs_no_attempt_and_is_asked_less_and_less(tmp_path: Path, url: str) -> None:
+def test_a_destination_that_is_down_costs_no_attempt_and_is_asked_less_and_less(
+    tmp_path: Path, database_url: str
+) -> None:
     nobody = pacs(services.free_port())
-    with hospital_with(tmp_path, url, nobody, retry_after_s=10, retry_at_most_s=15, batch=1) as hospital:
+    with hospital_with(tmp_path, database_url, nobody, retry_after_s=10, retry_at_most_s=15, batch=1) as hospital:
         job_id = released(hospital)
         assert deliver(hospital.db, hospital.settings, "pacs") is False, "what is left must wait too"
         first, second = hospital.deliveries(job_id)
@@ -193,10 +174,10 @@ def test_what_waited_for_a_destination_arrives_when_it_is_back(
             assert states(hospital, job_id) == ["delivered"] * 2
 
 
-def test_a_refused_sop_class_is_a_dead_letter_and_the_others_arrive(tmp_path: Path, url: str) -> None:
+def test_a_refused_sop_class_is_a_dead_letter_and_the_others_arrive(tmp_path: Path, database_url: str) -> None:
     with (
         scripted_pacs(classes=(SecondaryCaptureImageStorage,)) as (port, seen),
-        hospital_with(tmp_path, url, pacs(port)) as hospital,
+        hospital_with(tmp_path, database_url, pacs(port)) as hospital,
     ):
         job_id = released(hospital)
         deliver(hospital.db, hospital.settings, "pacs")
@@ -269,10 +250,10 @@ def test_a_destination_that_does_not_know_us_is_tried_some_more_before_the_lette
 
 
 def test_a_destination_that_is_gone_from_the_settings_makes_dead_letters_that_can_be_sent_again(
-    tmp_path: Path, url: str, storescp: services.StoreScp
+    tmp_path: Path, database_url: str, storescp: services.StoreScp
 ) -> None:
     known = pacs(storescp.port)
-    with hospital_with(tmp_path, url, known) as hospital:
+    with hospital_with(tmp_path, database_url, known) as hospital:
         job_id = released(hospital)
         without = hospital.settings.model_copy(update={"destinations": []})
         assert deliver(hospital.db, without, "pacs") is False
@@ -316,8 +297,10 @@ def test_a_result_file_that_is_gone_is_a_dead_letter(
         assert states(hospital, job_id) == ["dead", "delivered"]
 
 
-def test_two_deliverers_at_once_send_each_object_once(tmp_path: Path, url: str, storescp: services.StoreScp) -> None:
-    with hospital_with(tmp_path, url, pacs(storescp.port), batch=2) as hospital:
+def test_two_deliverers_at_once_send_each_object_once(
+    tmp_path: Path, database_url: str, storescp: services.StoreScp
+) -> None:
+    with hospital_with(tmp_path, database_url, pacs(storescp.port), batch=2) as hospital:
         for number in range(1, 5):
             released(hospital, number=number)
         start = threading.Barrier(2)
@@ -351,12 +334,12 @@ delivery.deliver(Database(sys.argv[1]), settings, "pacs")
 
 
 def test_a_crash_after_the_pacs_stored_sends_the_same_bytes_again(
-    tmp_path: Path, url: str, storescp: services.StoreScp
+    tmp_path: Path, database_url: str, storescp: services.StoreScp
 ) -> None:
-    with hospital_with(tmp_path, url, pacs(storescp.port)) as hospital:
+    with hospital_with(tmp_path, database_url, pacs(storescp.port)) as hospital:
         job_id = released(hospital)
         crashed = subprocess.run(
-            [sys.executable, "-c", CRASHING, url],
+            [sys.executable, "-c", CRASHING, database_url],
             input=hospital.settings.model_dump_json(),
             text=True,
             capture_output=True,

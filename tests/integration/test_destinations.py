@@ -15,7 +15,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from tests import services
-from tests.integration.hospital import ADA, Hospital
+from tests.integration.hospital import ADA, Hospital, hospital_with, released
 from worker import review
 from worker.db.records import Delivery, Instance
 from worker.delivery import deliver
@@ -23,25 +23,6 @@ from worker.reporting import write_results
 from worker.settings import Destination, DestinationConditions, SettingsError, load_settings
 from worker.site import check_destinations
 from worker.states import DeliveryState
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
-@contextmanager
-def hospital_with(folder: Path, url: str, *destinations: Destination, **timing: Any) -> Iterator[Hospital]:
-    made = Hospital(folder, url, destinations, **timing)
-    try:
-        yield made
-    finally:
-        made.db.close()
 
 
 def destination(name: str, port: int = 104, **options: Any) -> Destination:
@@ -99,12 +80,6 @@ def slow_pacs(pause_s: float) -> Iterator[SlowPacs]:
         server.shutdown()
 
 
-def released(hospital: Hospital, accession: str = "A1", number: int = 1) -> str:
-    job_id = hospital.decided_run(accession, number=number)
-    write_results(hospital.db, hospital.spool, hospital.settings, job_id)
-    return job_id
-
-
 def targets(hospital: Hospital, job_id: str) -> dict[str, int]:
     names = [row.destination for row in hospital.deliveries(job_id)]
     return {name: names.count(name) for name in dict.fromkeys(names)}
@@ -152,8 +127,8 @@ def test_names_that_are_not_there_are_errors_with_the_remedy(tmp_path: Path) -> 
         settings("{adapter: flare}")
 
 
-def test_one_association_at_a_time_keeps_studies_together_and_in_order(tmp_path: Path, url: str) -> None:
-    with slow_pacs(0.02) as pacs, hospital_with(tmp_path, url, destination("pacs", pacs.port)) as hospital:
+def test_one_association_at_a_time_keeps_studies_together_and_in_order(tmp_path: Path, database_url: str) -> None:
+    with slow_pacs(0.02) as pacs, hospital_with(tmp_path, database_url, destination("pacs", pacs.port)) as hospital:
         jobs = [released(hospital, accession, number) for number in (1, 2) for accession in ("A1", "B1")]
         in_parallel(hospital, 3)
         by_study = [jobs[0], jobs[2], jobs[1], jobs[3]]
@@ -162,11 +137,13 @@ def test_one_association_at_a_time_keeps_studies_together_and_in_order(tmp_path:
         assert (pacs.associations, pacs.open_at_once) == (1, 1)
 
 
-def test_more_associations_are_used_where_the_settings_allow_them_and_no_more(tmp_path: Path, url: str) -> None:
+def test_more_associations_are_used_where_the_settings_allow_them_and_no_more(
+    tmp_path: Path, database_url: str
+) -> None:
     target = destination("pacs", 1, associations=2)
     with slow_pacs(0.15) as pacs:
         target = target.model_copy(update={"port": pacs.port})
-        with hospital_with(tmp_path, url, target, batch=2) as hospital:
+        with hospital_with(tmp_path, database_url, target, batch=2) as hospital:
             jobs = [released(hospital, f"A{number}") for number in range(5)]
             in_parallel(hospital, 4)
             assert all(hospital.delivery_states(job_id) == {DeliveryState.DELIVERED} for job_id in jobs)

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 
+from tests.phantoms.elements import dataset
 from worker.demo.phantom_studies import write_xa_run
 
 SIZE: Final = (72, 88)
@@ -79,20 +79,13 @@ def write_dsa(folder: Path, frames: NDArray[np.uint16], detector: Detector, *mas
     ds.PixelIntensityRelationship = detector.relationship
     if detector.relationship == "LOG":
         # XA in logarithms says how to get back to intensities (C.8.7.1.1.2).
-        ds.ModalityLUTSequence = [_dataset(LUTDescriptor=[2, 0, 16], ModalityLUTType="US", LUTData=[0, 65535])]
+        ds.ModalityLUTSequence = [dataset(LUTDescriptor=[2, 0, 16], ModalityLUTType="US", LUTData=[0, 65535])]
         for keyword in ("LUTDescriptor", "LUTData"):
             ds.ModalityLUTSequence[0][keyword].VR = "US"
     if detector.sign:
         ds.PixelIntensityRelationshipSign = detector.sign
     if masks:
-        ds.MaskSubtractionSequence = [_dataset(**mask) for mask in masks]
+        ds.MaskSubtractionSequence = [dataset(**mask) for mask in masks]
         ds.RecommendedViewingMode = "SUB"
     ds.save_as(path, enforce_file_format=True)
     return path
-
-
-def _dataset(**elements: Any) -> Dataset:
-    made = Dataset()
-    for keyword, value in elements.items():
-        setattr(made, keyword, value)
-    return made

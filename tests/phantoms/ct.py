@@ -14,6 +14,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.headers import InstanceFile, read_header
 from dicom_node.uids import derive_uid
+from tests.phantoms.elements import dataset
 from tests.phantoms.volume import COLUMNS, PIXEL_MM, ROWS, PhantomPlane
 
 #: Row and column cosines by PatientPosition, as scanners write them: positions and cosines are the patient's own.
@@ -39,7 +40,7 @@ def write_ct(
         number = first_number + len(planes) - 1 - index
         path = folder / f"{series}-{number:04d}.dcm"
         ds = ct_slice(plane, series, number)
-        ds.update(_elements(attributes))
+        ds.update(dataset(**attributes))
         ds.save_as(path, enforce_file_format=True)
         written.append(InstanceFile(read_header(path), path))
     return written
@@ -82,10 +83,3 @@ def pixels(ds: Dataset) -> None:
     """Set the image pixel module's description: 16 bits unsigned grey."""
     ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = ROWS, COLUMNS, 1, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
-
-
-def _elements(attributes: dict[str, Any]) -> Dataset:
-    ds = Dataset()
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    return ds

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage
 
-from dicom_node.headers import InstanceFile, read_header
+from dicom_node.headers import InstanceFile
 from dicom_node.uids import derive_uid
 from tests.phantoms.ct import general, pixels
+from tests.phantoms.elements import dataset, saved
 from tests.phantoms.volume import PIXEL_MM, PhantomPlane
 
 #: Kernel of a frame, by its number; the default is one for all.
@@ -49,7 +49,7 @@ def write_enhanced_ct(
         ds.MultienergyCTAcquisition = "NO"
         if parts > 1:
             _concatenate(ds, number, parts, int(part[0]))
-        written.append(_saved(ds, folder / f"enhanced-ct-{number}.dcm"))
+        written.append(saved(ds, folder / f"enhanced-ct-{number}.dcm"))
     return written
 
 
@@ -64,7 +64,7 @@ def write_enhanced_mr(folder: Path, planes: Sequence[PhantomPlane], *, times: in
     ds.SharedFunctionalGroupsSequence = [_groups([*_shared("US"), ("FrameAnatomySequence", _anatomy()), *_mr_shared()])]
     ds.PerFrameFunctionalGroupsSequence = frames
     _mr_image(ds)
-    return _saved(ds, folder / "enhanced-mr.dcm")
+    return saved(ds, folder / "enhanced-mr.dcm")
 
 
 def _image(sop_class_uid: str, modality: str, number: int, planes: Sequence[PhantomPlane]) -> Dataset:
@@ -78,9 +78,9 @@ def _image(sop_class_uid: str, modality: str, number: int, planes: Sequence[Phan
     ds.ContentQualification, ds.BurnedInAnnotation, ds.LossyImageCompression = "RESEARCH", "NO", "00"
     ds.PresentationLUTShape, ds.AcquisitionContextSequence = "IDENTITY", DicomSequence([])
     organization = derive_uid("phantom", "dimensions")
-    ds.DimensionOrganizationSequence = [_dataset(DimensionOrganizationUID=organization)]
+    ds.DimensionOrganizationSequence = [dataset(DimensionOrganizationUID=organization)]
     ds.DimensionIndexSequence = [
-        _dataset(
+        dataset(
             DimensionOrganizationUID=organization,
             DimensionIndexPointer=pointer,
             FunctionalGroupPointer=0x00209111,
@@ -92,7 +92,7 @@ def _image(sop_class_uid: str, modality: str, number: int, planes: Sequence[Phan
 
 
 def _place(plane: PhantomPlane, number: int, time: int = 1) -> list[tuple[str, Dataset]]:
-    content = _dataset(
+    content = dataset(
         FrameAcquisitionNumber=time,
         FrameReferenceDateTime="20260101100000",
         FrameAcquisitionDateTime=f"2026010110{time:02d}00",
@@ -104,35 +104,35 @@ def _place(plane: PhantomPlane, number: int, time: int = 1) -> list[tuple[str, D
     )
     return [
         ("FrameContentSequence", content),
-        ("PlanePositionSequence", _dataset(ImagePositionPatient=list(plane.position))),
-        ("PlaneOrientationSequence", _dataset(ImageOrientationPatient=list(plane.orientation))),
+        ("PlanePositionSequence", dataset(ImagePositionPatient=list(plane.position))),
+        ("PlaneOrientationSequence", dataset(ImageOrientationPatient=list(plane.orientation))),
     ]
 
 
 def _shared(rescale_type: str) -> list[tuple[str, Dataset]]:
     return [
-        ("PixelMeasuresSequence", _dataset(PixelSpacing=[PIXEL_MM, PIXEL_MM], SliceThickness=5)),
-        ("FrameVOILUTSequence", _dataset(WindowCenter=50, WindowWidth=400)),
+        ("PixelMeasuresSequence", dataset(PixelSpacing=[PIXEL_MM, PIXEL_MM], SliceThickness=5)),
+        ("FrameVOILUTSequence", dataset(WindowCenter=50, WindowWidth=400)),
         (
             "PixelValueTransformationSequence",
-            _dataset(RescaleIntercept=-1024, RescaleSlope=1, RescaleType=rescale_type),
+            dataset(RescaleIntercept=-1024, RescaleSlope=1, RescaleType=rescale_type),
         ),
     ]
 
 
 def _ct_shared() -> list[tuple[str, Dataset]]:
-    kind = _dataset(
+    kind = dataset(
         FrameType=["DERIVED", "PRIMARY", "VOLUME", "NONE"],
         PixelPresentation="MONOCHROME",
         VolumetricProperties="VOLUME",
         VolumeBasedCalculationTechnique="NONE",
     )
-    event = _dataset(IrradiationEventUID=derive_uid("phantom", "irradiation"))
+    event = dataset(IrradiationEventUID=derive_uid("phantom", "irradiation"))
     return [("CTImageFrameTypeSequence", kind), ("IrradiationEventIdentificationSequence", event)]
 
 
 def _reconstruction(kernel: str) -> Dataset:
-    return _dataset(
+    return dataset(
         ReconstructionAlgorithm="FILTER_BACK_PROJ",
         ConvolutionKernel=kernel,
         ConvolutionKernelGroup="SOFT_TISSUE",
@@ -144,7 +144,7 @@ def _reconstruction(kernel: str) -> Dataset:
 
 
 def _mr_shared() -> list[tuple[str, Dataset]]:
-    kind = _dataset(
+    kind = dataset(
         FrameType=["DERIVED", "PRIMARY", "T1", "NONE"],
         PixelPresentation="MONOCHROME",
         VolumetricProperties="VOLUME",
@@ -162,8 +162,8 @@ def _mr_image(ds: Dataset) -> None:
 
 
 def _anatomy() -> Dataset:
-    abdomen = _dataset(CodeValue="818981001", CodingSchemeDesignator="SCT", CodeMeaning="Abdomen")
-    return _dataset(FrameLaterality="U", AnatomicRegionSequence=[abdomen])
+    abdomen = dataset(CodeValue="818981001", CodingSchemeDesignator="SCT", CodeMeaning="Abdomen")
+    return dataset(FrameLaterality="U", AnatomicRegionSequence=[abdomen])
 
 
 def _concatenate(ds: Dataset, number: int, parts: int, offset: int) -> None:
@@ -174,16 +174,4 @@ def _concatenate(ds: Dataset, number: int, parts: int, offset: int) -> None:
 
 
 def _groups(macros: Sequence[tuple[str, Dataset]]) -> Dataset:
-    return _dataset(**{keyword: [values] for keyword, values in macros})
-
-
-def _dataset(**attributes: Any) -> Dataset:
-    ds = Dataset()
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    return ds
-
-
-def _saved(ds: Dataset, path: Path) -> InstanceFile:
-    ds.save_as(path, enforce_file_format=True)
-    return InstanceFile(read_header(path), path)
+    return dataset(**{keyword: [values] for keyword, values in macros})

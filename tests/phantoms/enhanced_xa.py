@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 
 from tests.phantoms.angiography import Detector
+from tests.phantoms.elements import dataset
 from worker.demo.phantom_studies import new_image, save_image, set_grey
 
 ENHANCED_XA: Final = UID("1.2.840.10008.5.1.4.1.1.12.1.1")
@@ -53,15 +54,15 @@ def write_enhanced_xa(
     ds.PositionerType, ds.CArmPositionerTabletopRelationship = "CARM", "YES"
     _acquisition(ds)
     organization = generate_uid()
-    ds.DimensionOrganizationSequence = [_dataset(DimensionOrganizationUID=organization)]
+    ds.DimensionOrganizationSequence = [dataset(DimensionOrganizationUID=organization)]
     ds.DimensionIndexSequence = [
-        _dataset(
+        dataset(
             DimensionOrganizationUID=organization, DimensionIndexPointer=0x00209056, FunctionalGroupPointer=0x00209111
         )
     ]
     ds.SharedFunctionalGroupsSequence = [_shared_groups(detector, *frames.shape[1:])]
     if to_log:
-        table = _dataset(LUTDescriptor=[len(to_log) % 2**16, 0, 16], LUTFunction="TO_LOG")
+        table = dataset(LUTDescriptor=[len(to_log) % 2**16, 0, 16], LUTFunction="TO_LOG")
         table.add_new("LUTData", "OW", np.asarray(to_log, dtype="<u2").tobytes())
         table["LUTDescriptor"].VR = "US"
         ds.SharedFunctionalGroupsSequence[0].PixelIntensityRelationshipLUTSequence = [table]
@@ -70,7 +71,7 @@ def write_enhanced_xa(
         _frame_groups(ds, number, per_frame.get(number, ())) for number in range(len(frames))
     ]
     if masks:
-        ds.MaskSubtractionSequence = [_dataset(**{"SubtractionItemID": 1, **mask}) for mask in masks]
+        ds.MaskSubtractionSequence = [dataset(**{"SubtractionItemID": 1, **mask}) for mask in masks]
         ds.RecommendedViewingMode = "SUB"
     return save_image(ds, folder, {})
 
@@ -95,7 +96,7 @@ def _acquisition(ds: Dataset) -> None:
 
 
 def _shared_groups(detector: Detector, rows: int, columns: int) -> Dataset:
-    properties = _dataset(
+    properties = dataset(
         FrameType=["ORIGINAL", "PRIMARY", "SINGLEPLANE", "NONE"],
         PixelIntensityRelationship=detector.relationship,
         PixelIntensityRelationshipSign=detector.sign or 1,
@@ -104,32 +105,32 @@ def _shared_groups(detector: Detector, rows: int, columns: int) -> Dataset:
         ImagerPixelSpacing=[0.308, 0.308],
     )
     region = _code("61685007", "Lower leg")
-    return _dataset(
+    return dataset(
         FramePixelDataPropertiesSequence=[properties],
-        FrameAnatomySequence=[_dataset(FrameLaterality="L", AnatomicRegionSequence=[region])],
+        FrameAnatomySequence=[dataset(FrameLaterality="L", AnatomicRegionSequence=[region])],
         XAXRFFrameCharacteristicsSequence=[
-            _dataset(DerivationDescription="", AcquisitionDeviceProcessingDescription="")
+            dataset(DerivationDescription="", AcquisitionDeviceProcessingDescription="")
         ],
-        FrameVOILUTSequence=[_dataset(WindowCenter=32768, WindowWidth=65536)],
-        PatientOrientationInFrameSequence=[_dataset(PatientOrientation=["L", "F"])],
-        IrradiationEventIdentificationSequence=[_dataset(IrradiationEventUID=generate_uid())],
+        FrameVOILUTSequence=[dataset(WindowCenter=32768, WindowWidth=65536)],
+        PatientOrientationInFrameSequence=[dataset(PatientOrientation=["L", "F"])],
+        IrradiationEventIdentificationSequence=[dataset(IrradiationEventUID=generate_uid())],
         FrameDetectorParametersSequence=[
-            _dataset(
+            dataset(
                 DetectorActiveTime=50.0,
                 DetectorActivationOffsetFromExposure=0.0,
             )
         ],
         ProjectionPixelCalibrationSequence=[
-            _dataset(
+            dataset(
                 DistanceObjectToTableTop=50.0,
                 ObjectPixelSpacingInCenterOfBeam=[0.22, 0.22],
                 TableHeight=900.0,
                 BeamAngle=0.0,
             )
         ],
-        PositionerPositionSequence=[_dataset(PositionerPrimaryAngle=0, PositionerSecondaryAngle=0)],
+        PositionerPositionSequence=[dataset(PositionerPrimaryAngle=0, PositionerSecondaryAngle=0)],
         TablePositionSequence=[
-            _dataset(
+            dataset(
                 TableTopVerticalPosition=0.0,
                 TableTopLongitudinalPosition=0.0,
                 TableTopLateralPosition=0.0,
@@ -139,7 +140,7 @@ def _shared_groups(detector: Detector, rows: int, columns: int) -> Dataset:
             )
         ],
         CollimatorShapeSequence=[
-            _dataset(
+            dataset(
                 CollimatorShape="RECTANGULAR",
                 CollimatorLeftVerticalEdge=1,
                 CollimatorRightVerticalEdge=columns,
@@ -147,12 +148,12 @@ def _shared_groups(detector: Detector, rows: int, columns: int) -> Dataset:
                 CollimatorLowerHorizontalEdge=rows,
             )
         ],
-        XRayGeometrySequence=[_dataset(DistanceSourceToIsocenter=750.0, DistanceSourceToDetector=1050)],
+        XRayGeometrySequence=[dataset(DistanceSourceToIsocenter=750.0, DistanceSourceToDetector=1050)],
     )
 
 
 def _frame_groups(ds: Dataset, number: int, shifts: Sequence[tuple[int, float, float]]) -> Dataset:
-    content = _dataset(
+    content = dataset(
         FrameAcquisitionNumber=1,
         FrameReferenceDateTime=ds.AcquisitionDateTime,
         FrameAcquisitionDateTime=ds.AcquisitionDateTime,
@@ -161,20 +162,13 @@ def _frame_groups(ds: Dataset, number: int, shifts: Sequence[tuple[int, float, f
         StackID="1",
         InStackPositionNumber=number + 1,
     )
-    groups = _dataset(FrameContentSequence=[content])
+    groups = dataset(FrameContentSequence=[content])
     if shifts:
         groups.FramePixelShiftSequence = [
-            _dataset(SubtractionItemID=place, MaskSubPixelShift=[down, left]) for place, down, left in shifts
+            dataset(SubtractionItemID=place, MaskSubPixelShift=[down, left]) for place, down, left in shifts
         ]
     return groups
 
 
 def _code(value: str, meaning: str) -> Dataset:
-    return _dataset(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
-
-
-def _dataset(**elements: Any) -> Dataset:
-    made = Dataset()
-    for keyword, value in elements.items():
-        setattr(made, keyword, value)
-    return made
+    return dataset(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)

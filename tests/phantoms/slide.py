@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage
 
-from dicom_node.headers import InstanceFile, read_header
+from dicom_node.headers import InstanceFile
 from dicom_node.uids import derive_uid
+from tests.phantoms.elements import dataset, saved
 
 Rgb = NDArray[np.uint8]
 
@@ -67,13 +67,13 @@ def write_slide(
             without_glass=without_glass,
         )
         ds.PyramidUID = derive_uid("phantom", "pyramid")
-        written.append(_saved(ds, folder / f"level-{level}.dcm"))
+        written.append(saved(ds, folder / f"level-{level}.dcm"))
     if with_label:
         overview = _image(["ORIGINAL", "PRIMARY", "OVERVIEW", "NONE"], 90, _with_words(level_picture(4)), 0.002, tile=0)
-        written.append(_saved(overview, folder / "overview.dcm"))
+        written.append(saved(overview, folder / "overview.dcm"))
         paper = _with_words(np.full((120, 160, 3), 255, np.uint8))
         label = _image(["ORIGINAL", "PRIMARY", "LABEL", "NONE"], 91, paper, 0.02, tile=0)
-        written.append(_saved(label, folder / "label.dcm"))
+        written.append(saved(label, folder / "label.dcm"))
     return written
 
 
@@ -145,7 +145,7 @@ def _general(ds: Dataset, number: int, *, jpeg: bool) -> None:
 def _specimen(ds: Dataset) -> None:
     ds.ContainerIdentifier, ds.IssuerOfTheContainerIdentifierSequence = "SLIDE-1", []
     ds.ContainerTypeCodeSequence = [_code("433466003", "SCT", "Microscope slide")]
-    specimen = _dataset(
+    specimen = dataset(
         SpecimenIdentifier="SLIDE-1-A",
         SpecimenUID=derive_uid("phantom", "specimen"),
         IssuerOfTheSpecimenIdentifierSequence=[],
@@ -157,10 +157,10 @@ def _specimen(ds: Dataset) -> None:
 
 def _optics(ds: Dataset) -> None:
     ds.ImageOrientationSlide = [0, -1, 0, -1, 0, 0]
-    ds.TotalPixelMatrixOriginSequence = [_dataset(XOffsetInSlideCoordinateSystem=20, YOffsetInSlideCoordinateSystem=40)]
+    ds.TotalPixelMatrixOriginSequence = [dataset(XOffsetInSlideCoordinateSystem=20, YOffsetInSlideCoordinateSystem=40)]
     ds.NumberOfOpticalPaths, ds.TotalPixelMatrixFocalPlanes = 1, 1
     ds.OpticalPathSequence = [
-        _dataset(
+        dataset(
             OpticalPathIdentifier="1",
             IlluminationTypeCodeSequence=[_code("111744", "DCM", "Brightfield illumination")],
             IlluminationColorCodeSequence=[_code("414298005", "SCT", "Full Spectrum")],
@@ -172,28 +172,26 @@ def _optics(ds: Dataset) -> None:
 def _functional_groups(
     ds: Dataset, image_type: list[str], mm_per_pixel: float, placed: list[tuple[int, int, Rgb]]
 ) -> None:
-    shared = _dataset(
-        PixelMeasuresSequence=[_dataset(PixelSpacing=[mm_per_pixel, mm_per_pixel], SliceThickness=0.004)],
-        WholeSlideMicroscopyImageFrameTypeSequence=[_dataset(FrameType=image_type)],
-        OpticalPathIdentificationSequence=[_dataset(OpticalPathIdentifier="1")],
+    shared = dataset(
+        PixelMeasuresSequence=[dataset(PixelSpacing=[mm_per_pixel, mm_per_pixel], SliceThickness=0.004)],
+        WholeSlideMicroscopyImageFrameTypeSequence=[dataset(FrameType=image_type)],
+        OpticalPathIdentificationSequence=[dataset(OpticalPathIdentifier="1")],
     )
     ds.SharedFunctionalGroupsSequence = [shared]
     organization = derive_uid("phantom", "slide dimensions")
-    ds.DimensionOrganizationSequence = [_dataset(DimensionOrganizationUID=organization)]
+    ds.DimensionOrganizationSequence = [dataset(DimensionOrganizationUID=organization)]
     if not placed:
         return
     pointers = (0x0048021E, 0x0048021F)
     ds.DimensionIndexSequence = [
-        _dataset(
-            DimensionOrganizationUID=organization, DimensionIndexPointer=pointer, FunctionalGroupPointer=0x0048021A
-        )
+        dataset(DimensionOrganizationUID=organization, DimensionIndexPointer=pointer, FunctionalGroupPointer=0x0048021A)
         for pointer in pointers
     ]
     ds.PerFrameFunctionalGroupsSequence = [
-        _dataset(
-            FrameContentSequence=[_dataset(DimensionIndexValues=[x // TILE + 1, y // TILE + 1])],
+        dataset(
+            FrameContentSequence=[dataset(DimensionIndexValues=[x // TILE + 1, y // TILE + 1])],
             PlanePositionSlideSequence=[
-                _dataset(
+                dataset(
                     ColumnPositionInTotalImagePixelMatrix=x + 1,
                     RowPositionInTotalImagePixelMatrix=y + 1,
                     XOffsetInSlideCoordinateSystem=round(20 - y * mm_per_pixel, 6),
@@ -231,16 +229,4 @@ def _padded(part: Rgb, rows: int, columns: int) -> Rgb:
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    return _dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
-
-
-def _dataset(**attributes: Any) -> Dataset:
-    ds = Dataset()
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    return ds
-
-
-def _saved(ds: Dataset, path: Path) -> InstanceFile:
-    ds.save_as(path, enforce_file_format=True)
-    return InstanceFile(read_header(path), path)
+    return dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
