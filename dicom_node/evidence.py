@@ -8,23 +8,23 @@ result must file under the same patient and study. On failure `EvidenceError` na
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
-from collections.abc import Callable, MutableSequence, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
 from pydicom import config, dcmread
-from pydicom.charset import decode_bytes, python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sequence import Sequence as DicomSequence
 
+from dicom_node.stored_text import StoredTexts, text_of
 from dicom_node.uids import is_acceptable_uid
+from dicom_node.valid_values import plain_text, valid_value
 
 #: Every text this software writes is UTF-8 (PS3.3 C.12.1.1.2).
 CHARACTER_SET: Final = "ISO_IR 192"
@@ -34,8 +34,6 @@ class EvidenceError(ValueError):
     """A source instance cannot serve as evidence; the message names it and the reason."""
 
 
-#: Kept to the letter: altering one would file the result under another patient, study or order.
-_IDENTIFIERS: Final = ("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID")
 #: Present in every result, empty where unknown (type 2).
 _ALWAYS: Final = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -58,21 +56,7 @@ _ABOUT_THE_SOURCE: Final = (
 #: Attributes a result takes over (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3).
 PATIENT_AND_STUDY: Final = ("StudyInstanceUID", *_ALWAYS, *_WHERE_VALID, *_CODE_SEQUENCES)
 
-#: Longest text by VR (PS3.5 6.2); longer descriptions are cut.
-_MAX_LENGTH: Final = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
-_TIME: Final = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?", re.ASCII)
-_AGE: Final = re.compile(r"\d{3}[DWMY]", re.ASCII)
 _OFFSET: Final = re.compile(r"([+-])(\d{2})([0-5]\d)", re.ASCII)
-_MULTI_VALUED: Final = {"LossyImageCompressionRatio", "LossyImageCompressionMethod"}
-_ENUMERATED: Final = {
-    "PatientSex": {"M", "F", "O"},
-    "PatientIdentityRemoved": {"YES", "NO"},
-    "Laterality": {"R", "L"},
-    "ImageLaterality": {"R", "L", "U", "B"},
-    "LossyImageCompression": {"00", "01"},
-}
 
 
 def read_source(source: Path | Dataset) -> Dataset:
@@ -89,13 +73,13 @@ def read_source(source: Path | Dataset) -> Dataset:
 
 def uid_of(source: Dataset, keyword: str) -> str:
     """Return a UID of a data set as it is stored, valid or not; "" where it is absent."""
-    return _Texts(source).of(keyword)
+    return StoredTexts(source).of(keyword)
 
 
 def evidence_header(source: Path | Dataset) -> Dataset:
     """Return the sanitised header of a source instance. Raises `EvidenceError` where one of its UIDs is missing."""
     found = read_source(source)
-    texts = _Texts(found)
+    texts = StoredTexts(found)
     header = Dataset()
     header.SpecificCharacterSet = CHARACTER_SET
     name = str(source) if isinstance(source, Path) else "source data set"
@@ -105,7 +89,7 @@ def evidence_header(source: Path | Dataset) -> Dataset:
             raise EvidenceError(f"{name}: {keyword} {uid[:80]!r} is not a UID: the instance cannot be referenced")
         _set(header, keyword, uid)
     for keyword in (*_ALWAYS, *_WHERE_VALID, *_ABOUT_THE_SOURCE):
-        value = _valid(keyword, texts.of(keyword))
+        value = valid_value(keyword, texts.of(keyword))
         if value or keyword in _ALWAYS:
             _set(header, keyword, value)
     for keyword in _CODE_SEQUENCES:
@@ -137,128 +121,12 @@ def local_time(moment: datetime, header: Dataset) -> datetime:
     return moment.astimezone(timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes)))
 
 
-class _Texts:
-    """Decodes values straight from the bytes as stored: no conversion that could fail or warn on odd ones."""
-
-    def __init__(self, ds: Dataset) -> None:
-        self._ds = ds
-        stored = self._raw("SpecificCharacterSet")
-        terms = stored.decode("latin-1").strip(" \0").split("\\") if isinstance(stored, bytes) else _as_terms(stored)
-        self.encodings = _encodings(terms)
-
-    def _raw(self, keyword: str) -> Any:
-        element = self._ds.get_item(keyword)
-        return None if element is None else element.value
-
-    def of(self, keyword: str) -> str:
-        """Return the value as text, values joined by backslashes; "" where it is absent."""
-        value = self._raw(keyword)
-        return text_of(value, self.encodings)
-
-
-def text_of(value: Any, encodings: Sequence[str]) -> str:
-    """Return an element value, as stored or as converted by pydicom, as text without padding."""
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return _decoded(value, encodings).strip(" \0")
-    values = value if isinstance(value, (MutableSequence, tuple)) else (value,)  # a PersonName iterates over letters
-    return "\\".join(str(part) for part in values).strip(" \0")
-
-
-def _as_terms(value: Any) -> list[str]:
-    if value is None or isinstance(value, str):
-        return [value or ""]
-    return [str(term) for term in value]
-
-
-def _encodings(terms: list[str]) -> list[str]:
-    return [python_encoding.get(term.strip(), "latin-1") for term in terms]
-
-
-def _decoded(value: bytes, encodings: Sequence[str]) -> str:
-    if b"\x1b" in value:
-        try:
-            return str(decode_bytes(value, list(encodings), {ord(c) for c in "\r\n\f\\^="}))
-        except (LookupError, ValueError, UserWarning):
-            return value.decode("latin-1")
-    try:
-        return value.decode(encodings[0], "replace")
-    except LookupError:
-        return value.decode("latin-1")
-
-
 def _set(header: Dataset, keyword: str, value: Any) -> None:
     """Add an element as it is: an identifier longer than its VR allows is still the identifier."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise EvidenceError(f"{keyword} is not a DICOM keyword")
     header.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
-
-
-def _valid(keyword: str, text: str) -> str:
-    """Return `text` where it is valid for the attribute, cut or cleaned where that loses nothing, else ''."""
-    if keyword in _IDENTIFIERS:
-        return _CONTROL.sub("", text).strip()
-    if keyword in _ENUMERATED:
-        return text if text in _ENUMERATED[keyword] else ""
-    vr = dictionary_VR(keyword)
-    check = _BY_VR.get(vr, _plain_text)
-    if keyword not in _MULTI_VALUED:
-        return check(text, vr)
-    values = [check(value.strip(), vr) for value in text.split("\\")]
-    return "\\".join(values) if all(values) else ""
-
-
-def _plain_text(text: str, vr: str) -> str:
-    """SH, LO: one line, one value; ST, LT: lines and backslashes may stay (PS3.5 6.2)."""
-    if vr in {"SH", "LO"}:
-        text = _CONTROL.sub(" ", text.replace("\\", "/"))
-    return _CONTROL_BUT_LINES.sub("", text)[: _MAX_LENGTH.get(vr, 64)].strip()
-
-
-def _date(text: str, _vr: str) -> str:
-    try:
-        datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
-    except ValueError:
-        return ""
-    return text if len(text) == 8 else ""
-
-
-def _time(text: str, _vr: str) -> str:
-    return text if _TIME.fullmatch(text) else ""
-
-
-def _age(text: str, _vr: str) -> str:
-    return text if _AGE.fullmatch(text) else ""
-
-
-def _decimal(text: str, _vr: str) -> str:
-    try:
-        number = float(text)
-    except ValueError:
-        return ""
-    return text if math.isfinite(number) and number > 0 and len(text) <= 16 else ""
-
-
-def _code_string(text: str, _vr: str) -> str:
-    return text if re.fullmatch(r"[A-Z0-9 _]{1,16}", text, re.ASCII) else ""
-
-
-def _person_name(text: str, _vr: str) -> str:
-    """At most three component groups of at most five components and 64 characters (PS3.5 6.2.1)."""
-    groups = _CONTROL.sub("", text.replace("\\", " ")).split("=")[:3]
-    return "=".join("^".join(group.split("^")[:5])[:64].strip() for group in groups).rstrip("=")
-
-
-_BY_VR: Final[dict[str, Callable[[str, str], str]]] = {
-    "DA": _date,
-    "TM": _time,
-    "AS": _age,
-    "DS": _decimal,
-    "CS": _code_string,
-    "PN": _person_name,
-}
 
 
 def _complete_codes(ds: Dataset, keyword: str, encodings: Sequence[str]) -> list[Dataset]:
@@ -276,7 +144,7 @@ def _complete_codes(ds: Dataset, keyword: str, encodings: Sequence[str]) -> list
         if all(parts.values()) and len(parts["CodeValue"]) <= 16:
             concept = Dataset()
             for key, value in parts.items():
-                _set(concept, key, _plain_text(value, dictionary_VR(key)))
+                _set(concept, key, plain_text(value, dictionary_VR(key)))
             found.append(concept)
     return found
 

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from pydicom import charset as pydicom_charset
-
 from dicom_node.codes import Code
 from dicom_node.elements import Element
+from dicom_node.stored_text import decoded, encodings_of
 
 Elements = Mapping[int, Element]
 
@@ -30,24 +29,11 @@ class Charset:
     """SpecificCharacterSet (0008,0005) of a data set (PS3.3 C.12.1.1.2), applied leniently."""
 
     def __init__(self, element: Element | None) -> None:
-        terms = [term.strip() for term in _ascii(element).split("\\")] if element is not None else [""]
-        known = pydicom_charset.python_encoding
-        self._encodings = [known.get(term, "latin-1") for term in terms]
+        self._encodings = encodings_of(_ascii(element).split("\\"))
 
-    def text(self, element: Element | None, *, delimiters: str = "\\^=") -> str:
+    def text(self, element: Element | None) -> str:
         """Decode a text value; bytes that do not fit are replaced."""
-        if element is None:
-            return ""
-        if b"\x1b" in element.value:
-            try:
-                decoded = pydicom_charset.decode_bytes(element.value, self._encodings, {ord(c) for c in delimiters})
-                return decoded.strip(" \0")
-            except (LookupError, ValueError, UserWarning):
-                pass
-        try:
-            return element.value.decode(self._encodings[0], "replace").strip(" \0")
-        except LookupError:
-            return element.value.decode("latin-1").strip(" \0")
+        return "" if element is None else decoded(element.value, self._encodings).strip(" \0")
 
 
 def _ascii(element: Element | None) -> str:
