@@ -11,7 +11,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ import structlog
 
 from dicom_node import dimse, status
 from dicom_node.dimse import CommandError, CommandField, CommandSet, Request, Response, Service
+from dicom_node.incoming_message import IncomingMessage
 from dicom_node.negotiation import (
     Accepted,
     AssociationRequest,
@@ -86,16 +87,6 @@ class AcceptorConfig:
     on_end: Callable[[AssociationRecord], None]
 
 
-@dataclass(slots=True)
-class _Message:
-    """The message being received: its command set in pieces, then its operation."""
-
-    context_id: int
-    command: bytearray = field(default_factory=bytearray)
-    request: CommandSet | None = None
-    operation: dimse.Operation | None = None
-
-
 class Association:
     """One connection and what happens on it; `run` is the body of its thread."""
 
@@ -108,7 +99,7 @@ class Association:
         self._connection: Connection | None = None
         self._contexts: dict[int, Context] = {}
         self._asked: AssociationRequest | None = None
-        self._message: _Message | None = None
+        self._message: IncomingMessage | None = None
         self._is_told_to_end = False
         self._instances = 0
         self._notices = Notices()
@@ -221,45 +212,30 @@ class Association:
         raise PeerGoneError("the node is stopping")
 
     def _take(self, fragment: Fragment) -> None:
-        """Take one fragment of a message: of its command set first, then of its data set (PS3.7 6.3, PS3.8 E)."""
-        message = self._message
-        if fragment.context_id not in self._contexts:
-            what = f"a fragment for presentation context {fragment.context_id}, which was not accepted"
-            raise ProtocolError(what, AbortReason.INVALID_PARAMETER_VALUE)
-        if message is None:
-            message = self._message = _Message(fragment.context_id)
-        elif message.context_id != fragment.context_id:
-            what = f"a fragment for presentation context {fragment.context_id} within a message of {message.context_id}"
-            raise ProtocolError(what, AbortReason.UNEXPECTED_PARAMETER)
-        if fragment.is_command != (message.request is None):
-            what = "a command fragment within a data set" if fragment.is_command else "a data set without a command"
-            raise ProtocolError(what, AbortReason.UNEXPECTED_PARAMETER)
+        """Take one fragment: of a message's command set first, then of its data set."""
+        message = self._message or IncomingMessage(fragment.context_id)
+        message.check(fragment, self._contexts)
+        self._message = message
         if fragment.is_command:
-            self._take_command(message, fragment)
+            command = message.take_command(fragment)
+            if command is None:
+                return
+            self._take_answer(command)
+            message.operation = self._start(message.context_id, command)
+            if not command.has_data_set:
+                self._finish(message, message.operation)
         elif message.operation is not None:
             message.operation.write(fragment.data)
             if fragment.is_last:
                 self._finish(message, message.operation)
 
-    def _take_command(self, message: _Message, fragment: Fragment) -> None:
-        if len(message.command) + len(fragment.data) > dimse.COMMAND_LIMIT_BYTES:
-            what = f"a command set of more than {dimse.COMMAND_LIMIT_BYTES} bytes"
-            raise ProtocolError(what, AbortReason.INVALID_PARAMETER_VALUE)
-        message.command += fragment.data
-        if not fragment.is_last:
+    def _take_answer(self, command: CommandSet) -> None:
+        if command.is_request or command.command_field == CommandField.C_CANCEL_RQ:
             return
         try:
-            request = CommandSet.decode(message.command)
-            if request.is_request:
-                request.number(dimse.MESSAGE_ID)
-            elif request.command_field != CommandField.C_CANCEL_RQ:
-                self._notices.take_answer(request)
+            self._notices.take_answer(command)
         except CommandError as error:
             raise ProtocolError(str(error), AbortReason.INVALID_PARAMETER_VALUE) from error
-        message.request = request
-        message.operation = self._start(message.context_id, request)
-        if not request.has_data_set:
-            self._finish(message, message.operation)
 
     def _start(self, context_id: int, command: CommandSet) -> dimse.Operation:
         service = self._config.services.get(command.command_field)
@@ -282,7 +258,7 @@ class Association:
             )
         )
 
-    def _finish(self, message: _Message, operation: dimse.Operation) -> None:
+    def _finish(self, message: IncomingMessage, operation: dimse.Operation) -> None:
         """The message is whole: end its operation and answer, unless it is one that gets no answer."""
         response = operation.finish()
         self._message = None
