@@ -18,10 +18,10 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
-from pydicom.uid import UID
 
 from dicom_node.headers import InstanceFile, InstanceHeader
 from dicom_node.report import Algorithm, Person, Report, SourceFrames
+from models.acceptance import Acceptance
 from models.adapter_checks import faults_of
 from models.confidence import Confidence, ReviewPolicy
 from models.generation import AnswerForm, Generation
@@ -41,44 +41,6 @@ class Unit(StrEnum):
     INSTANCE = "instance"
     #: One series, e.g. a CT volume.
     SERIES = "series"
-
-
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """Which series an adapter takes: every condition must hold. Routing evaluates and explains it."""
-
-    sop_class_uids: frozenset[str]
-    modalities: frozenset[str]
-    #: Normalised regions (`dicom_node.regions`); empty means any, known or not.
-    body_regions: frozenset[str] = frozenset()
-    #: Values of ImageType that exclude an instance.
-    excluded_image_types: frozenset[str] = frozenset({"LOCALIZER"})
-    #: Fewer pictures than this are no use to the adapter: instances, and the frames of those that have several.
-    min_instances: int = 1
-    #: Children are outside the intended use; an unknown age is routed but held for review.
-    min_age_years: float | None = 18
-
-    def obstacle(self, header: InstanceHeader) -> str | None:
-        """Return why this instance is not for the adapter; SOP class first: that header alone cannot be wrong."""
-        if header.sop_class_uid not in self.sop_class_uids:
-            # The name is what an administrator knows; an unknown (private) class has only its UID.
-            return f"SOP class {UID(header.sop_class_uid).name or '(none)'} is not accepted"
-        if header.modality not in self.modalities:
-            return f"modality {header.modality or '(none)'} is not accepted"
-        excluded = self.excluded_image_types & {value.upper() for value in header.image_type}
-        if excluded:
-            return f"image type {', '.join(sorted(excluded))} is not accepted"
-        return None
-
-    def too_few(self, headers: Sequence[InstanceHeader]) -> str | None:
-        """Return why these accepted instances are too few, or None; every frame counts."""
-        frames = sum(header.number_of_frames or 1 for header in headers)
-        if frames >= self.min_instances:
-            return None
-        counted = f"{len(headers)} instances"
-        if frames > len(headers):
-            counted = f"{frames} frames in {counted}"
-        return f"{counted}, the adapter needs {self.min_instances}"
 
 
 @dataclass(frozen=True, slots=True)

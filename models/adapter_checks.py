@@ -12,7 +12,8 @@ from dicom_node.regions import REGIONS
 from models.generation import JsonAnswer, LabelAnswer
 
 if TYPE_CHECKING:
-    from models.adapter import Acceptance, AdapterDefinition
+    from models.acceptance import Acceptance
+    from models.adapter import AdapterDefinition
 
 
 def faults_of(definition: AdapterDefinition) -> list[str]:
@@ -54,6 +55,9 @@ def _acceptance_faults(acceptance: Acceptance) -> list[str]:
         ),
         "it accepts no modality": acceptance.modalities,
         f"body regions must be among {', '.join(sorted(REGIONS))}": acceptance.body_regions <= REGIONS,
+        "a modality at the edge of its use is not among those it accepts": (
+            set(acceptance.edge_modalities) <= acceptance.modalities
+        ),
         "min_instances must be at least 1": acceptance.min_instances >= 1,
         "min_age_years is negative": acceptance.min_age_years is None or acceptance.min_age_years >= 0,
     }

@@ -24,7 +24,8 @@ from models.generation import Generation, TokenLogprob
 from models.parsing import THINKING_ENDS, ParseFailure, answer_text
 
 if TYPE_CHECKING:
-    from models.adapter import Acceptance, AdapterDefinition
+    from models.acceptance import Acceptance
+    from models.adapter import AdapterDefinition
     from models.calibration import Calibration
 
 

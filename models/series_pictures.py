@@ -7,12 +7,15 @@ header that is needed cannot be read.
 Which pictures:
 - A stack of slices (MR, CT, PET) gives its middle slice, by geometry (`dicom_node.volumes`).
 - Other instances give a picture each, in order of InstanceNumber; of more than `at_most`, evenly spread ones.
+- Of PET and scintigraphy see `models.nuclear_pictures`: a stack gives its middle slice, other frames (views, times,
+  angles) the middle ones of equal parts.
 - A cine (ultrasound, endoscopy and alike) gives its sharpest frame, any other multi-frame instance its middle one.
 Whatever is left out is said in `incomplete`, so that the answer is held: a finding may lie where nobody looked.
 
-How they are shown (PS3.3 C.11.2): an MR slice by the whole acquisition's range, because MR values have no unit; a CT
-slice by the windows that the adapter asks for; anything else by the file's first VOI window, else its VOI LUT, else the
-0.5th to the 99.5th percentile. Of ultrasound, all but the image regions is black: names and scales are no finding.
+How they are shown (PS3.3 C.11.2): an MR slice by the whole acquisition's range, because MR values have no unit;
+activity from nothing to the most of the acquisition; a CT slice by the windows that the adapter asks for; anything else
+by the file's first VOI window, else its VOI LUT, else the 0.5th to the 99.5th percentile. Of ultrasound, all but the
+image regions is black: names and scales are no finding.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ import numpy as np
 
 from dicom_node.display import Window, header_shading, is_colour, modality_values, padding_mask
 from dicom_node.headers import InstanceFile
-from dicom_node.picture_areas import burned_in_annotation, ultrasound_box
+from dicom_node.picture_areas import ultrasound_box
 from dicom_node.pixel_aspect import square_size
 from dicom_node.pixels import ImageAttributes, PixelError, read_attributes, read_frames, read_image
+from dicom_node.projection import is_for_processing, view_of
 from dicom_node.video import is_video, read_video
 from dicom_node.volumes import Slice, SliceStack, slice_stack
+from models.nuclear_pictures import activity_window, is_planar, nuclear_facts, spread_frames
 from models.recipe import Filter, FrameOf, Percentiles, Picture, Plane, Size
 from models.rendering import RenderError
 
@@ -42,7 +47,7 @@ BASE_MODEL_CT_WINDOWS: Final = tuple(
 )
 
 #: Modalities whose instances are slices of one volume.
-_STACKED: Final = frozenset({"MR", "CT", "PT"})
+_STACKED: Final = frozenset({"MR", "CT", "PT", "NM"})
 #: Modalities whose frames follow each other in time and may be blurred.
 _CINE: Final = frozenset({"US", "IVUS", "ES", "XC", "GM", "OP"})
 #: Frames of a cine, or slices of an acquisition, that are looked at to decide; of more, evenly spread ones.
@@ -71,7 +76,7 @@ class _Choice:
     chosen_by: str
     incomplete: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    #: Slices of the acquisition that is behind what is shown.
+    #: Slices of the acquisition that is behind what is shown, where it is shown on one scale.
     acquisition: tuple[Slice, ...] = ()
 
 
@@ -93,29 +98,29 @@ def series_pictures(
         raise RenderError("the series has no instance to show; send it again")
     try:
         choice = _choose(instances, at_most)
-        scale = _acquisition_window(choice.acquisition)
+        scale = _scale(choice.acquisition)
         pictures = tuple(_picture(one, scale, ct_windows) for one in choice.shown)
-        burned_in = sum(
-            burned_in_annotation(read_attributes(path)) is True for path in {one.instance.path for one in choice.shown}
-        )
+        facts, doubts = _facts(choice.shown)
     except PixelError as error:
         raise RenderError(str(error)) from error
     record: dict[str, Any] = {
         "instances_given": len(instances),
         "chosen_by": choice.chosen_by,
         "left_out": list(choice.left_out),
+        **facts,
     }
-    if burned_in:
-        record["burned_in_annotation"] = f"{burned_in} of the images shown carry burned-in text, as their header says"
     return SeriesPictures(
         pictures=pictures,
         instances=tuple(dict.fromkeys(one.instance for one in choice.shown)),
         record=record,
-        incomplete=choice.incomplete,
+        incomplete=(*choice.incomplete, *doubts),
     )
 
 
 def _choose(instances: Sequence[InstanceFile], at_most: int) -> _Choice:
+    if all(is_planar(instance.header) for instance in instances):
+        spread = spread_frames(sorted(instances, key=_place), at_most)
+        return _Choice(spread.shown, spread.chosen_by, spread.incomplete, acquisition=spread.acquisition)
     if all(instance.header.modality in _STACKED for instance in instances):
         stack = slice_stack(instances)
         if len(stack.slices) > 1:
@@ -145,7 +150,7 @@ def _middle_slice(stack: SliceStack) -> _Choice:
         chosen_by=f"middle slice by {by}",
         incomplete=(f"only slice {middle + 1} of {count}, the middle one, was shown", *stack.problems),
         left_out=(*stack.taken, *stack.left_out),
-        acquisition=stack.slices if stack.slices[middle].header.modality == "MR" else (),
+        acquisition=() if stack.slices[middle].header.modality == "CT" else stack.slices,
     )
 
 
@@ -174,6 +179,29 @@ def _sharpest(image: ImageAttributes) -> int:
         edges = sum(float(np.square(np.diff(grey, axis=axis)).mean()) for axis in (0, 1) if grey.shape[axis] > 1)
         found.append((-round(edges, 3), abs(index - image.frames // 2), index))
     return min(found)[2]
+
+
+def _scale(acquisition: Sequence[Slice]) -> Window | None:
+    """Return the one window of a whole acquisition."""
+    if acquisition and acquisition[0].header.modality != "MR":
+        return activity_window(acquisition)
+    return _acquisition_window(acquisition)
+
+
+def _facts(shown: Sequence[Slice]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what a person needs to know of what is shown, and what is doubtful about it."""
+    facts: dict[str, Any] = {}
+    doubts: list[str] = []
+    images = [read_attributes(path) for path in dict.fromkeys(one.instance.path for one in shown)]
+    if shown[0].header.modality in ("MG", "DX", "CR"):
+        facts["views"] = [view_of(image) for image in images]
+        raw = sum(is_for_processing(image) for image in images)
+        if raw:
+            doubts.append(f"{raw} of the images shown are raw detector values, for processing and not for presentation")
+    elif shown[0].header.modality in ("PT", "NM"):
+        facts, about = nuclear_facts(images[0])
+        doubts.extend(about)
+    return facts, tuple(doubts)
 
 
 def _acquisition_window(slices: Sequence[Slice]) -> Window | None:

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.regions import body_region
-from models.adapter import Acceptance, AdapterDefinition
+from models.acceptance import Acceptance
+from models.adapter import AdapterDefinition
 from models.confidence import intended_use_doubts
 from models.question import Question
 from worker.settings import RouteRule
@@ -201,6 +202,7 @@ def _assignment(
     ages = [h.patient_age_years for h in accepted if h.patient_age_years is not None]
     about_age = intended_use_doubts(adapter.acceptance, min(ages, default=None))
     doubts.extend(f"outside intended use: {doubt}" for doubt in about_age)
+    doubts.extend(adapter.acceptance.doubts(accepted[0]))
     conflicts = {h.sop_instance_uid for h in accepted} & set(summary.conflicting_uids)
     doubts.extend(
         f"input in doubt: another object with UID {uid} but other content arrived" for uid in sorted(conflicts)

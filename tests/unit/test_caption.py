@@ -170,7 +170,7 @@ def test_every_series_is_asked_for_a_caption_and_ct_only_by_a_site_rule() -> Non
     assert CAPTION.questions(header) == (Question("caption"),)
     assert CAPTION.acceptance.obstacle(header) is None
     assert "CT" in CAPTION.acceptance.modalities
-    assert CAPTION.unasked_modalities == frozenset({"CR", "DX", "MR"})
+    assert CAPTION.unasked_modalities == frozenset({"CR", "DX", "MG", "MR"})
 
 
 def test_missing_weights_tell_to_name_a_folder_and_not_to_download() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
+from models.acceptance import Acceptance
+from models.adapter import AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.abdominal_trauma.findings import TraumaFindings, answer_class, confidence, json_schema, parse
 from models.adapters.abdominal_trauma.render import render
 from models.adapters.abdominal_trauma.report import LIMITATIONS, TITLE, report

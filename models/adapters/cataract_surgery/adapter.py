@@ -14,7 +14,8 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 
-from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
+from models.acceptance import Acceptance
+from models.adapter import AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.cataract_surgery.findings import CataractFindings, answer_class, confidence, parse
 from models.adapters.cataract_surgery.render import render
 from models.adapters.cataract_surgery.report import LIMITATIONS, TITLE, report

@@ -9,12 +9,14 @@ from pydantic import BaseModel
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
     DigitalXRayImageStorageForPresentation,
     MRImageStorage,
 )
 
 from dicom_node.headers import InstanceHeader
-from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
+from models.acceptance import Acceptance
+from models.adapter import AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.clinical_caption.findings import CaptionFindings, answer_class, parse
 from models.adapters.clinical_caption.languages import LANGUAGES, language_sentence
 from models.adapters.clinical_caption.render import render
@@ -74,17 +76,18 @@ ADAPTER = AdapterDefinition(
     ),
     unit=Unit.SERIES,
     acceptance=Acceptance(
-        # Enhanced MR and CT, and DX for processing (raw detector values), are left out: their pictures need choices
-        # that only a site can make.
+        # Enhanced MR and CT, and DX and MG for processing (raw detector values), are left out: their pictures need
+        # choices that only a site can make. Mammography is X-ray.
         sop_class_uids=frozenset(
             {
                 ComputedRadiographyImageStorage,
                 DigitalXRayImageStorageForPresentation,
+                DigitalMammographyXRayImageStorageForPresentation,
                 MRImageStorage,
                 CTImageStorage,
             }
         ),
-        modalities=frozenset({"CR", "DX", "MR", "CT"}),
+        modalities=frozenset({"CR", "DX", "MG", "MR", "CT"}),
         excluded_image_types=frozenset({"LOCALIZER", "SCREEN SAVE"}),
         min_age_years=18,
     ),
@@ -106,7 +109,7 @@ ADAPTER = AdapterDefinition(
     limitations=LIMITATIONS,
     general=True,
     # One slice says little about a CT volume; a site that wants it asks for it.
-    unasked_modalities=frozenset({"CR", "DX", "MR"}),
+    unasked_modalities=frozenset({"CR", "DX", "MG", "MR"}),
     tasks={"caption": caption_task},
     default_questions=caption_questions,
     languages=frozenset(LANGUAGES),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydicom.uid import EnhancedXAImageStorage, XRayAngiographicImageStorage
 
-from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
+from models.acceptance import Acceptance
+from models.adapter import AdapterDefinition, HubReference, LoraConfiguration, Unit, load_prompt
 from models.adapters.dsa_patency.findings import LABELS, PatencyFindings, answer_class, confidence, parse
 from models.adapters.dsa_patency.render import render
 from models.adapters.dsa_patency.report import LIMITATIONS, TITLE, report

@@ -13,12 +13,19 @@ from typing import Final
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
     DigitalXRayImageStorageForPresentation,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
     MRImageStorage,
+    NuclearMedicineImageStorage,
     OphthalmicPhotography8BitImageStorage,
     OphthalmicPhotography16BitImageStorage,
+    PositronEmissionTomographyImageStorage,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
     VLEndoscopicImageStorage,
@@ -28,7 +35,8 @@ from pydicom.uid import (
 )
 
 from dicom_node.headers import InstanceHeader
-from models.adapter import Acceptance, AdapterDefinition, HubReference, LoraConfiguration, Unit
+from models.acceptance import Acceptance
+from models.adapter import AdapterDefinition, HubReference, LoraConfiguration, Unit
 from models.adapters.flare.render import render
 from models.adapters.flare.report import LIMITATIONS, TITLE
 from models.adapters.flare.tasks import REPORT, TASKS, free_report
@@ -37,6 +45,17 @@ from models.question import Question
 
 #: Retired, and still sent (PS3.4 B.5): ultrasound multi-frame and single-frame.
 _RETIRED_ULTRASOUND: Final = frozenset({"1.2.840.10008.5.1.4.1.1.3", "1.2.840.10008.5.1.4.1.1.6"})
+_UNASKED: Final = frozenset({"CR", "DX", "MG", "MR", "US", "OP", "SM", "GM", "ES", "PT", "NM"})
+#: PET and scintigraphy; the last is retired, and still sent (PS3.4 B.5).
+_NUCLEAR: Final = frozenset(
+    {
+        PositronEmissionTomographyImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+        NuclearMedicineImageStorage,
+        "1.2.840.10008.5.1.4.1.1.5",
+    }
+)
 _DEFAULT: Final = Question(REPORT)
 _FREE: Final = free_report(_DEFAULT)
 
@@ -69,17 +88,22 @@ ADAPTER = AdapterDefinition(
     ),
     unit=Unit.SERIES,
     acceptance=Acceptance(
-        # The card's seven modalities. Mammography, angiography, tomography of the eye and video are not among them.
+        # The card's seven modalities; mammography is X-ray. Angiography, tomography of the eye and video are not among
+        # them. PET and scintigraphy are neither; nothing else looks at them, so they are taken, and always doubted.
         # Secondary Capture is left out, because dose screens and screen shots come so too: where stills of a fundus or
         # a slide arrive as such, a site rule sends them, and the answer says that they are outside the intended use.
         sop_class_uids=frozenset(
             {
                 CTImageStorage,
                 EnhancedCTImageStorage,
+                LegacyConvertedEnhancedCTImageStorage,
                 MRImageStorage,
                 EnhancedMRImageStorage,
+                LegacyConvertedEnhancedMRImageStorage,
                 ComputedRadiographyImageStorage,
                 DigitalXRayImageStorageForPresentation,
+                DigitalMammographyXRayImageStorageForPresentation,
+                *_NUCLEAR,
                 UltrasoundImageStorage,
                 UltrasoundMultiFrameImageStorage,
                 *_RETIRED_ULTRASOUND,
@@ -91,7 +115,11 @@ ADAPTER = AdapterDefinition(
                 VLEndoscopicImageStorage,
             }
         ),
-        modalities=frozenset({"CT", "MR", "CR", "DX", "US", "OP", "SM", "GM", "ES"}),
+        modalities=frozenset({"CT", *_UNASKED}),
+        edge_modalities={
+            "PT": "PET is not among the modalities that the adapter's author names",
+            "NM": "scintigraphy is not among the modalities that the adapter's author names",
+        },
         # A slide's label and overview show what is written on the glass, often a name (PS3.3 C.8.12.4.1.1).
         excluded_image_types=frozenset({"LOCALIZER", "LABEL", "OVERVIEW", "SCREEN SAVE"}),
         # The card says that performance varies across populations and names none that it was measured on; children's
@@ -116,7 +144,7 @@ ADAPTER = AdapterDefinition(
     limitations=LIMITATIONS,
     general=True,
     # Abdominal CT belongs to the trauma adapter, and one slice of any other is little: CT where a site asks for it.
-    unasked_modalities=frozenset({"CR", "DX", "MR", "US", "OP", "SM", "GM", "ES"}),
+    unasked_modalities=_UNASKED,
     tasks=TASKS,
     default_questions=_default_questions,
 )
