@@ -37,6 +37,13 @@ def client_context(ca: Path, certificate: Path | None = None, key: Path | None =
     return context
 
 
+def https_context(ca: Path) -> ssl.SSLContext:
+    """Return the context of an HTTPS client (RFC 9110 4.3.4): the server is signed by `ca`, in its own host name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _trust(context, ca)
+    return context
+
+
 def _identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for path in (certificate, key):

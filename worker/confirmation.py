@@ -24,17 +24,17 @@ from dicom_node import commitment
 from dicom_node.commitment import NotOfferedError, Reference
 from dicom_node.headers import HeaderError, read_header
 from dicom_node.outgoing import RequestError
-from dicom_node.query import QueryError, find
 from dicom_node.status import SUCCESS
 from dicom_node.tls import TlsError
 from dicom_node.uids import derive_uid
+from worker.channels import LookUpError, channel_of
 from worker.db import commitments
 from worker.db.commitment_records import Commitment, CommitmentRequest
 from worker.db.outbox import move, with_job
 from worker.db.records import Delivery, utc_now
 from worker.db.sessions import Database
 from worker.peers import peer_called, peer_of
-from worker.settings import Destination, Settings
+from worker.settings import Destination, DicomDestination, Settings
 from worker.states import DeliveryState
 
 log = structlog.get_logger()
@@ -152,17 +152,22 @@ def _claim(
             else:
                 row.asks += 1
                 row.confirm_at = utc_now() + timedelta(seconds=_pause_s(settings, row.asks))
-                row.transaction_uid = transaction_uid if target.commitment else None
+                row.transaction_uid = transaction_uid if _commits(target) else None
                 result = row.result
                 reference = Reference(result.sop_class_uid, result.sop_instance_uid)
                 questions.append(_Question(row.id, row.asks, reference, Path(result.path)))
-        if questions and target is not None and target.commitment:
+        if questions and target is not None and _commits(target):
             session.add(Commitment(transaction_uid=transaction_uid, destination=destination))
     return questions, ended
 
 
+def _commits(target: Destination) -> bool:
+    """Whether it is asked for storage commitment, which is a DICOM node's service."""
+    return isinstance(target, DicomDestination) and target.commitment
+
+
 def _no_answer(row: Delivery, target: Destination) -> str:
-    if not target.commitment:
+    if not _commits(target):
         return f"{row.destination} does not find it, asked {row.asks} times"
     return (
         f"{row.destination} did not say whether it keeps it, asked {row.asks} times; if it reports on associations of "
@@ -183,7 +188,7 @@ def _ask(
 ) -> None:
     """Ask, and keep what comes of it."""
     try:
-        if target.commitment:
+        if isinstance(target, DicomDestination) and target.commitment:
             _ask_for_commitment(db, settings, target, transaction_uid, questions)
         else:
             _look_for(db, settings, target, questions)
@@ -192,20 +197,19 @@ def _ask(
             log.info("storage commitment not offered", action="confirm", destination=target.name, reason=str(error))
             try:
                 _look_for(db, settings, target, questions)
-            except QueryError as trouble:
+            except LookUpError as trouble:
                 _postpone(db, settings, questions, str(trouble), is_permanent=trouble.is_permanent)
         else:
             remedy = "set `commitment: false` for this destination, or `confirm: find`"
             _postpone(db, settings, questions, f"{error}; {remedy}", is_permanent=True)
-    except (RequestError, QueryError) as error:
-        is_permanent = isinstance(error, QueryError) and error.is_permanent
-        _postpone(db, settings, questions, str(error), is_permanent=is_permanent)
-    except TlsError as error:
+    except LookUpError as error:
+        _postpone(db, settings, questions, str(error), is_permanent=error.is_permanent)
+    except (RequestError, TlsError) as error:
         _postpone(db, settings, questions, str(error), is_permanent=False)
 
 
 def _ask_for_commitment(
-    db: Database, settings: Settings, target: Destination, transaction_uid: str, questions: Sequence[_Question]
+    db: Database, settings: Settings, target: DicomDestination, transaction_uid: str, questions: Sequence[_Question]
 ) -> None:
     def keep(report: commitment.Report) -> int:
         known = commitments.take_report(db, settings.delivery, report)
@@ -231,36 +235,25 @@ def _ask_for_commitment(
 
 
 def _look_for(db: Database, settings: Settings, target: Destination, questions: Sequence[_Question]) -> None:
-    """Ask by C-FIND at the IMAGE level for each object; one that is not there yet may be being filed."""
-    peer, delivery = peer_of(settings, target), settings.delivery
+    """Ask for each object whether it is there; one that is not there yet may be being filed. Raises `LookUpError`."""
+    channel, delivery = channel_of(target), settings.delivery
+    if channel.has is None:
+        raise LookUpError(f"{target.name} cannot be asked what it has", is_permanent=True)
     for question in questions:
         try:
             header = read_header(question.path)
         except (HeaderError, OSError) as error:
             _postpone(db, settings, [question], f"the result cannot be read any more: {error}", is_permanent=True)
             continue
-        keys = {
-            "StudyInstanceUID": header.study_instance_uid,
-            "SeriesInstanceUID": header.series_instance_uid,
-            "SOPInstanceUID": header.sop_instance_uid,
-        }
-        matches = find(
-            peer,
-            "IMAGE",
-            keys,
-            calling_ae_title=settings.dicom.ae_title,
-            connect_timeout_s=delivery.timeout_s,
-            timeout_s=delivery.timeout_s,
-        )
-        is_there = any(match.get("SOPInstanceUID") == header.sop_instance_uid for match in matches)
+        is_there = channel.has(settings, target, header)
         with db.writing() as session:
             row = session.get_one(Delivery, question.delivery_id, options=[with_job()], with_for_update=True)
             if row.state is not DeliveryState.DELIVERED or row.asks != question.ask:
                 continue  # sent again, or confirmed by a late report, in the meantime
             if is_there:
-                commitments.confirm(session, row, "C-FIND")
+                commitments.confirm(session, row, channel.asked_by)
             elif question.ask >= delivery.confirm_asks:
-                words = f"{target.name} does not find it by C-FIND, asked {question.ask} times"
+                words = f"{target.name} does not find it by {channel.asked_by}, asked {question.ask} times"
                 commitments.deny(session, delivery, row, words)
 
 

@@ -10,7 +10,7 @@ since a PACS knows them by their UID.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,13 +18,12 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from dicom_node.scu import StoreOutcome, c_store
+from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
-from dicom_node.tls import TlsError
+from worker.channels import channel_of
 from worker.db.outbox import Parcel, claim_batch, due, move, with_job
 from worker.db.records import Delivery, Result, utc_now
 from worker.db.sessions import Database
-from worker.peers import peer_of
 from worker.settings import Destination, Settings
 from worker.states import DeliveryState
 
@@ -108,24 +107,11 @@ def _send(db: Database, settings: Settings, target: Destination, parcels: Sequen
     waiting = {parcel.path: parcel for parcel in parcels}
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 - it spreads load, it keeps no secret
     try:
-        for outcome in _outcomes(settings, target, parcels):
+        for outcome in channel_of(target).send(settings, target, parcels):
             parcel = waiting.pop(outcome.path)
             _settle(db, settings, target, parcel, outcome, list(waiting.values()), jitter)
     finally:
         _hand_back(db, settings, list(waiting.values()))
-
-
-def _outcomes(settings: Settings, target: Destination, parcels: Sequence[Parcel]) -> Iterable[StoreOutcome]:
-    timeout_s, title = settings.delivery.timeout_s, settings.dicom.ae_title
-    try:
-        peer = peer_of(settings, target)
-    except TlsError as error:
-        return [
-            StoreOutcome(p.path, p.sop_instance_uid, Outcome.TRANSIENT, comment=str(error), is_associated=False)
-            for p in parcels
-        ]
-    paths = [parcel.path for parcel in parcels]
-    return c_store(peer, paths, calling_ae_title=title, connect_timeout_s=timeout_s, timeout_s=timeout_s)
 
 
 def _settle(

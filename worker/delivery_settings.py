@@ -2,27 +2,26 @@
 
 Input: the values of a settings file. Output: frozen sections of `worker.settings.Settings`. An unknown key or a wrong
 value raises pydantic's `ValidationError`, which `worker.settings.load_settings` puts in words.
+
+A kind of destination is a subclass of `DestinationBase` in the union `Destination`, and a `Channel` in
+`worker.channels`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 
-from worker.engine_settings import Section
+from worker.destination_base import AeTitle, DestinationBase, Port
+from worker.engine_settings import Secret, Section
 from worker.result_kinds import DEFAULT_KINDS, ResultKind
 
-
-def _ae_title(text: str) -> str:
-    """Validate an AE title (PS3.5 6.2, VR AE): 1 to 16 printable ASCII characters without backslash."""
-    if not 1 <= len(text.strip()) <= 16 or "\\" in text or not (text.isascii() and text.isprintable()):
-        raise ValueError(f"{text!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
-    return text.strip()
-
-
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+_RESULTS: Final = "kinds of result it gets: sr, sc (a picture of each key image), sc-multi (all in one), ko, pr, pdf"
+_DICOM: Final = "dicom"
+#: How images are fetched: C-MOVE, C-GET, or C-GET where C-MOVE is not offered to us.
+Way = Literal["auto", "move", "get"]
 
 
 class DeliverySettings(Section):
@@ -43,21 +42,12 @@ class DeliverySettings(Section):
     )
 
 
-class DestinationConditions(Section):
-    """Which results a destination gets; all that are given must match, and of each list one."""
+class DicomDestination(DestinationBase):
+    """A PACS or another DICOM node, by C-STORE."""
 
-    adapters: list[str] = Field([], description="adapters whose results it gets; empty means all")
-    decisions: list[Literal["release", "accept", "edit", "reject"]] = Field(
-        [],
-        description="release: sent without a person; accept, edit, reject: what a person decided; empty means all",
+    kind: Literal["dicom"] = Field(
+        _DICOM, description="dicom: a DICOM node, by C-STORE; stow: a DICOMweb server, by STOW-RS"
     )
-    calling_ae_titles: list[AeTitle] = Field([], description="AE titles that sent the images; empty means all")
-
-
-class Destination(Section):
-    """A PACS or another system that results are sent to."""
-
-    name: str = Field(min_length=1, description="name in the ledger")
     ae_title: AeTitle = Field(description="AE title that is called")
     host: str = Field(min_length=1, description="host name or address")
     port: Port = Field(description="TCP port")
@@ -66,18 +56,66 @@ class Destination(Section):
     confirm: Literal["", "find"] = Field(
         "", description="find: ask by C-FIND whether it has what was sent; with commitment, where that is not offered"
     )
-    associations: int = Field(1, ge=1, le=16, description="associations at once, at most; one keeps all in order")
-    results: list[ResultKind] = Field(
-        list(DEFAULT_KINDS),
-        min_length=1,
-        description="kinds of result it gets: sr, sc (a picture of each key image), sc-multi (all in one), ko, pr, pdf",
-    )
-    when: DestinationConditions = DestinationConditions()
+    results: list[ResultKind] = Field(list(DEFAULT_KINDS), min_length=1, description=_RESULTS)
+
+    @property
+    def address(self) -> str:
+        """AET@HOST:PORT."""
+        return f"{self.ae_title}@{self.host}:{self.port}"
 
     @property
     def is_asked(self) -> bool:
         """Whether it is asked to confirm what was sent."""
         return self.commitment or self.confirm == "find"
+
+
+class StowDestination(DestinationBase):
+    """A DICOMweb server, by STOW-RS (PS3.18 10.5)."""
+
+    kind: Literal["stow"] = Field(description="stow: a DICOMweb server, by STOW-RS")
+    url: str = Field(description="address up to the resource `studies`, such as https://pacs.example/dicom-web")
+    token: Secret = Field(SecretStr(""), description="sent as Bearer token; empty for none")
+    username: str = Field("", description="user name for basic authentication; empty for none")
+    password: Secret = Field(SecretStr(""), description="password that goes with the user name")
+    ca: Path | None = Field(
+        None, description="PEM file of the authorities that its https certificate is signed by; null for the system's"
+    )
+    confirm: Literal["", "find"] = Field("", description="find: ask by QIDO-RS whether it has what was sent")
+    results: list[ResultKind] = Field(list(DEFAULT_KINDS), min_length=1, description=_RESULTS)
+
+    @property
+    def address(self) -> str:
+        """The URL."""
+        return self.url
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is asked to confirm what was sent."""
+        return self.confirm == "find"
+
+    @model_validator(mode="after")
+    def _is_an_address(self) -> Self:
+        from dicom_node.dicomweb.stow import StowServer  # only sites with such a destination pay for it
+
+        token, password = self.token.get_secret_value(), self.password.get_secret_value()
+        StowServer(self.url, token, self.username, password)
+        return self
+
+
+def _kind_of(value: Any) -> Any:
+    """Return the kind that a destination is to be read as; what names none is a DICOM node, as it always was."""
+    return value.get("kind", _DICOM) if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+#: Any destination, by its `kind`.
+Destination = Annotated[
+    Annotated[DicomDestination, Tag(_DICOM)] | Annotated[StowDestination, Tag("stow")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="destination_kind",
+        custom_error_message="`kind` is none of the kinds of destination: dicom, stow",
+    ),
+]
 
 
 class Source(Section):
@@ -89,3 +127,15 @@ class Source(Section):
     port: Port = Field(description="TCP port")
     tls: bool = Field(False, description="use the node's TLS certificates for this system")
     count: bool = Field(False, description="ask it by C-FIND how many slices a series has before it counts as whole")
+    fetch_missing: bool = Field(
+        False, description="have it send the slices that the count shows as missing, at most 3 times; needs `count`"
+    )
+    retrieve: Way = Field(
+        "auto", description="how images are fetched from it: move, get, or auto: C-GET where it has no C-MOVE to us"
+    )
+
+    @model_validator(mode="after")
+    def _counts_before_it_fetches(self) -> Self:
+        if self.fetch_missing and not self.count:
+            raise ValueError(f"source {self.name}: fetch_missing needs count: true, which tells what is missing")
+        return self

@@ -10,7 +10,8 @@ from worker.settings import Destination
 
 def kinds_to_write(destinations: Collection[Destination]) -> frozenset[ResultKind]:
     """Return the kinds that are always kept, and those that a destination asks for."""
-    return frozenset(DEFAULT_KINDS).union(*(destination.results for destination in destinations))
+    asked = (kind for destination in destinations for kind in destination.results if isinstance(kind, ResultKind))
+    return frozenset((*DEFAULT_KINDS, *asked))
 
 
 def gets(destination: Destination, adapter: str, decision: str, calling_ae_titles: Collection[str]) -> bool:

@@ -7,12 +7,21 @@ value raises pydantic's `ValidationError`, which `worker.settings.load_settings`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FieldSerializationInfo, SecretStr, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializationInfo
 
 #: Serialisation context (`{"to": CHILD_PROCESS}`) in which secrets are written out.
 CHILD_PROCESS = "child process"
+
+
+def _reveal_to_children_only(secret: SecretStr, info: SerializationInfo) -> str:
+    """Hide a secret from everybody who prints settings; the daemon's own processes are handed it."""
+    return secret.get_secret_value() if (info.context or {}).get("to") == CHILD_PROCESS else str(secret)
+
+
+#: A value that is never printed or logged.
+Secret = Annotated[SecretStr, PlainSerializer(_reveal_to_children_only, return_type=str, when_used="json")]
 
 
 class Section(BaseModel):
@@ -28,16 +37,11 @@ class OpenAISettings(Section):
     models: dict[str, str] = Field(
         {}, description="adapter name -> name of its model on the server, if that is another"
     )
-    api_key: SecretStr = Field(SecretStr(""), description="key, sent as Bearer token; better from the environment")
+    api_key: Secret = Field(SecretStr(""), description="key, sent as Bearer token; better from the environment")
     ca: Path | None = Field(None, description="PEM file of the authorities that the server's certificate is signed by")
     timeout_s: float = Field(120, gt=0, description="seconds to wait for one answer")
     attempts: int = Field(3, ge=1, description="tries of one request, the first included")
     concurrency: int = Field(8, ge=1, description="requests on their way at once")
-
-    @field_serializer("api_key", when_used="json")
-    def _reveal_to_children_only(self, key: SecretStr, info: FieldSerializationInfo) -> str:
-        """Hide the key from everybody who prints settings; the daemon's own processes are handed it."""
-        return key.get_secret_value() if (info.context or {}).get("to") == CHILD_PROCESS else str(key)
 
 
 class AdapterOptions(Section):

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from worker.delivery_settings import AeTitle, DeliverySettings, Destination, DestinationConditions, Port, Source
+from worker.delivery_settings import DeliverySettings, Destination, DicomDestination, Source, StowDestination
+from worker.destination_base import AeTitle, DestinationConditions, Port
 from worker.engine_settings import AdapterOptions, EngineSettings, Section
+from worker.settings_mistakes import mistakes_in_words
 
 __all__ = [
     "DEFAULT_FILE",
@@ -28,12 +25,14 @@ __all__ = [
     "DeliverySettings",
     "Destination",
     "DestinationConditions",
+    "DicomDestination",
     "RouteConditions",
     "RouteQuestion",
     "RouteRule",
     "Settings",
     "SettingsError",
     "Source",
+    "StowDestination",
     "load_settings",
 ]
 
@@ -214,7 +213,8 @@ class Settings(BaseSettings):
             names = [peer.name for peer in peers]
             if doubled := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{setting}: the name {', '.join(doubled)} is given twice")
-            if self.dicom.tls is None and (with_tls := [peer.name for peer in peers if peer.tls]):
+            nodes = [peer for peer in peers if isinstance(peer, DicomDestination | Source)]
+            if self.dicom.tls is None and (with_tls := [node.name for node in nodes if node.tls]):
                 raise ValueError(f"{setting}: {', '.join(with_tls)} asks for TLS, and dicom.tls names no certificates")
         allowed = set(self.dicom.calling_ae_titles)
         for destination in self.destinations:
@@ -250,22 +250,10 @@ def load_settings(file: Path | None = None, overrides: dict[str, Any] | None = N
         return Settings(**values)
     except ValidationError as error:
         origin = f"{path} or the environment" if path else "the environment"
-        lines = [f"  {': '.join(filter(None, (_dotted(e), _in_words(e))))}" for e in error.errors()]
+        lines = [f"  {line}" for line in mistakes_in_words(error)]
         raise SettingsError(
             f"wrong settings in {origin}:\n" + "\n".join(lines) + "\n`dicom-worker settings --help-all` lists them all"
         ) from None
-
-
-def _dotted(error: Any) -> str:
-    return ".".join(str(part) for part in error["loc"])
-
-
-def _in_words(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown setting"
-    if not error["loc"]:  # about several settings together, which the message names
-        return str(error["msg"]).removeprefix("Value error, ")
-    return str(error["msg"]).removeprefix("Value error, ") + f" (got {error['input']!r})"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

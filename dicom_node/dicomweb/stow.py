@@ -8,21 +8,21 @@ of them is sent by itself, so that one cannot speak for the others.
 
 from __future__ import annotations
 
-import base64
 import http.client
-import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
 from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON
 from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
+from dicom_node.dicomweb.origin import StowError, StowServer, reason_in_words
 from dicom_node.dicomweb.stow_answer import read_answer
 from dicom_node.headers import HeaderError, read_header
 from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
+
+__all__ = ["StowError", "StowServer", "store"]
 
 _PIECE_BYTES: Final = 1 << 20
 #: An answer has a few hundred bytes an instance.
@@ -31,62 +31,6 @@ _MOST_ANSWER_BYTES: Final = 16 << 20
 _ABOUT_THE_OBJECT: Final = frozenset({400, 409, 413, 415, 422})
 #: Answers that pass with time.
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
-
-
-class StowError(ValueError):
-    """The server's address or its credentials cannot be used; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class StowServer:
-    """Where to send."""
-
-    #: Up to the resource `studies`, which is added: https://pacs.example/dicom-web.
-    url: str
-    #: Sent as Bearer token (RFC 6750); empty for none.
-    token: str = field(default="", repr=False)
-    #: Sent by basic authentication (RFC 7617); empty for none.
-    username: str = ""
-    password: str = field(default="", repr=False)
-    #: For https; None trusts the system's authorities.
-    tls: ssl.SSLContext | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is no address. Raises `StowError`."""
-        parts = self.parts
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise StowError(f"{self.url!r} is no address of a DICOMweb server: write http(s)://HOST[:PORT]/PATH")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise StowError(f"the address of {parts.hostname} holds more than host and path; credentials go apart")
-        if self.token and self.username:
-            raise StowError(f"{self}: a token and a user name are given; give one of them")
-        if not (self.token + self.username + self.password).isprintable():
-            raise StowError(f"{self}: token, user name and password are printable text")
-
-    @property
-    def parts(self) -> SplitResult:
-        """The address in its parts."""
-        try:
-            parts = urlsplit(self.url)
-            _ = parts.port
-        except ValueError as error:
-            raise StowError(f"{self.url!r} is no address: {error}") from None
-        return parts
-
-    def __str__(self) -> str:
-        """Name the server without its credentials."""
-        parts = self.parts
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header field that says who sends."""
-        if self.token:
-            return {"Authorization": f"Bearer {self.token}"}
-        if self.username:
-            secret = base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
-            return {"Authorization": f"Basic {secret}"}
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +126,12 @@ def _is_open(answer: _Answer) -> bool:
 
 
 def _request(server: StowServer, batch: Sequence[_File], timeout_s: float) -> _Answer:
-    parts = server.parts
-    host, port = str(parts.hostname), parts.port
-    if parts.scheme == "https":
-        context = server.tls or ssl.create_default_context()
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=timeout_s, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    connection = server.connection(timeout_s)
     try:
         try:
             connection.connect()
         except OSError as error:
-            return _Answer(about_all=Outcome.TRANSIENT, comment=f"{server}: {_reason(error)}", counts=False)
+            return _Answer(about_all=Outcome.TRANSIENT, comment=f"{server}: {reason_in_words(error)}", counts=False)
         return _exchange(server, connection, batch)
     finally:
         connection.close()
@@ -223,12 +159,12 @@ def _exchange(server: StowServer, connection: http.client.HTTPConnection, batch:
     except FileChangedError as error:
         return _Answer(about_all=Outcome.PERMANENT, comment=str(error))
     except (OSError, http.client.HTTPException) as error:
-        broken = _reason(error)  # a server that refuses may say so and close before it has read everything
+        broken = reason_in_words(error)  # a server that refuses may say so and close before it has read everything
     try:
         response = connection.getresponse()
         body = response.read(_MOST_ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        return _Answer(about_all=Outcome.TRANSIENT, comment=f"{server}: {broken or _reason(error)}")
+        return _Answer(about_all=Outcome.TRANSIENT, comment=f"{server}: {broken or reason_in_words(error)}")
     return _understood(server, response.status, response.reason, body)
 
 
@@ -263,9 +199,3 @@ def _understood(server: StowServer, code: int, reason: str, body: bytes) -> _Ans
     if code in _ABOUT_THE_OBJECT:
         return _Answer(about_all=Outcome.PERMANENT, comment=comment)
     return _Answer(about_all=Outcome.TRANSIENT, comment=comment, counts=code in _BUSY)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it does not answer in time"
-    return str(error) or type(error).__name__

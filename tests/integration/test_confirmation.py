@@ -23,14 +23,14 @@ from worker.db.records import Delivery, Event, utc_now
 from worker.delivery import deliver, resend
 from worker.node import LedgerKeeper
 from worker.reporting import write_results
-from worker.settings import Destination
+from worker.settings import DicomDestination
 
 
 @contextmanager
 def delivered(folder: Path, url: str, port: int, ae_title: str = "PACS", **options: Any) -> Iterator[Hospital]:
     """A hospital with two results that its PACS took."""
     asked = {"commitment": True, **options.pop("asked", {})}
-    target = Destination(name="pacs", ae_title=ae_title, host=services.LOCALHOST, port=port, **asked)
+    target = DicomDestination(name="pacs", ae_title=ae_title, host=services.LOCALHOST, port=port, **asked)
     timing = {"confirm_wait_s": 2, "confirm_after_s": 60, "confirm_asks": 2, "confirm_resends": 1, **options}
     hospital = Hospital(folder, url, [target], **timing)
     try:

@@ -19,19 +19,19 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImage
 
 from tests import services
 from tests.integration.hospital import ADA, Hospital, hospital_with, released
-from worker import delivery, review
+from worker import channels, review
 from worker.db.records import Delivery, Event, utc_now
 from worker.db.transitions import move_delivery
 from worker.delivery import deliver, rescue_expired, resend
 from worker.reporting import write_results
-from worker.settings import Destination
+from worker.settings import DicomDestination
 from worker.states import DeliveryState, JobState
 
 MakeHospital = Callable[..., Hospital]
 
 
-def pacs(port: int, ae_title: str = "PACS") -> Destination:
-    return Destination(name="pacs", ae_title=ae_title, host=services.LOCALHOST, port=port)
+def pacs(port: int, ae_title: str = "PACS") -> DicomDestination:
+    return DicomDestination(name="pacs", ae_title=ae_title, host=services.LOCALHOST, port=port)
 
 
 def make_due(hospital: Hospital) -> None:
@@ -374,7 +374,7 @@ def test_an_interrupted_sender_hands_back_what_it_did_not_get_to(
             raise SystemExit("SIGTERM")
 
         with monkeypatch.context() as patched, pytest.raises(SystemExit):
-            patched.setattr(delivery, "c_store", interrupted)
+            patched.setattr(channels, "c_store", interrupted)
             deliver(hospital.db, hospital.settings, "pacs")
         assert states(hospital, job_id) == ["pending"] * 2
 
@@ -384,7 +384,7 @@ def test_a_late_sender_cannot_change_what_another_took_over(
 ) -> None:
     with hospital_with(tmp_path, sqlite_url, pacs(storescp.port)) as hospital:
         job_id = released(hospital)
-        original, taken = delivery.c_store, {"claim_token": "another"}
+        original, taken = channels.c_store, {"claim_token": "another"}
 
         def overtaken(*arguments: Any, **keywords: Any) -> Any:
             outcomes = list(original(*arguments, **keywords))
@@ -395,7 +395,7 @@ def test_a_late_sender_cannot_change_what_another_took_over(
             return iter(outcomes)
 
         with monkeypatch.context() as patched:
-            patched.setattr(delivery, "c_store", overtaken)
+            patched.setattr(channels, "c_store", overtaken)
             deliver(hospital.db, hospital.settings, "pacs")
         assert states(hospital, job_id) == ["sending"] * 2
 

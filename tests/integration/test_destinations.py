@@ -20,13 +20,13 @@ from worker import review
 from worker.db.records import Delivery, Instance
 from worker.delivery import deliver
 from worker.reporting import write_results
-from worker.settings import Destination, DestinationConditions, SettingsError, load_settings
+from worker.settings import DestinationConditions, DicomDestination, SettingsError, load_settings
 from worker.site import check_destinations
 from worker.states import DeliveryState
 
 
-def destination(name: str, port: int = 104, **options: Any) -> Destination:
-    return Destination(name=name, ae_title="PACS", host=services.LOCALHOST, port=port, **options)
+def destination(name: str, port: int = 104, **options: Any) -> DicomDestination:
+    return DicomDestination(name=name, ae_title="PACS", host=services.LOCALHOST, port=port, **options)
 
 
 def rule(**conditions: Any) -> DestinationConditions:

@@ -15,10 +15,10 @@ from worker.db import queries
 from worker.db.records import Instance, Job, Study
 from worker.reporting import write_results
 from worker.schemas import STANDIN_NOTICE
-from worker.settings import Destination
+from worker.settings import DicomDestination
 from worker.states import InstanceState
 
-PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
+PACS = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -18,11 +18,11 @@ from tests.services import program
 from worker import reporting, review
 from worker.db.records import Instance, Job
 from worker.reporting import write_results
-from worker.settings import Destination
+from worker.settings import DicomDestination
 from worker.states import DeliveryState, JobState
 
-PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
-ARCHIVE = Destination(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=4243)
+PACS = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
+ARCHIVE = DicomDestination(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=4243)
 
 
 #: For tests in which the database's own ways with transactions, JSON or text matter.

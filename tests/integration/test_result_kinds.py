@@ -22,13 +22,13 @@ from worker.delivery import deliver
 from worker.reporting import write_results
 from worker.result_kinds import ResultKind
 from worker.retraction import RetractionError, write_rejection_notes
-from worker.settings import Destination
+from worker.settings import DicomDestination
 from worker.states import DeliveryState, JobState
 
 ADDRESS: dict[str, Any] = {"ae_title": "PACS", "host": "127.0.0.1", "port": 4242}
-PACS = Destination(name="pacs", **ADDRESS)
-ARCHIVE = Destination(name="archive", results=list(ResultKind), **ADDRESS)
-RIS = Destination(name="ris", results=[ResultKind.KO], **ADDRESS)
+PACS = DicomDestination(name="pacs", **ADDRESS)
+ARCHIVE = DicomDestination(name="archive", results=list(ResultKind), **ADDRESS)
+RIS = DicomDestination(name="ris", results=[ResultKind.KO], **ADDRESS)
 
 on_both_databases = pytest.mark.parametrize("hospital", ["sqlite", "postgresql"], indirect=True)
 
@@ -230,7 +230,7 @@ def test_a_result_that_is_gone_is_named_and_nothing_half_is_written(hospital: Ho
 def test_all_kinds_and_then_their_rejection_note_arrive_in_orthanc(hospital: Hospital, orthanc: Orthanc) -> None:
     """All else of a rejected job is withdrawn; its note goes out."""
     address = {"ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.port}
-    pacs = Destination(name="pacs", results=list(ResultKind), **address)
+    pacs = DicomDestination(name="pacs", results=list(ResultKind), **address)
     hospital.settings = hospital.settings.model_copy(update={"destinations": [pacs]})
     job_id = hospital.decided_run()
     write(hospital, job_id)

@@ -18,10 +18,10 @@ from worker.db.records import Review as ReviewRecord
 from worker.db.transitions import move_delivery, move_job
 from worker.reporting import write_results
 from worker.review import ReviewError
-from worker.settings import Destination
+from worker.settings import DicomDestination
 from worker.states import DeliveryState, JobState
 
-PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
+PACS = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242)
 
 
 #: For tests in which the database's own ways with transactions, JSON or text matter.
@@ -142,7 +142,7 @@ def test_a_retry_starts_over(hospital: Hospital) -> None:
         (JobState.QUEUED, "its answer is still being worked on"),
         (JobState.DECIDED, "its answer is still being worked on"),
         (JobState.SUPERSEDED, "late images made a newer revision"),
-        (JobState.VERIFIED, "it is verified"),
+        (JobState.ACCEPTED, "it is accepted"),
     ],
 )
 def test_other_states_are_refused_in_words(hospital: Hospital, state: JobState, words: str) -> None:

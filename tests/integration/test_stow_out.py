@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pydicom
@@ -19,6 +13,7 @@ from dicom_node.dicomweb.stow import StowError, StowServer, store
 from dicom_node.scu import Outcome, StoreOutcome
 from dicom_node.tls import client_context, server_context
 from tests.receiving_node import PYDICOM_FILES, ct_slice, write_file
+from tests.scripted_server import scripted_server
 from tests.services import Orthanc, free_port, running
 from tests.services.process import LOCALHOST
 from tests.tls_files import make_tls_files
@@ -36,53 +31,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest.fixture
 def slices(tmp_path: Path) -> list[Path]:
     return [write_file(ct_slice(f"out {number}"), tmp_path / f"{number}.dcm") for number in range(3)]
-
-
-Answer = tuple[int, object]
-
-
-@dataclass
-class Peer:
-    """A server that answers as a test tells it to, in turn; None closes the connection without an answer."""
-
-    answers: list[Answer | None]
-    url: str = ""
-    headers: list[dict[str, str]] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-
-
-@contextmanager
-def peer(*answers: Answer | None, tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
-    state = Peer(list(answers))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            state.headers.append(dict(self.headers))
-            state.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = state.answers.pop(0)
-            self.close_connection = True
-            if answer is None:
-                return
-            content = answer[1] if isinstance(answer[1], bytes) else json.dumps(answer[1]).encode()
-            self.send_response(answer[0])
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with HTTPServer((LOCALHOST, 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        state.url = f"{'https' if tls else 'http'}://{LOCALHOST}:{server.server_port}/dicom-web"
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def uid(number: int) -> str:
@@ -139,12 +87,12 @@ def test_each_instance_has_the_outcome_that_the_answer_gives_it(slices: list[Pat
         "00081199": {"vr": "SQ", "Value": [item(0), item(1, warning=0xB000)]},
         "00081198": {"vr": "SQ", "Value": [item(2, reason=0xA700)]},
     }
-    with peer((202, answer)) as server:
-        outcomes = send(server.url, slices)
+    with scripted_server((202, answer)) as server:
+        outcomes = send(server.url + "/dicom-web", slices)
     assert [outcome.klass for outcome in outcomes] == [Outcome.DELIVERED, Outcome.WARNING, Outcome.TRANSIENT]
     assert [outcome.status for outcome in outcomes] == [None, 0xB000, 0xA700]
-    with peer((409, {"00081198": {"vr": "SQ", "Value": [item(0, reason=0xA900)]}})) as server:
-        (outcome,) = send(server.url, slices[:1])
+    with scripted_server((409, {"00081198": {"vr": "SQ", "Value": [item(0, reason=0xA900)]}})) as server:
+        (outcome,) = send(server.url + "/dicom-web", slices[:1])
     assert outcome.klass is Outcome.PERMANENT
     assert "0xA900" in outcome.message
 
@@ -165,26 +113,26 @@ def test_each_instance_has_the_outcome_that_the_answer_gives_it(slices: list[Pat
 def test_an_answer_without_a_list_speaks_for_the_one_file(
     slices: list[Path], code: int, klass: Outcome, counts: bool
 ) -> None:
-    with peer((code, b"")) as server:
-        (outcome,) = send(server.url, slices[:1])
+    with scripted_server((code, b"")) as server:
+        (outcome,) = send(server.url + "/dicom-web", slices[:1])
     assert (outcome.klass, outcome.is_associated) == (klass, counts)
     assert code == 200 or str(code) in outcome.comment
 
 
 def test_one_bad_file_does_not_speak_for_the_others(slices: list[Path]) -> None:
-    with peer((400, b""), (200, b""), (400, b""), (200, b"")) as server:
-        outcomes = send(server.url, slices)
+    with scripted_server((400, b""), (200, b""), (400, b""), (200, b"")) as server:
+        outcomes = send(server.url + "/dicom-web", slices)
     assert [outcome.klass for outcome in outcomes] == [Outcome.DELIVERED, Outcome.PERMANENT, Outcome.DELIVERED]
 
 
 def test_a_connection_that_breaks_leaves_each_file_to_be_tried_again(slices: list[Path], tmp_path: Path) -> None:
-    with peer(None, (200, b""), None, (200, b"")) as server:
-        outcomes = send(server.url, slices)
+    with scripted_server(None, (200, b""), None, (200, b"")) as server:
+        outcomes = send(server.url + "/dicom-web", slices)
     assert [outcome.klass for outcome in outcomes] == [Outcome.DELIVERED, Outcome.TRANSIENT, Outcome.DELIVERED]
     no_dicom = tmp_path / "text.dcm"
     no_dicom.write_text("no DICOM")
-    with peer((200, b"")) as server:
-        outcomes = send(server.url, [no_dicom, slices[0], tmp_path / "absent.dcm"])
+    with scripted_server((200, b"")) as server:
+        outcomes = send(server.url + "/dicom-web", [no_dicom, slices[0], tmp_path / "absent.dcm"])
     assert {outcome.path: outcome.klass for outcome in outcomes} == {
         no_dicom: Outcome.PERMANENT,
         slices[0]: Outcome.DELIVERED,
@@ -208,14 +156,14 @@ def silent() -> Iterator[int]:
 def test_token_and_certificate_are_shown_and_the_peer_s_is_checked(slices: list[Path], tmp_path: Path) -> None:
     files = make_tls_files(tmp_path)
     ours = client_context(files.ca, files.certificate, files.key)
-    with peer((200, b""), tls=server_context(files.certificate, files.key, files.ca)) as server:
-        (outcome,) = store(StowServer(server.url, token="secret-token", tls=ours), slices[:1])
+    with scripted_server((200, b""), tls=server_context(files.certificate, files.key, files.ca)) as server:
+        (outcome,) = store(StowServer(server.url + "/dicom-web", token="secret-token", tls=ours), slices[:1])
         assert outcome.is_delivered
         assert server.headers[0]["Authorization"] == "Bearer secret-token"
-        (refused,) = store(StowServer(server.url), slices[:1])  # the system does not know this authority
+        (refused,) = store(StowServer(server.url + "/dicom-web"), slices[:1])  # the system does not know this authority
         assert (refused.klass, refused.is_associated) == (Outcome.TRANSIENT, False)
         assert "certificate" in refused.comment
-    assert "secret-token" not in repr(StowServer(server.url, token="secret-token"))
+    assert "secret-token" not in repr(StowServer(server.url + "/dicom-web", token="secret-token"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Input: the settings. Output: one line per check, or JSON. Exit code 0 when nothing failed (remarks do not count), 1 when
 something did, 2 when the settings themselves are wrong. It changes nothing and sends no images: destinations get a
-C-ECHO.
+C-ECHO or what their kind has in its place.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _dicom_port(settings: Settings) -> Iterator[Finding]:
     from dicom_node.scu import EchoError, c_echo
     from dicom_node.tls import TlsError
     from worker.commands.network import peer_of
-    from worker.settings import Destination
+    from worker.settings import DicomDestination
 
     bind, port = settings.dicom.bind, settings.dicom.port
     trouble = _listening_trouble(bind, port)
@@ -130,7 +130,7 @@ def _dicom_port(settings: Settings) -> Iterator[Finding]:
         yield Finding("dicom port", OK, f"{bind}:{port} is free")
         return
     title = settings.dicom.ae_title
-    here = Destination(
+    here = DicomDestination(
         name="here", ae_title=title, host=_reached_at(bind), port=port, tls=settings.dicom.tls is not None
     )
     try:
@@ -178,21 +178,18 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
 
 def _destinations(settings: Settings) -> Iterator[Finding]:
-    from dicom_node.scu import EchoError, PeerError, c_echo
-    from dicom_node.tls import TlsError
-    from worker.commands.network import peer_of
+    from worker.channels import UnreachableError, channel_of
 
     if not settings.destinations:
         yield Finding("destinations", REMARK, "none: results are written but sent nowhere")
     for destination in settings.destinations:
         name = f"destination {destination.name}"
-        where = f"{destination.ae_title}@{destination.host}:{destination.port}"
         try:
-            c_echo(peer_of(destination, settings), calling_ae_title=settings.dicom.ae_title)
-        except (EchoError, PeerError, TlsError) as error:
-            yield Finding(name, TROUBLE, f"{where} does not answer: {error}")
+            channel_of(destination).check(settings, destination)
+        except UnreachableError as error:
+            yield Finding(name, TROUBLE, f"{destination.address} does not answer: {error}")
         else:
-            yield Finding(name, OK, f"{where} answers")
+            yield Finding(name, OK, f"{destination.address} answers")
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (

@@ -28,7 +28,7 @@ from worker.commands.dicom_files import PathsArgument, read_instances
 if TYPE_CHECKING:
     from dicom_node.probe import Capabilities
     from dicom_node.scu import Peer
-    from worker.settings import Destination, Settings
+    from worker.settings import DicomDestination, Settings
 
 CallingOption = Annotated[str, typer.Option("--calling", metavar="AET", help="our AE title [default: dicom.ae_title]")]
 TlsOption = Annotated[bool, typer.Option("--tls", help="use the certificates of dicom.tls")]
@@ -128,7 +128,7 @@ def _print_capabilities(taken: Capabilities) -> None:
     out().print(table("service", "offered", rows=[[services[n], "yes" if described[n] else "no"] for n in services]))
 
 
-def peer_of(destination: Destination, settings: Settings) -> Peer:
+def peer_of(destination: DicomDestination, settings: Settings) -> Peer:
     """Return a destination of the settings as a peer, with certificates if it wants them.
 
     Raises:
@@ -150,11 +150,11 @@ def _peer(text: str, settings: Settings, *, tls: bool) -> Peer:
     """Read a peer off the command line, or end with exit code 2."""
     from dicom_node.scu import PeerError, parse_peer
     from dicom_node.tls import TlsError
-    from worker.settings import Destination
+    from worker.settings import DicomDestination
 
     try:
         peer = parse_peer(text)
-        named = Destination(name="command line", ae_title=peer.ae_title, host=peer.host, port=peer.port, tls=tls)
+        named = DicomDestination(name="command line", ae_title=peer.ae_title, host=peer.host, port=peer.port, tls=tls)
         return peer_of(named, settings)
     except (PeerError, TlsError) as error:
         wrong_usage(str(error))

@@ -35,6 +35,8 @@ class Parcel:
     token: str
     sop_instance_uid: str
     path: Path
+    #: Of `worker.result_kinds`.
+    kind: str
 
 
 def due(destination: str) -> Select[int]:
@@ -91,8 +93,12 @@ def claim_batch(
                 held.append(row)
         first = {row.result.job.study_id: row.id for row in sorted(held, key=lambda row: row.id, reverse=True)}
         held.sort(key=lambda row: (row.tries, first[row.result.job.study_id], row.id))
-        parcels = [Parcel(row.id, token, row.result.sop_instance_uid, Path(row.result.path)) for row in held]
+        parcels = [_parcel(row, token) for row in held]
     return parcels, cancelled
+
+
+def _parcel(row: Delivery, token: str) -> Parcel:
+    return Parcel(row.id, token, row.result.sop_instance_uid, Path(row.result.path), row.result.kind)
 
 
 def queue_result(session: Session, job: Job, result: Result, destination: str) -> None:
