@@ -27,7 +27,7 @@ _RETIRED: Final = frozenset({"HSV", "ARGB", "CMYK", "YBR_PARTIAL_422"})
 
 def grey_to_rgb(grey: Grey) -> Rgb:
     """Repeat a grey picture for R, G and B: (rows, columns, 3)."""
-    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    return np.stack((grey, grey, grey), axis=2)
 
 
 def is_colour(image: ImageAttributes) -> bool:

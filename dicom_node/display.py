@@ -101,7 +101,8 @@ def shade(
         if isinstance(change, tuple):
             bounds = padding_bounds(image, frame_or_values.dtype)
             table = _table(frame_or_values.dtype.str, change, shading, shown_inverted(image), bounds)
-            grey: Grey = table[_as_places(frame_or_values)]
+            # Every place is in the table; "clip" only spares NumPy a copy.
+            grey: Grey = np.take(table, _as_places(frame_or_values), mode="clip")
             if padding is not None:
                 grey[padding] = 0
             return grey

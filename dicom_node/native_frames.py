@@ -59,10 +59,10 @@ class NativeFrames:
             return from_values(image, values)
         return from_values(image, np.frombuffer(data, self._dtype()))
 
-    def _bytes(self, file: BinaryIO, index: int, start: int, end: int) -> bytearray:
+    def _bytes(self, file: BinaryIO, index: int, start: int, end: int) -> NDArray[np.uint8]:
         file.seek(self._element.value_at + start)
-        data = bytearray(end - start)  # writable, so that nobody needs a copy
-        if file.readinto(data) < end - start:  # type: ignore[attr-defined]
+        data = np.empty(end - start, dtype=np.uint8)  # writable, so that nobody needs a copy
+        if file.readinto(data.data) < end - start:  # type: ignore[attr-defined]
             image = self._image
             raise image.error(
                 f"its pixel data are truncated: they end in frame {index + 1} of {image.frames}", "send it again"
@@ -157,6 +157,8 @@ def without_unused_bits(image: ImageAttributes, frame: Frame) -> Frame:
     spare = image.bits_allocated - image.bits_stored
     if spare <= 0 or frame.dtype.kind not in "iu":
         return frame
+    if frame.dtype.kind == "u" and int(frame.max()) < 1 << image.bits_stored:
+        return frame  # the usual case, and looking takes less than writing
     cleared: Frame = frame if frame.flags.writeable else frame.copy()
     if cleared.dtype.kind == "u":
         np.bitwise_and(cleared, cleared.dtype.type((1 << image.bits_stored) - 1), out=cleared)

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from dicom_node.frame_attributes import functional_group, items, number, numbers, text
 from dicom_node.look_up_tables import LookUpTable, read_look_up_table
 from dicom_node.modality import Mask, Values
+from dicom_node.percentiles import counted_percentiles
 from dicom_node.pixels import ImageAttributes
 
 #: A display picture: uint8, (rows, columns), 0 is black.
@@ -98,12 +99,27 @@ def header_shading(image: ImageAttributes, index: int = 0) -> Shading | None:
     return next(iter(alternatives), None)
 
 
-def percentile_window(values: Values, tail_percent: float, mask: Mask | None = None) -> Window:
-    """Return the window from one outer percentile of the values to the other; `mask` True is left out of account."""
-    counted = values.ravel() if mask is None or mask.all() else values[~mask]
+def percentile_window(
+    values: NDArray[Any], tail_percent: float, mask: Mask | None = None, rescale: tuple[float, float] = (1.0, 0.0)
+) -> Window:
+    """Return the window from one outer percentile of the values to the other.
+
+    Args:
+        values: Modality values, or stored ones whose `rescale` makes modality values of them; any shape.
+        tail_percent: How much is left out at either end, in percent.
+        mask: True is left out of account, unless all is.
+        rescale: Slope and intercept.
+    """
+    counted = values.ravel() if mask is None or mask.all() or not mask.any() else values[~mask]
     # A quarter of a million evenly taken values settle a percentile; sorting all of a large frame takes long.
     counted = counted[:: max(1, counted.size // 2**18)]
-    low, high = (float(bound) for bound in np.percentile(counted, (tail_percent, 100.0 - tail_percent)))
+    shares = (tail_percent, 100.0 - tail_percent)
+    slope, intercept = rescale
+    bounds = counted_percentiles(counted, shares, slope=slope, intercept=intercept)
+    if bounds is None:
+        rescaled = counted.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        bounds = tuple(float(bound) for bound in np.percentile(rescaled, shares))
+    low, high = bounds
     return Window((low + high) / 2, max(high - low, 1.0), "LINEAR_EXACT", "percentiles")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_node.display import (
@@ -23,21 +22,18 @@ from dicom_node.display import (
     Window,
     colours,
     grey_to_rgb,
-    modality_values,
-    padding_mask,
-    percentile_window,
-    shade,
 )
 from dicom_node.headers import InstanceFile
 from dicom_node.overlays import overlays
-from dicom_node.picture_areas import black_outside, shutter_mask
+from dicom_node.picture_areas import black_outside
 from dicom_node.pixels import Frame, FrameReader, ImageAttributes, PixelError, read_image
 from dicom_node.report import SourceFrames
 from dicom_node.slides import read_region
 from dicom_node.subtraction import Subtractor
 from dicom_node.video import Video, is_video, read_video, read_video_frames
 from models.generation import RgbImage
-from models.recipe import Filter, FrameOf, Percentiles, Picture, Plane, Recipe, Size
+from models.plane_shading import shade_plane
+from models.recipe import Filter, FrameOf, Picture, Plane, Recipe, Size
 from models.rendering import InputRecord, ModelInput, RenderError, images_digest
 
 _FILTERS = {Filter.BILINEAR: Image.Resampling.BILINEAR, Filter.BICUBIC: Image.Resampling.BICUBIC}
@@ -84,7 +80,9 @@ def draw(recipe: Sequence[Picture], instances: Sequence[InstanceFile]) -> Drawn:
             for of, frame in source.frames(frames) if frames else ():
                 if of in in_colour:
                     coloured[of] = colours(source.image, frame)
-                shaded |= {plane: _shade(source, frame, plane) for plane in planes if plane.of == of}
+                for plane in planes:
+                    if plane.of == of:
+                        shaded[plane] = shade_plane(source.image, source.subtractor, frame, plane)
         except PixelError as error:
             raise RenderError(str(error)) from error
         facts[uid] = source.facts()
@@ -224,36 +222,6 @@ class _Opened:
         if drawn_over := len(overlays(image)):
             facts["overlays_not_drawn"] = drawn_over
         return facts
-
-
-def _shade(opened: _Opened, frame: Frame, plane: Plane) -> tuple[Grey, Window | VoiLut]:
-    image, index = opened.image, plane.of.frame - 1
-    hidden = shutter_mask(image, index)
-    if plane.subtraction is None:
-        values = frame
-    else:
-        values = opened.subtractor.subtract(plane.subtraction, frame)
-        # Subtracted values are no stored ones: what was padding before is told now.
-        padding = padding_mask(image, frame)
-        hidden = padding if hidden is None else padding | hidden
-    shading = plane.shading
-    if isinstance(shading, Percentiles):
-        counted = modality_values(image, frame, index) if plane.subtraction is None else values
-        uncounted = padding_mask(image, frame)
-        for more in (hidden, _flat_border(frame) if shading.without_flat_border else None):
-            uncounted = uncounted if more is None else uncounted | more
-        shading = percentile_window(counted, shading.tail_percent, uncounted)
-    return shade(image, values, shading, index, padding=hidden), shading
-
-
-def _flat_border(frame: Frame) -> NDArray[np.bool_]:
-    """Return collimator and shutter, True where a frame is exactly at its lowest or highest value over a wide area."""
-    flat = np.zeros(frame.shape, dtype=np.bool_)
-    for bound in (frame.min(), frame.max()):
-        at_bound = frame == bound
-        if 0.02 < float(at_bound.mean()) < 0.98:
-            flat |= at_bound
-    return flat
 
 
 def _content(
