@@ -51,7 +51,7 @@ log = structlog.get_logger()
 #: How long the peer has to close the connection after the last PDU (the ARTIM timer of Sta13, PS3.8 9.2).
 _LINGER_S: Final = 2.0
 #: A requester that is silent this long after an answer waits for a report; one that releases at once does not.
-_REPORT_AFTER_S: Final = 0.2
+REPORT_AFTER_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Association:
         """Serve what comes until the association ends; return whether it was released."""
         connection = self._open_connection()
         while not self._is_told_to_end:
-            self._notices.send_after(connection, _REPORT_AFTER_S, self._asked.max_pdu_bytes if self._asked else 0)
+            self._notices.send_after(connection, REPORT_AFTER_S, self._asked.max_pdu_bytes if self._asked else 0)
             pdu_type, variable_field = connection.read_pdu()
             if pdu_type is PduType.P_DATA_TF:
                 for fragment in fragments(variable_field):

@@ -48,6 +48,10 @@ _REASONS: Final = {
 }
 
 
+#: What this node says of instances that it does not vouch for.
+GIVEN_REASONS: Final = (NO_SUCH_OBJECT, CLASS_INSTANCE_CONFLICT)
+
+
 class CommitmentError(ValueError):
     """A request or report does not say what it must (PS3.4 J.3.2, J.3.3)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -18,6 +18,26 @@ from dicom_node.commitment import CommitmentError, Report
 from dicom_node.dimse import Notice, Request, Response
 
 log = structlog.get_logger()
+
+#: Status of an N-ACTION response -> when it is given.
+ACTION_STATUSES: Final = {
+    status.SUCCESS: "the request and the answer to it are recorded; a report follows",
+    status.NO_SUCH_SOP_CLASS: "it is not about the Storage Commitment Push Model",
+    status.NO_SUCH_SOP_INSTANCE: "it is not addressed to the well-known instance",
+    status.NO_SUCH_ACTION: "its action type is not 1",
+    status.INVALID_ARGUMENT_VALUE: "its data set cannot be read, or names no instances",
+    status.RESOURCE_LIMITATION: f"its data set has more than {commitment.DATA_SET_LIMIT_BYTES >> 20} MiB",
+    status.PROCESSING_FAILURE: "it could not be recorded; trying again helps",
+}
+#: The same of an N-EVENT-REPORT response.
+REPORT_STATUSES: Final = {
+    status.SUCCESS: "the report is recorded",
+    status.NO_SUCH_SOP_CLASS: "it is not about the Storage Commitment Push Model",
+    status.NO_SUCH_EVENT_TYPE: "its event type is neither 1 nor 2",
+    status.INVALID_ARGUMENT_VALUE: "its data set cannot be read, or its transaction was never asked for",
+    status.RESOURCE_LIMITATION: f"its data set has more than {commitment.DATA_SET_LIMIT_BYTES >> 20} MiB",
+    status.PROCESSING_FAILURE: "it could not be recorded; trying again helps",
+}
 
 
 class Keeper(Protocol):

@@ -42,6 +42,7 @@ class CommandField(IntEnum):
     """The requests that are told apart here (PS3.7 E.1)."""
 
     C_STORE_RQ = 0x0001
+    C_GET_RQ = 0x0010
     C_FIND_RQ = 0x0020
     C_MOVE_RQ = 0x0021
     C_ECHO_RQ = 0x0030

@@ -44,7 +44,7 @@ _UNCOMPRESSED: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1
 _LITTLE_ENDIAN: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 
 #: Result of a presentation context (PS3.8 table 9-18).
-_ACCEPTANCE, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4
+ACCEPTANCE, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ def negotiate(request: AssociationRequest, policy: Policy) -> Accepted | Rejecte
     contexts: dict[int, Context] = {}
     answers = []
     for context_id, abstract_syntax, transfer_syntaxes in request.contexts:
-        result, transfer_syntax = _decide(abstract_syntax, transfer_syntaxes, policy.other_sop_classes)
-        if result == _ACCEPTANCE:
+        result, transfer_syntax = decide(abstract_syntax, transfer_syntaxes, policy.other_sop_classes)
+        if result == ACCEPTANCE:
             contexts[context_id] = Context(abstract_syntax, transfer_syntax)
         answers.append(_answer(context_id, result, transfer_syntax))
     # Roles are granted as asked for where both are served (PS3.7 D.3.3.4); without an answer the default holds.
@@ -177,8 +177,11 @@ def busy(reason: str) -> Rejected:
     return Rejected(reason, a_associate_rj(2, 3, 2))
 
 
-def _decide(abstract_syntax: str, transfer_syntaxes: tuple[str, ...], others: frozenset[str]) -> tuple[int, str]:
-    """Storage is taken in whatever syntax the sender likes best, its first; nothing is converted here."""
+def decide(abstract_syntax: str, transfer_syntaxes: tuple[str, ...], others: frozenset[str]) -> tuple[int, str]:
+    """Return result (PS3.8 table 9-18) and transfer syntax of one proposed context; `others` as in `Policy`.
+
+    Storage is taken in whatever syntax the sender likes best, its first; nothing is converted here.
+    """
     if abstract_syntax == VERIFICATION:
         usable = [uid for uid in transfer_syntaxes if uid in _UNCOMPRESSED]
     elif is_storage(abstract_syntax):
@@ -187,7 +190,7 @@ def _decide(abstract_syntax: str, transfer_syntaxes: tuple[str, ...], others: fr
         usable = [uid for uid in transfer_syntaxes if uid in _LITTLE_ENDIAN]
     else:
         return _ABSTRACT_SYNTAX_NOT_SUPPORTED, transfer_syntaxes[0]
-    return (_ACCEPTANCE, usable[0]) if usable else (_TRANSFER_SYNTAXES_NOT_SUPPORTED, transfer_syntaxes[0])
+    return (ACCEPTANCE, usable[0]) if usable else (_TRANSFER_SYNTAXES_NOT_SUPPORTED, transfer_syntaxes[0])
 
 
 def is_storage(sop_class_uid: str) -> bool:

@@ -1,14 +1,14 @@
 """One association, the requesting side: propose contexts, send DIMSE requests, read what comes back (PS3.8, PS3.7).
 
 Input: a peer, the contexts to propose, files or data sets. Output: the DIMSE responses; an N-EVENT-REPORT that the peer
-sends in between goes to `on_event`. On failure `RequestError`, which says whether the same attempt can succeed later.
-Data sets of files are streamed as they are, never re-encoded.
+sends in between goes to `on_event`, an object that it stores (C-GET) to `storage`. On failure `RequestError`, which
+says whether the same attempt can succeed later. Data sets of files are streamed as they are, never re-encoded.
 """
 
 from __future__ import annotations
 
 import os
-import socket
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,8 @@ from typing import Final, Self
 
 from dicom_node import dimse, status
 from dicom_node.association_request import encode_request, read_accept, rejection_in_words
-from dicom_node.dimse import CommandError, CommandField, CommandSet, Response
+from dicom_node.connecting import MAX_PDU_BYTES, RequestError, connect
+from dicom_node.dimse import CommandError, CommandField, CommandSet, Request, Response, Service
 from dicom_node.file_format import FileFormatError, read_file_meta
 from dicom_node.incoming import Incoming, Message
 from dicom_node.peer import Peer, check_ae_title
@@ -24,7 +25,6 @@ from dicom_node.upper_layer import (
     A_RELEASE_RP,
     A_RELEASE_RQ,
     AbortReason,
-    Connection,
     PduType,
     PeerGoneError,
     PeerSilentError,
@@ -35,25 +35,13 @@ from dicom_node.upper_layer import (
     p_data_fragment,
 )
 
-__all__ = ["MAX_CONTEXTS", "Message", "OutgoingAssociation", "RequestError"]
+__all__ = ["MAX_CONTEXTS", "MAX_PDU_BYTES", "Message", "OutgoingAssociation", "RequestError"]
 
 #: Presentation context ids are the odd numbers up to 255 (PS3.8 9.3.2.2).
 MAX_CONTEXTS: Final = 128
-_MAX_PDU_BYTES: Final = 262_144
 _LINGER_S: Final = 1.0
 #: Everything that can go wrong between two messages.
 _BROKEN: Final = (PeerGoneError, PeerSilentError, ProtocolError, CommandError)
-
-
-class RequestError(Exception):
-    """The peer could not be asked, or did not answer; the message names it and the reason."""
-
-    def __init__(self, message: str, *, is_permanent: bool = False, is_silent: bool = False) -> None:
-        super().__init__(message)
-        #: The same attempt will fail again.
-        self.is_permanent = is_permanent
-        #: The peer was waited for in vain: whatever is tried next will take as long.
-        self.is_silent = is_silent
 
 
 class OutgoingAssociation:
@@ -69,20 +57,26 @@ class OutgoingAssociation:
         timeout_s: float,
         as_scp: Sequence[str] = (),
         on_event: Callable[[Message], int] | None = None,
+        storage: Service | None = None,
     ) -> None:
         """Associate, proposing one context for each pair of abstract and transfer syntax. Raises `RequestError`.
 
         For the classes of `as_scp` this side takes the SCP role. `on_event` serves the peer's N-EVENT-REPORTs and
-        returns the status to answer.
+        returns the status to answer; `storage` takes its C-STOREs.
         """
+        self.association_id = uuid.uuid4().hex
         self._peer = peer
         self._message_id = 0
         self._peer_max_pdu_bytes = 0
         self._context_ids: dict[tuple[str, str], int] = {}
         self._on_event = on_event
+        self._storage = storage
+        self._calling_ae_title = calling_ae_title
         self._is_released = False
-        self._connection = _connect(peer, connect_timeout_s, timeout_s)
+        self._connection = connect(peer, connect_timeout_s, timeout_s)
         self._incoming = Incoming(self._connection)
+        if storage is not None:
+            self._incoming.begin_store = self._begin_store
         try:
             self._associate(check_ae_title(calling_ae_title), contexts, as_scp)
         except BaseException:
@@ -115,7 +109,7 @@ class OutgoingAssociation:
     def query(
         self, context_id: int, field: CommandField, elements: Mapping[int, bytes], identifier: bytes
     ) -> Iterator[Message]:
-        """Send a C-FIND or C-MOVE request; yield the responses, the final one last. Raises `RequestError`."""
+        """Send a C-FIND, C-MOVE or C-GET request; yield the responses, the final one last. Raises `RequestError`."""
         try:
             self._send_request(context_id, field, {**elements, dimse.PRIORITY: b"\0\0"}, identifier)
             while True:
@@ -154,7 +148,7 @@ class OutgoingAssociation:
         }
         with path.open("rb") as fp:
             left = os.fstat(fp.fileno()).st_size - read_file_meta(fp).data_set_offset
-            size = fragment_size(min(self._peer_max_pdu_bytes or _MAX_PDU_BYTES, _MAX_PDU_BYTES))
+            size = fragment_size(min(self._peer_max_pdu_bytes or MAX_PDU_BYTES, MAX_PDU_BYTES))
             try:
                 self._send_command(context_id, CommandField.C_STORE_RQ, elements, has_data_set=True)
                 while left:
@@ -201,13 +195,14 @@ class OutgoingAssociation:
         if kind is None:
             self.release()
         else:
+            self._incoming.abandon()
             self.abort()
 
     def _associate(self, calling_ae_title: str, contexts: Sequence[tuple[str, str]], as_scp: Sequence[str]) -> None:
         proposed = {number * 2 + 1: pair for number, pair in enumerate(contexts)}
         try:
             called = self._peer.ae_title
-            self._connection.send(encode_request(called, calling_ae_title, proposed, as_scp, _MAX_PDU_BYTES))
+            self._connection.send(encode_request(called, calling_ae_title, proposed, as_scp, MAX_PDU_BYTES))
             pdu_type, variable_field = self._connection.read_pdu()
             if pdu_type is PduType.A_ASSOCIATE_AC:
                 accepted = read_accept(bytes(variable_field), proposed, as_scp)
@@ -256,31 +251,35 @@ class OutgoingAssociation:
         """Answer a request of the peer: an N-EVENT-REPORT is taken, where one is expected."""
         if not message.command.is_request:
             return
+        if message.operation is not None:
+            self._answer(message, message.operation.finish())
+            return
         code = status.UNRECOGNIZED_OPERATION
         if message.command.command_field == CommandField.N_EVENT_REPORT_RQ and self._on_event is not None:
             code = self._on_event(message)
         elements = {dimse.EVENT_TYPE_ID: number} if (number := message.command.values.get(dimse.EVENT_TYPE_ID)) else {}
-        encoded = Response(code, elements=elements).encode(message.command)
-        limit = self._peer_max_pdu_bytes
+        self._answer(message, Response(code, elements=elements))
+
+    def _answer(self, message: Message, response: Response) -> None:
+        encoded, limit = response.encode(message.command), self._peer_max_pdu_bytes
         self._connection.send(p_data(message.context_id, encoded, is_command=True, max_pdu_bytes=limit))
 
+    def _begin_store(self, context_id: int, command: CommandSet) -> dimse.Operation:
+        """Begin to take an object; whoever sends it is who was called."""
+        if self._storage is None:
+            raise ProtocolError("an object that nobody asked for", AbortReason.UNEXPECTED_PDU)
+        return self._storage.start(
+            Request(
+                association_id=self.association_id,
+                calling_ae_title=self._peer.ae_title,
+                called_ae_title=self._calling_ae_title,
+                peer_address=self._peer.host,
+                abstract_syntax=command.text(dimse.AFFECTED_SOP_CLASS_UID),
+                transfer_syntax=self._incoming.syntaxes.get(context_id, ""),
+                command=command,
+            )
+        )
+
     def _failed(self, error: Exception) -> RequestError:
-        return RequestError(f"{self._peer}: {error}", is_silent=isinstance(error, PeerSilentError))
-
-
-def _connect(peer: Peer, connect_timeout_s: float, timeout_s: float) -> Connection:
-    try:
-        sock = socket.create_connection((peer.host, peer.port), timeout=connect_timeout_s)
-    except TimeoutError as error:
-        raise RequestError(f"{peer} does not answer within {connect_timeout_s:g} s", is_silent=True) from error
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"{peer} cannot be reached: {reason}") from error
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if peer.tls is not None:
-            sock = peer.tls.wrap_socket(sock, server_hostname=peer.host)
-    except OSError as error:
-        sock.close()
-        raise RequestError(f"{peer}: no TLS connection: {error}") from error
-    return Connection(sock, max_pdu_bytes=_MAX_PDU_BYTES, idle_timeout_s=timeout_s)
+        is_silent, is_broken_off = isinstance(error, PeerSilentError), isinstance(error, PeerGoneError)
+        return RequestError(f"{self._peer}: {error}", is_silent=is_silent, is_broken_off=is_broken_off)

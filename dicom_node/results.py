@@ -37,6 +37,8 @@ from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAM
 # highdicom logs each attribute it copies, values included: nothing of a patient may reach a log.
 logging.getLogger("highdicom").setLevel(logging.ERROR)
 
+#: Of every result.
+TRANSFER_SYNTAX: Final = ExplicitVRLittleEndian
 _IMAGING_MEASUREMENTS: Final = "126010"
 _MEASUREMENT_GROUP: Final = "125007"
 
@@ -50,7 +52,7 @@ def write_dicom(ds: Dataset) -> bytes:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = TRANSFER_SYNTAX
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     plain = FileDataset(BytesIO(), {}, file_meta=meta, preamble=b"\0" * 128)
@@ -213,3 +215,5 @@ _CHECKS: Final[dict[str, Callable[[FileDataset, Report], None]]] = {
     GrayscaleSoftcopyPresentationStateStorage: _check_presentation,
     EncapsulatedPDFStorage: _check_pdf,
 }
+#: SOP classes of the results that this software writes.
+RESULT_CLASSES: Final = tuple(str(sop_class_uid) for sop_class_uid in _CHECKS)

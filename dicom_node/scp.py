@@ -32,6 +32,8 @@ __all__ = ["AssociationRecord", "ReceivedInstance", "ScpConfig", "ScpError", "Si
 
 log = structlog.get_logger()
 
+#: Served besides storage and verification, where somebody keeps what is asked and reported.
+KEEPER_CLASSES: Final = frozenset({STORAGE_COMMITMENT})
 _BACKLOG: Final = 128
 #: Connections beyond the associations: those that are about to be rejected, or never say anything.
 _SPARE_CONNECTIONS: Final = 32
@@ -97,7 +99,7 @@ class StoreScp:
                 calling_ae_titles=frozenset(config.calling_ae_titles),
                 require_called_ae_title=config.require_called_ae_title,
                 max_pdu_bytes=config.max_pdu_bytes,
-                other_sop_classes=frozenset() if keeper is None else frozenset({STORAGE_COMMITMENT}),
+                other_sop_classes=frozenset() if keeper is None else KEEPER_CLASSES,
             ),
             services=services,
             artim_timeout_s=config.artim_timeout_s,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
@@ -21,7 +22,20 @@ from dicom_node.outgoing import MAX_CONTEXTS, OutgoingAssociation, RequestError
 from dicom_node.peer import Peer, PeerError, check_ae_title, parse_peer
 from dicom_node.status import Outcome
 
-__all__ = ["EchoError", "Outcome", "Peer", "PeerError", "StoreOutcome", "c_echo", "c_store", "parse_peer"]
+#: What C-ECHO proposes.
+ECHO_CONTEXT: Final = (VERIFICATION, str(ImplicitVRLittleEndian))
+
+__all__ = [
+    "ECHO_CONTEXT",
+    "EchoError",
+    "Outcome",
+    "Peer",
+    "PeerError",
+    "StoreOutcome",
+    "c_echo",
+    "c_store",
+    "parse_peer",
+]
 
 
 class EchoError(Exception):
@@ -71,7 +85,7 @@ class _File:
 def c_echo(peer: Peer, *, calling_ae_title: str, connect_timeout_s: float = 10.0, timeout_s: float = 30.0) -> None:
     """Ask `peer` whether it is there (PS3.4 A). Raises `EchoError`, and `PeerError` for the calling AE title."""
     check_ae_title(calling_ae_title)
-    pair = (VERIFICATION, str(ImplicitVRLittleEndian))
+    pair = ECHO_CONTEXT
     try:
         with OutgoingAssociation(
             peer, calling_ae_title, [pair], connect_timeout_s=connect_timeout_s, timeout_s=timeout_s

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 
@@ -22,7 +23,19 @@ from dicom_node.uids import is_acceptable_uid
 
 log = structlog.get_logger()
 
-_STATUS_OF_DEFECT = {
+#: Status of a C-STORE response -> when it is given.
+STORE_STATUSES: Final = {
+    status.SUCCESS: "the instance, its directory entry and its row in the database are durable",
+    status.OUT_OF_RESOURCES: "out of storage, or the database is away; trying again helps",
+    status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the data set has another SOP class or instance than the request",
+    status.CANNOT_UNDERSTAND: "the data set cannot be read, is empty, or cannot be recorded",
+    status.MISSING_IDENTIFIER: "the Study, Series or SOP Instance UID or the SOP Class UID is missing",
+    status.INVALID_IDENTIFIER: "such a UID is malformed",
+    status.INVALID_SOP_INSTANCE: "Affected SOP Instance UID is malformed",
+    status.SOP_CLASS_NOT_SUPPORTED: "Affected SOP Class UID is malformed",
+    status.PROCESSING_FAILURE: "the instance could not be recorded; trying again helps",
+}
+_STATUS_OF_DEFECT: Final = {
     HeaderDefect.UNREADABLE: status.CANNOT_UNDERSTAND,
     HeaderDefect.MISSING_IDENTIFIER: status.MISSING_IDENTIFIER,
     HeaderDefect.INVALID_IDENTIFIER: status.INVALID_IDENTIFIER,

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
 from dicom_node.completeness import SLICE_SOP_CLASS_UIDS
-from dicom_node.query import QueryError, find
+from dicom_node.query import COUNT_OF_SERIES, IMAGES_OF_SERIES, Keys, QueryError, find
 from dicom_node.tls import TlsError
 from worker.db.records import Instance, Series, utc_now
 from worker.db.sessions import Database
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """What is asked of whom."""
 
     source: Source
@@ -37,7 +37,7 @@ class _Question:
 
 def count_at_source(db: Database, settings: Settings, series_id: int) -> int | None:
     """Ask the source of a quiet series how many instances it has; keep and return the answer, if there is one."""
-    question = _question(db, settings, series_id)
+    question = question_of(db, settings, series_id)
     if question is None:
         return None
     try:
@@ -50,7 +50,7 @@ def count_at_source(db: Database, settings: Settings, series_id: int) -> int | N
     return count
 
 
-def _question(db: Database, settings: Settings, series_id: int) -> _Question | None:
+def question_of(db: Database, settings: Settings, series_id: int) -> Question | None:
     """Return what is to be asked; None where nothing is: the series still grows, or its sender is not asked."""
     asked = {source.ae_title: source for source in settings.sources if source.count}
     if not asked:
@@ -69,24 +69,23 @@ def _question(db: Database, settings: Settings, series_id: int) -> _Question | N
         if len(titles) != 1 or not {uid for _, uid in found} <= SLICE_SOP_CLASS_UIDS:
             return None
         source = asked.get(titles.pop())
-        return (
-            None if source is None else _Question(source, series.study.study_instance_uid, series.series_instance_uid)
-        )
+        return None if source is None else Question(source, series.study.study_instance_uid, series.series_instance_uid)
 
 
-def _count(settings: Settings, question: _Question) -> int | None:
+def _count(settings: Settings, question: Question) -> int | None:
     """Return the count, None where the source does not have the series. Raises `QueryError` and `TlsError`."""
     peer = peer_of(settings, question.source)
-    series = {"StudyInstanceUID": question.study_instance_uid, "SeriesInstanceUID": question.series_instance_uid}
 
-    def ask(level: str, keyword: str) -> list[Dataset]:
+    def ask(keys: Keys) -> list[Dataset]:
         timeout_s, title = settings.delivery.timeout_s, settings.dicom.ae_title
-        keys = {**series, keyword: ""}
-        return find(peer, level, keys, calling_ae_title=title, connect_timeout_s=timeout_s, timeout_s=timeout_s)
+        identifier = keys.identifier(question.study_instance_uid, question.series_instance_uid)
+        return find(
+            peer, keys.level, identifier, calling_ae_title=title, connect_timeout_s=timeout_s, timeout_s=timeout_s
+        )
 
-    matches = ask("SERIES", "NumberOfSeriesRelatedInstances")
+    matches = ask(COUNT_OF_SERIES)
     stated = [str(match.get("NumberOfSeriesRelatedInstances") or "") for match in matches]
     if stated and stated[0].isdigit():
         return int(stated[0])
     # The count is an optional key (PS3.4 table C.6-4): archives without it are asked for the instances themselves.
-    return len(ask("IMAGE", "SOPInstanceUID")) or None
+    return len(ask(IMAGES_OF_SERIES)) or None

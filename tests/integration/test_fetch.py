@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 from typer.testing import CliRunner
@@ -21,7 +23,7 @@ from tests import services
 from tests.archive import Archive
 from tests.receiving_node import ct_slice, write_file
 from worker.cli import app
-from worker.db.records import Instance
+from worker.db.records import Association, Instance
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
@@ -34,8 +36,13 @@ class Site:
     def __init__(self, folder: Path, db: Database, port: int, archive: Archive | services.Orthanc) -> None:
         self.folder, self.db, self.archive = folder, db, archive
         self.node = Peer("DICOMWORKER", services.LOCALHOST, port)
-        source = {"name": "pacs", "ae_title": archive.ae_title, "host": services.LOCALHOST, "port": archive.port}
-        (folder / "worker.yaml").write_text(yaml.safe_dump({"data_dir": str(folder), "sources": [source]}))
+        self.configure()
+
+    def configure(self, **of_source: str) -> None:
+        """Write the settings file."""
+        place = {"ae_title": self.archive.ae_title, "host": services.LOCALHOST, "port": self.archive.port}
+        sources = [{"name": "pacs", **place, **of_source}]
+        (self.folder / "worker.yaml").write_text(yaml.safe_dump({"data_dir": str(self.folder), "sources": sources}))
 
     def send(self, slices: list[Dataset], *peers: Peer) -> None:
         paths = [write_file(ds, self.folder / f"{number}.dcm") for number, ds in enumerate(slices)]
@@ -55,26 +62,48 @@ class Site:
         return Peer(self.archive.ae_title, services.LOCALHOST, self.archive.port)
 
 
-@pytest.fixture(params=["dcmqrscp", "orthanc"])
-def site(request: pytest.FixtureRequest, tmp_path: Path, service_folder: Any) -> Iterator[Site]:
+@contextmanager
+def an_archive(request: pytest.FixtureRequest, port: int | None) -> Iterator[Archive | services.Orthanc]:
+    """Run the archive that a test is for; it sends to the node on this port, or to none."""
+    if request.param == "orthanc":
+        orthanc: services.Orthanc = request.getfixturevalue("orthanc")
+        orthanc.add_modality("worker", "DICOMWORKER", port or 1, AllowMove=port is not None)
+        yield orthanc
+        return
+    with (
+        request.getfixturevalue("service_folder")("archive") as folder,
+        services.running(Archive(folder, knows=("DICOMWORKER", port) if port else ("SOMEBODY", 1))) as archive,
+    ):
+        yield archive
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
     (tmp_path / "worker.yaml").write_text(yaml.safe_dump({"data_dir": str(tmp_path)}))
-    settings = load_settings(tmp_path / "worker.yaml")
-    db = Database(settings.resolved_database_url)
-    upgrade(db)
+    database = Database(load_settings(tmp_path / "worker.yaml").resolved_database_url)
+    upgrade(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["dcmqrscp", "orthanc"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, db: Database) -> Iterator[Site]:
+    """A node that runs, and an archive that knows it."""
     writer = IngestWriter(db, 600, lambda _series_id: None)
     config = ScpConfig("DICOMWORKER", port=0)
-    with StoreScp(config, Spool(tmp_path / "spool"), writer.record, writer.association_ended) as scp:
-        if request.param == "orthanc":
-            orthanc: services.Orthanc = request.getfixturevalue("orthanc")
-            orthanc.add_modality("worker", "DICOMWORKER", scp.port)
-            yield Site(tmp_path, db, scp.port, orthanc)
-        else:
-            with service_folder("archive") as folder:
-                archive = Archive(folder, knows=("DICOMWORKER", scp.port))
-                with services.running(archive):
-                    yield Site(tmp_path, db, scp.port, archive)
+    with (
+        StoreScp(config, Spool(tmp_path / "spool"), writer.record, writer.association_ended) as scp,
+        an_archive(request, scp.port) as archive,
+    ):
+        yield Site(tmp_path, db, scp.port, archive)
     writer.close()
-    db.close()
+
+
+@pytest.fixture(params=["dcmqrscp", "orthanc"])
+def stranger(request: pytest.FixtureRequest, tmp_path: Path, db: Database) -> Iterator[Site]:
+    """An archive that knows no address of this node, which is not running."""
+    with an_archive(request, None) as archive:
+        yield Site(tmp_path, db, 1, archive)
 
 
 def slices(study: str, count: int, **attributes: Any) -> list[Dataset]:
@@ -123,13 +152,25 @@ def test_what_is_not_there_or_not_known_is_said(site: Site) -> None:
         assert words in " ".join(answer.output.split())
 
 
-def test_an_archive_that_does_not_know_this_node_says_so(tmp_path: Path, service_folder: Any) -> None:
-    db = Database(f"sqlite:///{tmp_path}/dicom-worker.db")
-    upgrade(db)
-    with service_folder("archive") as folder, services.running(Archive(folder, knows=("SOMEBODY", 1))) as archive:
-        site = Site(tmp_path, db, 1, archive)
-        site.send(slices("now", 2, AccessionNumber="A1", StudyDate="20260302"), site.pacs)
-        answer = site.fetch("A1", "--from", "pacs")
-    db.close()
+def test_images_come_by_c_get_from_an_archive_that_does_not_know_this_node(stranger: Site) -> None:
+    images = slices("now", 3, AccessionNumber="A1", StudyDate="20260302")
+    stranger.send(images, stranger.pacs)
+    stranger.configure(retrieve="move")
+    answer = stranger.fetch("A1", "--from", "pacs")
     assert answer.exit_code == 1
-    assert "does not know 'DICOMWORKER' as a destination" in " ".join(answer.output.split())
+    words = {"ORTHANC": "aborted the association", "ARCHIVE": "does not know 'DICOMWORKER' as a destination"}
+    assert words[stranger.archive.ae_title] in " ".join(answer.output.split())
+    assert stranger.here() == set()
+    for way, expected in (("auto", (3, 0, 3, 0)), ("get", (3, 3, 0, 0))):
+        stranger.configure(retrieve=way)
+        answer = stranger.fetch("A1", "--from", "pacs", "--json")
+        assert answer.exit_code == 0, answer.output
+        (study,) = json.loads(answer.stdout)["studies"]
+        assert (study["at_archive"], study["here"], study["sent"], study["failed"]) == expected, "and nothing twice"
+    assert stranger.here() == uids(images)
+    with stranger.db.reading() as session:
+        rows = session.scalars(select(Instance)).all()
+        assert {row.calling_ae_title for row in rows} == {stranger.archive.ae_title}
+        assert {dcmread(row.path).PixelData for row in rows} == {ds.PixelData for ds in images}
+        assert session.scalars(select(Association.released)).all() == [True], "assembly sees that they are whole"
+    assert list((stranger.folder / "spool" / "incoming-get").iterdir()) == []

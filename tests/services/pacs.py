@@ -109,9 +109,9 @@ class Orthanc(Service):
         """Store a DICOM file by REST."""
         self.rest("POST", "/instances", content=dicom)
 
-    def add_modality(self, name: str, ae_title: str, port: int) -> None:
+    def add_modality(self, name: str, ae_title: str, port: int, **rights: bool) -> None:
         """Tell Orthanc about a peer on this machine (for sending to it, and for its storage commitment reports)."""
-        self.rest("PUT", f"/modalities/{name}", json={"AET": ae_title, "Host": LOCALHOST, "Port": port})
+        self.rest("PUT", f"/modalities/{name}", json={"AET": ae_title, "Host": LOCALHOST, "Port": port, **rights})
 
     def send(self, name: str, instance_ids: Sequence[str] = ()) -> None:
         """Send instances (none named: all) by C-STORE to a peer that `add_modality` told of."""

@@ -26,6 +26,7 @@ from worker.commands.console import (
 
 if TYPE_CHECKING:
     from dicom_node.peer import Peer
+    from worker.delivery_settings import Way
     from worker.settings import Settings
 
 
@@ -36,19 +37,24 @@ def fetch(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have an archive send what is missing here of an examination (C-FIND, C-MOVE); the daemon must be running."""
+    """Have an archive send what is missing here of an examination (C-FIND, C-MOVE or C-GET).
+
+    For C-MOVE the daemon must be running.
+    """
     from dicom_node.query import QueryError
+    from dicom_node.spool import SpoolError
     from worker import retrieval
+    from worker.fetching import ImageArchive
+    from worker.reception import reception
 
     settings = read_settings(config)
-    peer = _source(settings, source)
+    peer, way = _source(settings, source)
     try:
         with ledger(settings) as database:
-            timeout_s = settings.delivery.timeout_s
-            studies = retrieval.fetch(
-                database, peer, accession, ae_title=settings.dicom.ae_title, priors=priors, timeout_s=timeout_s
-            )
-    except QueryError as error:
+            title, timeout_s = settings.dicom.ae_title, settings.delivery.timeout_s
+            archive = ImageArchive(peer, title, timeout_s, lambda: reception(database, settings), way)
+            studies = retrieval.fetch(database, archive, accession, priors=priors)
+    except (QueryError, SpoolError) as error:
         fail(str(error))
     if as_json:
         print_json({"from": str(peer), "studies": [asdict(study) for study in studies]})
@@ -67,7 +73,8 @@ def fetch(
         raise typer.Exit(FAILED)
 
 
-def _source(settings: Settings, text: str) -> Peer:
+def _source(settings: Settings, text: str) -> tuple[Peer, Way]:
+    """Return the archive, and how images are fetched from it."""
     from dicom_node.peer import PeerError, parse_peer
     from dicom_node.tls import TlsError
     from worker.peers import peer_of
@@ -75,10 +82,10 @@ def _source(settings: Settings, text: str) -> Peer:
     try:
         named = next((source for source in settings.sources if source.name == text), None)
         if named is not None:
-            return peer_of(settings, named)
+            return peer_of(settings, named), named.retrieve
         if "@" not in text:
             names = ", ".join(source.name for source in settings.sources) or "none"
             wrong_usage(f"--from {text}: `sources` has no such name ({names}); or write AET@HOST:PORT")
-        return parse_peer(text)
+        return parse_peer(text), "auto"
     except (PeerError, TlsError) as error:
         wrong_usage(str(error))
