@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_node.elements import ElementError, read_elements
+from dicom_node.inflated import InflatedFile, InflateError
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _PREAMBLE: Final = b"\0" * 128 + b"DICM"
 _GROUP_LENGTH: Final = 0x00020000
 _TRANSFER_SYNTAX: Final = 0x00020010
-#: A deflated data set is inflated in memory up to this size, which no compressed image of the field reaches.
+#: A deflated data set is inflated up to this size, which none of the field reaches: it bounds the time. Little of it is
+#: held at a time.
 MAX_INFLATED_BYTES: Final = 1 << 29
 _META_LIMIT_BYTES: Final = 1 << 16
 
@@ -80,14 +81,17 @@ class OpenFile:
 
 def open_data_set(path: Path) -> OpenFile:
     """Open the DICOM file at `path` and go to its data set. Raises `FileFormatError` and `OSError`."""
-    fp = path.open("rb")
+    fp: BinaryIO = path.open("rb")
     try:
         end = os.fstat(fp.fileno()).st_size
         transfer_syntax_uid = read_file_meta(fp).transfer_syntax_uid
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            inflated, end = _inflate(fp)
-            fp.close()
-            fp = inflated  # type: ignore[assignment]
+            inflated = InflatedFile(fp)
+            end = inflated.measure(MAX_INFLATED_BYTES)
+            fp = cast(BinaryIO, inflated)
+    except InflateError as error:
+        fp.close()
+        raise FileFormatError(str(error)) from error
     except BaseException:
         fp.close()
         raise
@@ -136,22 +140,3 @@ def _meta_length(fp: BinaryIO, start: int, end: int) -> int:
             raise FileFormatError("it ends inside the File Meta Information")
         fp.seek(length, os.SEEK_CUR)
     return fp.tell() - len(header) - start
-
-
-def _inflate(fp: BinaryIO) -> tuple[BytesIO, int]:
-    """Inflate the rest of `fp` (PS3.5 A.5: raw deflate) and tell its size. What a cut stream still yields is there."""
-    engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = BytesIO()  # grows in place: joining pieces would take the memory twice
-    size = 0
-    try:
-        while not engine.eof and (raw := fp.read(1 << 20)):
-            while raw:
-                size += inflated.write(engine.decompress(raw, 1 << 20))
-                if size > MAX_INFLATED_BYTES:
-                    raise FileFormatError(f"its deflated data set inflates to more than {MAX_INFLATED_BYTES} bytes")
-                raw = engine.unconsumed_tail
-    except zlib.error as error:
-        if not size:
-            raise FileFormatError(f"its deflated data set cannot be inflated: {error}") from error
-    inflated.seek(0)
-    return inflated, size

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 _PIECE_BYTES: Final = 1 << 20
@@ -26,6 +25,10 @@ class InflateError(OSError):
     """A deflated data set cannot be inflated, or inflates to more than is allowed."""
 
 
+class DamagedError(InflateError):
+    """What follows is no deflated data."""
+
+
 class InflatedFile(io.BufferedIOBase):
     """What the rest of an open file inflates to. Going back begins again from the start."""
 
@@ -34,6 +37,8 @@ class InflatedFile(io.BufferedIOBase):
         self._file = file
         self._starts_at = file.tell()
         self._limit = _MOST_INFLATED_BYTES
+        #: Where it ends, once it was measured.
+        self._end: int | None = None
         self._at = 0
         #: The inflated piece at hand, and where it begins.
         self._from = 0
@@ -43,6 +48,8 @@ class InflatedFile(io.BufferedIOBase):
     @classmethod
     def of(cls, file: BinaryIO) -> InflatedFile | None:
         """Return the deflated data set of an open DICOM file; None where it is not deflated."""
+        from pydicom.filereader import read_dataset, read_preamble
+
         read_preamble(file, force=True)
         meta = read_dataset(
             file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
@@ -58,6 +65,26 @@ class InflatedFile(io.BufferedIOBase):
             yield
         finally:
             self._limit = before
+
+    def measure(self, at_most: int) -> int:
+        """Return how many bytes it inflates to, by inflating all of it once; then begin again.
+
+        What a cut or damaged stream still yields counts, and reading ends there.
+
+        Raises:
+            InflateError: It yields nothing, or more than `at_most` bytes.
+        """
+        self._restart()
+        with self.limited(at_most):
+            try:
+                while self._fill():
+                    pass
+            except DamagedError:
+                if not self._from + len(self._piece):
+                    raise
+        self._end = self._from + len(self._piece)
+        self._restart()
+        return self._end
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -87,6 +114,8 @@ class InflatedFile(io.BufferedIOBase):
         """Read up to `size` bytes; fewer at the end."""
         if size is None or size < 0:
             size = self._limit
+        if self._end is not None:
+            size = min(size, self._end - self._at)
         parts = []
         while size > 0:
             start = self._at - self._from
@@ -118,7 +147,7 @@ class InflatedFile(io.BufferedIOBase):
                     break
                 piece = self._engine.decompress(raw, _PIECE_BYTES)
         except zlib.error as error:
-            raise InflateError(f"its deflated data set cannot be inflated: {error}") from error
+            raise DamagedError(f"its deflated data set cannot be inflated: {error}") from error
         self._from += len(self._piece)
         self._piece = piece
         if self._from + len(piece) > self._limit:
