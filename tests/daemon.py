@@ -63,7 +63,7 @@ class Daemon:
         for section, content in own.items():
             values[section] = {**values.get(section, {}), **content} if isinstance(content, dict) else content
         values["dicom"] = {"ae_title": AE_TITLE, "port": self.port, "stable_after_s": 2, **values.get("dicom", {})}
-        values["web"] = {"port": services.free_port()}
+        values["web"] = {"login": "off", "port": services.free_port()}
         self.values, self.roles = values, tuple(roles)
         self.settings_file = folder / "dicom-worker.yaml"
         self.settings_file.write_text(yaml.safe_dump(values), encoding="utf-8")

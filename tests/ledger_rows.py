@@ -23,6 +23,8 @@ MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 RELEASED_STUDY, HELD_STUDY, UNROUTED_STUDY = "1.2.826.1.1", "1.2.826.1.2", "1.2.826.1.3"
 RELEASED_JOB, HELD_JOB = "a" * 32, "b" * 32
 RELEASED_CAPTURE, HELD_CAPTURE = "1.2.826.9.1", "1.2.826.9.2"
+#: Addresses of pages: the numbers of the rows.
+RELEASED_PAGE, HELD_PAGE, HELD_PICTURE = "/studies/1", "/studies/2", "/results/2.png"
 CAPTURE_SHAPE = (96, 128)
 
 

@@ -34,8 +34,9 @@ class WebServer:
 
 
 def web_settings(folder: Path, database_url: str = "", **web: object) -> Settings:
-    """Settings with an empty SQLite database in `folder`, or the database that is named."""
-    values = {"data_dir": str(folder / "data"), "web": {"port": free_port(), **web}, "engine": {"kind": "standin"}}
+    """Settings with an empty SQLite database in `folder`, or the database that is named; no log-in unless asked for."""
+    pages = {"port": free_port(), "login": "off", **web}
+    values = {"data_dir": str(folder / "data"), "web": pages, "engine": {"kind": "standin"}}
     settings = load_settings(None, {**values, "database_url": database_url})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if database_url:

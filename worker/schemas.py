@@ -45,6 +45,8 @@ class DeliveryView(_View):
 class ResultView(_View):
     """A DICOM object that was written, and where it went."""
 
+    #: This software's own number for it, which addresses of pages have in place of its UID.
+    id: int
     sop_instance_uid: str
     sop_class_uid: str
     #: "sr" or "sc".
@@ -159,6 +161,8 @@ class SeriesView(_View):
 class StudyView(_View):
     """A study in the ledger."""
 
+    #: This software's own number for it, which addresses of pages have in place of its UID.
+    id: int
     study_instance_uid: str
     accession_number: str
     patient_id: str
@@ -224,6 +228,8 @@ class StudyDetail(StudyView):
 class ReviewCase(JobDetail):
     """A job as a reviewer sees it: with its study."""
 
+    #: `StudyView.id`.
+    study_id: int
     study_instance_uid: str
     accession_number: str
     patient_id: str

@@ -17,6 +17,7 @@ from worker.delivery_settings import DeliverySettings, Destination, DicomDestina
 from worker.destination_base import AeTitle, DestinationConditions, Port
 from worker.engine_settings import AdapterOptions, EngineSettings, Section
 from worker.settings_mistakes import mistakes_in_words
+from worker.web_settings import WebSettings
 
 __all__ = [
     "DEFAULT_FILE",
@@ -33,6 +34,7 @@ __all__ = [
     "SettingsError",
     "Source",
     "StowDestination",
+    "WebSettings",
     "load_settings",
 ]
 
@@ -70,20 +72,6 @@ class DicomSettings(Section):
     max_pdu_bytes: int = Field(262144, ge=4096, description="largest PDU the node announces to senders")
     idle_timeout_s: float = Field(60, gt=0, description="seconds of silence after which an association is aborted")
     tls: TlsSettings | None = Field(None, description="TLS certificates; null for plain TCP")
-
-
-class WebSettings(Section):
-    """The web pages and the HTTP API."""
-
-    bind: str = Field("127.0.0.1", description="address the pages are served on; they have no log-in yet")
-    port: Port = Field(8080, description="TCP port the pages are served on")
-    public_url: str = Field(
-        "", pattern="^(https?://.+)?$", description="address that others use, behind a proxy; empty: as they ask"
-    )
-    cors_origins: list[str] = Field(
-        [], description="origins (https://host:port) whose pages may use /dicom-web, such as a viewer's; empty: none"
-    )
-    largest_instance_mib: int = Field(4096, ge=1, description="largest instance taken by STOW-RS, in MiB")
 
 
 class RenderingSettings(Section):

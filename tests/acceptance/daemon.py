@@ -37,7 +37,7 @@ class Daemon(Service):
         self.config = folder / "site.yaml"
         values: dict[str, Any] = {**SETTINGS, **(settings or {})}
         values["dicom"] = {"port": port, "stable_after_s": 1, **values.get("dicom", {})}
-        values["web"] = {"port": self.web_port}
+        values["web"] = {"login": "off", **values.get("web", {}), "port": self.web_port}
         self.config.write_text(yaml.safe_dump(values), encoding="utf-8")
         super().__init__([sys.executable, "-m", "worker", "run", *roles, "--config", str(self.config)], folder, port)
 

@@ -108,7 +108,11 @@ class Hospital:
     def __init__(self, folder: Path, url: str, destinations: Sequence[Destination], **delivery: Any) -> None:
         timing = {"timeout_s": 5, "retry_after_s": 0.01, "retry_at_most_s": 0.02, **delivery}
         self.settings = Settings(
-            data_dir=folder, destinations=list(destinations), delivery=timing, review={"organization": "City Hospital"}
+            data_dir=folder,
+            destinations=list(destinations),
+            delivery=timing,
+            review={"organization": "City Hospital"},
+            web={"login": "off"},
         )
         self.db = Database(url)
         upgrade(self.db)

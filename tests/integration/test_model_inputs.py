@@ -48,7 +48,8 @@ def picture(data: bytes) -> np.ndarray:
 def test_the_page_shows_every_image_that_the_model_saw(hospital: Hospital, browser: TestClient) -> None:
     job = hospital.job(hospital.decided_volume("CT-1", range(16), 1))
     record = InputRecord.from_json(job.model_input or {})
-    page = browser.get("/studies/CT-1").text
+    (study,) = browser.get("/api/studies", params={"search": "CT-1"}).json()
+    page = browser.get(f"/studies/{study['id']}").text
     assert f"What the model saw: {len(record.image_sources)} images" in page
     shown = []
     for number in range(1, len(record.image_sources) + 1):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session, defer, joinedload, selectinload
 
 from worker.db import views
@@ -80,11 +80,22 @@ def study(session: Session, reference: str) -> list[StudyDetail]:
     Raises:
         QueryError: There is none.
     """
-    wanted = select(Study).where(or_(Study.study_instance_uid == reference, Study.accession_number == reference))
-    options = (*_ledger_options(details=True), selectinload(Study.jobs).selectinload(Job.reviews))
-    found = session.scalars(wanted.order_by(Study.first_received_at, Study.id).options(*options)).all()
-    if not found or not reference:
+    meant = or_(Study.study_instance_uid == reference, Study.accession_number == reference)
+    found = _details(session, meant) if reference else []
+    if not found:
         raise QueryError(f"no study has the UID or accession number {reference!r}; `dicom-worker studies` lists them")
+    return found
+
+
+def study_numbered(session: Session, study_id: int) -> StudyDetail | None:
+    """Return the study with this `StudyView.id` and its history, or None."""
+    return next(iter(_details(session, Study.id == study_id)), None)
+
+
+def _details(session: Session, meant: ColumnElement[bool]) -> list[StudyDetail]:
+    options = (*_ledger_options(details=True), selectinload(Study.jobs).selectinload(Job.reviews))
+    wanted = select(Study).where(meant).order_by(Study.first_received_at, Study.id)
+    found = session.scalars(wanted.options(*options)).all()
     counts = _instance_counts(session, found)
     history = defaultdict(list)
     for event in session.scalars(select(Event).where(Event.study_id.in_([row.id for row in found])).order_by(Event.id)):

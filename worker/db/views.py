@@ -31,7 +31,7 @@ def study_detail(
 
 def review_case(job: Job) -> schemas.ReviewCase:
     """Return a job as a reviewer sees it."""
-    return schemas.ReviewCase(**_job_detail(job), **_identity(job.study))
+    return schemas.ReviewCase(**_job_detail(job), **_identity(job.study), study_id=job.study_id)
 
 
 def _identity(study: Study) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def _identity(study: Study) -> dict[str, Any]:
 def _study(study: Study, state: StudyState, counts: InstanceCounts) -> dict[str, Any]:
     series = [_series(row, counts) for row in study.series]
     return {
+        "id": study.id,
         **_identity(study),
         "state": state.value,
         "revision": max((row.revision for row in series), default=0),
@@ -138,6 +139,7 @@ def _review(review: Review) -> schemas.ReviewView:
 
 def _result(result: Result) -> schemas.ResultView:
     return schemas.ResultView(
+        id=result.id,
         sop_instance_uid=result.sop_instance_uid,
         sop_class_uid=result.sop_class_uid,
         kind=result.kind,

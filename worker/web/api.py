@@ -1,6 +1,7 @@
 """The ledger as JSON for other programs, read-only; described in /api/openapi.json.
 
-Input: a study's UID or accession number. Output: the shapes of `worker.schemas`, the same as `dicom-worker ... --json`.
+Input: a study's UID or accession number: programs know nothing else of a study, and this server logs no addresses.
+Output: the shapes of `worker.schemas`, the same as `dicom-worker ... --json`.
 A study that is not there is 404.
 """
 
@@ -11,9 +12,11 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from worker.db import queries
+from worker.roles import Role
 from worker.schemas import ReviewCase, StudyDetail, StudyView
+from worker.web.access import requires
 
-router = APIRouter(prefix="/api", tags=["ledger"])
+router = APIRouter(prefix="/api", tags=["ledger"], dependencies=[requires(Role.VIEWER)])
 
 
 @router.get("/studies")

@@ -1,15 +1,13 @@
 """Settings -> the web application, and the process that serves it.
 
 Input: HTTP requests; the database says what there is to show. Output: pages, read-only JSON, probes and metrics.
-There is no log-in yet, so nothing can be changed here and the pages listen on this machine only unless a site binds
-them elsewhere. On failure: `SettingsError` where the port cannot be had; a page whose data cannot be read answers 503
-with the reason.
+Every route says who may ask (`worker.web.access`); one that does not ends the start. On failure: `SettingsError` where
+the port cannot be had; a page whose data cannot be read answers 503 with the reason.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import signal
 import socket
 import time
@@ -30,8 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import worker
 from worker.db.sessions import Database
 from worker.settings import Settings, SettingsError
-from worker.web import api, pages, probes
+from worker.web import access, api, login, pages, probes
 from worker.web.dicomweb.app import create_dicomweb
+from worker.web_settings import is_local
 
 log = structlog.get_logger()
 
@@ -39,10 +38,17 @@ log = structlog.get_logger()
 LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 #: Longest time that a process outlives the supervisor that was killed above it.
 PORT_HELD_AT_MOST_S = 3.0
+#: Open to whoever reaches the port: they tell nothing of any patient.
+OPEN_TO_ALL = frozenset({"/healthz", "/readyz", "/static", "/login", "/api/openapi.json"})
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # To ourselves only; without any, browsers would not say which page a form comes from.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     # Pages hold patient data: no copy in the browser's or a proxy's cache.
     "Cache-Control": "no-store",
 }
@@ -62,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="dicom-worker",
         version=worker.__version__,
-        description="The ledger, read-only. Nothing here is a diagnosis.",
+        description="The ledger. Nothing here is a diagnosis. Show a token: Authorization: Bearer ...",
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
         docs_url=None,  # its page would load scripts from another host
@@ -71,13 +77,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings, app.state.database = settings, database
     app.include_router(probes.router)
     app.include_router(api.router)
-    app.include_router(pages.router)
+    for module in (login, pages):
+        app.include_router(module.router)
     app.mount("/dicom-web", dicomweb)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(SQLAlchemyError, _database_failed)
+    app.add_exception_handler(access.RefusedError, access.refusal)
     app.add_middleware(_AddHeaders)
     if is_local(settings.web.bind):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
+    if forgotten := access.undeclared(app, OPEN_TO_ALL):
+        raise RuntimeError(f"routes that do not say who may see them: {', '.join(forgotten)}")
     return app
 
 
@@ -95,6 +105,8 @@ class _AddHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
@@ -106,10 +118,10 @@ def serve(settings: Settings) -> None:
     Raises:
         SettingsError: `web.bind` and `web.port` cannot be listened on.
     """
-    if not is_local(settings.web.bind):
+    if not (is_local(settings.web.bind) or settings.web.public_url.startswith("https://")):
         log.warning(
-            "the pages have no log-in and are served beyond this machine: whoever reaches the port reads patient data"
-            " and can send images; put a proxy with a log-in before it or set web.bind to 127.0.0.1",
+            "the pages are served beyond this machine without https: passwords and patient data can be read on the way;"
+            " put a proxy with https before them and name it in web.public_url, or set web.bind to 127.0.0.1",
             action="serve",
             bind=settings.web.bind,
             port=settings.web.port,
@@ -123,6 +135,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=settings.web.proxies,
         timeout_graceful_shutdown=max(1, int(settings.grace_s)),
     )
     log.info("pages are served", action="serve", url=address(settings))
@@ -135,16 +148,6 @@ def address(settings: Settings) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.web.port}/"
-
-
-def is_local(bind: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    if bind == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(bind).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(settings: Settings) -> socket.socket:

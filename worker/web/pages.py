@@ -1,113 +1,85 @@
 """Rows -> pages for people: all studies, one study's whole way, and pictures of key images.
 
 Input: the ledger. Output: HTML and PNG. Nothing is changed here: a held answer's page shows the command that decides
-it. A study that is not there, or a picture that cannot be made, is a page with 404 and the reason.
+it. Addresses hold this software's own numbers, never a UID, an accession number or what is searched for: browsers and
+proxies keep addresses. A study that is not there, or a picture that cannot be made, is a page with 404 and the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.templating import Jinja2Templates
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.recipe import RecipeError
 from models.rendering import RenderError
-from worker import wording
 from worker.db import queries
 from worker.db.records import Delivery, Job, Result, Study
 from worker.model_inputs import png, seen_by
 from worker.rendering import renderer
-from worker.schemas import JobDetail, JobView
+from worker.roles import Role
+from worker.schemas import JobDetail
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState, StudyState
+from worker.web.access import requires
 from worker.web.key_images import PictureError, png_of_capture
+from worker.web.page import render
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[requires(Role.VIEWER)])
 
 STUDIES_SHOWN = 100
 #: Seconds after which a page on which something still moves is fetched again.
 REFRESH_S = 5
 MOVING = frozenset({StudyState.RECEIVING, StudyState.PROCESSING, StudyState.DELIVERING})
-#: State -> how it is coloured: all is well, somebody or something is waited for, something is wrong.
-COLOURS = {
-    "good": frozenset({"done", "delivered", "confirmed", "released", "verified", "routed", "release"}),
-    "wait": frozenset({"held", "receiving", "processing", "delivering", "queued", "running", "generated", "decided",
-                       "pending", "sending", "unconfirmed", "accepted", "stable", "review"}),
-    "bad": frozenset({"delivery_failed", "dead", "conflict", "missing", "rejected"}),
-}  # fmt: skip
-
-
-def _colour(state: str) -> str:
-    return next((colour for colour, states in COLOURS.items() if state in states), "calm")
-
-
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else ""
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
-templates.env.trim_blocks = templates.env.lstrip_blocks = True
-templates.env.filters.update(
-    colour=_colour,
-    time=_time,
-    clock=_clock,
-    label=wording.label,
-    in_words=wording.findings_in_words,
-    value_in_words=wording.value_in_words,
-    sure=wording.confidence_in_words,
-    delivered=wording.deliveries_in_words,
-)
-templates.env.tests["dictionary"] = _is_mapping
 
 
 @router.get("/", response_class=HTMLResponse)
-def index(request: Request, q: Annotated[str, Query(max_length=64)] = "") -> Response:
-    """Show the review queue and the newest studies, or the studies that a search finds."""
-    wanted = q.strip()
+def index(request: Request) -> Response:
+    """Show the review queue and the newest studies."""
     with request.app.state.database.reading() as session:
-        studies = queries.studies(session, limit=STUDIES_SHOWN, search=wanted)
+        studies = queries.studies(session, limit=STUDIES_SHOWN)
         held = queries.review_queue(session)
         counts = _counts(session)
-    jobs = [*held, *(job for study in studies for job in study.jobs)]
     context = {
         "studies": studies,
-        "held": [] if wanted else held,
+        "held": held,
         "counts": counts | {"answers to review": len(held)},
-        "q": wanted,
         "shown_at_most": STUDIES_SHOWN,
         "refresh_s": REFRESH_S if any(study.state in MOVING for study in studies) else None,
     }
-    return _page(request, "index.html", jobs, context)
+    return render(request, "index.html", context, jobs=[*held, *(job for study in studies for job in study.jobs)])
 
 
-@router.get("/studies/{uid}", response_class=HTMLResponse)
-def study(request: Request, uid: str) -> Response:
-    """Show one study, by Study Instance UID or accession number."""
-    try:
-        with request.app.state.database.reading() as session:
-            studies = queries.study(session, uid)
-    except queries.QueryError:
-        message = f"No study has the UID or accession number {uid}."
-        return _page(request, "message.html", [], {"message": message}, status_code=404)
-    if len(studies) > 1:
-        return RedirectResponse(f"/?{urlencode({'q': uid})}")
-    found = studies[0]
+@router.get("/search")
+def back_from_search() -> Response:
+    """Lead to the first page who comes here without anything to search for (after a log-in, say)."""
+    return RedirectResponse("/", status_code=303)
+
+
+@router.post("/search", response_class=HTMLResponse)
+def search(request: Request, q: Annotated[str, Form(max_length=64)] = "") -> Response:
+    """Show the studies that a search finds; by POST, so that no address and no history holds what was searched for."""
+    wanted = q.strip()
+    if not wanted:
+        return back_from_search()
+    with request.app.state.database.reading() as session:
+        studies = queries.studies(session, limit=STUDIES_SHOWN, search=wanted)
+    context = {"studies": studies, "q": wanted, "shown_at_most": STUDIES_SHOWN}
+    return render(request, "index.html", context, jobs=[job for study in studies for job in study.jobs])
+
+
+@router.get("/studies/{number}", response_class=HTMLResponse)
+def study(request: Request, number: str) -> Response:
+    """Show one study."""
+    with request.app.state.database.reading() as session:
+        found = queries.study_numbered(session, int(number)) if _is_number(number) else None
+    if found is None:
+        nothing = {"title": "Not found", "message": "There is no such study. Search for it above."}
+        return render(request, "message.html", nothing, status_code=404)
     current = [job for job in found.jobs if job.state != "superseded"]
     context = {
         "study": found,
@@ -116,14 +88,14 @@ def study(request: Request, uid: str) -> Response:
         "commands": {job.id: _commands(job) for job in current},
         "refresh_s": REFRESH_S if found.state in MOVING else None,
     }
-    return _page(request, "study.html", found.jobs, context)
+    return render(request, "study.html", context, jobs=found.jobs)
 
 
-@router.get("/results/{sop_instance_uid}.png")
-def key_image(request: Request, sop_instance_uid: str, frame: Annotated[int, Query(ge=1)] = 1) -> Response:
+@router.get("/results/{number}.png")
+def key_image(request: Request, number: str, frame: Annotated[int, Query(ge=1)] = 1) -> Response:
     """Show a frame of a Secondary Capture that this software wrote."""
     with request.app.state.database.reading() as session:
-        result = session.scalar(select(Result).where(Result.sop_instance_uid == sop_instance_uid))
+        result = session.get(Result, int(number)) if _is_number(number) else None
     if result is None or result.kind != "sc":
         return Response("no such key image\n", status_code=404, media_type="text/plain")
     try:
@@ -176,20 +148,6 @@ def _commands(job: JobDetail) -> list[str]:
     ]
 
 
-def _page(
-    request: Request,
-    name: str,
-    jobs: Sequence[JobView],
-    context: dict[str, Any],
-    status_code: int = 200,
-) -> Response:
-    """Render a page; whatever the page shows, results of the stand-in say so at its top."""
-    settings: Settings = request.app.state.settings
-    everywhere = {
-        "standin": settings.engine.kind == "standin" or any(job.is_standin for job in jobs),
-        "ae_title": settings.dicom.ae_title,
-        "dicom_port": settings.dicom.port,
-        "refresh_s": None,
-        "q": "",
-    }
-    return templates.TemplateResponse(request, name, everywhere | context, status_code=status_code)
+def _is_number(text: str) -> bool:
+    """Whether a part of an address can be the number of a row (32 bits)."""
+    return text.isascii() and text.isdigit() and len(text) < 10

@@ -17,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker.db.schema import is_current
 from worker.db.sessions import Database
+from worker.roles import Role
+from worker.web.access import requires
 from worker.web.metrics import LedgerCollector
 
 router = APIRouter(tags=["probes"])
@@ -39,9 +41,9 @@ def readyz(request: Request) -> JSONResponse:
     return JSONResponse({"ready": not troubles, "troubles": troubles}, status_code=503 if troubles else 200)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[requires(Role.VIEWER, open_here=True)])
 def metrics(request: Request) -> Response:
-    """Answer with what the database holds, in Prometheus' text format."""
+    """Answer with what the database holds, in Prometheus' text format; to others than this machine with a token."""
     registry = CollectorRegistry()
     registry.register(LedgerCollector(request.app.state.database))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -14,7 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.spool import SpoolError
 from worker.db.sessions import Database
+from worker.roles import Role
 from worker.settings import Settings
+from worker.web.access import RefusedError, refusal, requires
 from worker.web.dicomweb import pixels, qido, retrieve, store
 from worker.web.dicomweb.service import DicomWeb
 
@@ -25,8 +27,11 @@ def create_dicomweb(settings: Settings, database: Database) -> FastAPI:
     """Return the DICOMweb application."""
     app = FastAPI(title="dicom-worker DICOMweb", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.dicomweb, app.state.database = DicomWeb(settings, database), database
-    for module in (qido, retrieve, pixels, store):
-        app.include_router(module.router)
+    app.state.settings = settings
+    for module in (qido, retrieve, pixels):
+        app.include_router(module.router, dependencies=[requires(Role.VIEWER)])
+    app.include_router(store.router, dependencies=[requires(Role.REVIEWER)])
+    app.add_exception_handler(RefusedError, refusal)
     app.add_exception_handler(SQLAlchemyError, _failed)
     app.add_exception_handler(SpoolError, _failed)
     if settings.web.cors_origins:

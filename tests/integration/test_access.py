@@ -1,0 +1,157 @@
+"""Who may see what: every route of the application, for every role, with and without a log-in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.ledger_rows import HELD_PAGE
+from tests.people import PASSWORD, browser_of, log_in, token_of
+from tests.web_server import web_settings
+from worker.db.people import OpenSession
+from worker.people import accounts
+from worker.roles import Role
+from worker.web import access
+from worker.web.app import OPEN_TO_ALL, create_app
+
+PAGE = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """The application with an empty ledger and one user of each role."""
+    settings = web_settings(
+        tmp_path_factory.mktemp("access"), login="required", cors_origins=["https://viewer.example"]
+    )
+    made = create_app(settings)
+    with made.state.database.writing() as session:
+        for role in Role:
+            accounts.add(session, role.value, role, person_name="Curie^Marie", password=PASSWORD)
+    with TestClient(made):
+        yield made
+
+
+@pytest.fixture
+def nobody(app: FastAPI) -> TestClient:
+    """A browser that is not logged in."""
+    return browser_of(app)
+
+
+def routes(app: FastAPI) -> list[tuple[str, str, Role | None]]:
+    """Every address with its method and the highest role it asks for; parameters are 9, which is nothing."""
+    found = []
+    for path, route in access.routes(app):
+        asked = access.roles_of(route)
+        role = max(asked, key=list(Role).index) if asked else None
+        address = re.sub(r"\{[^}]*\}", "9", path)
+        found += [(method, address, role) for method in getattr(route, "methods", None) or ("GET",) if method != "HEAD"]
+    return found
+
+
+def test_every_route_says_who_may_see_it(app: FastAPI) -> None:
+    assert len(routes(app)) > 20
+    assert access.undeclared(app, OPEN_TO_ALL) == []
+    assert {path for _, path, role in routes(app) if role is None} == OPEN_TO_ALL
+    app_with_a_slip = FastAPI()
+    app_with_a_slip.get("/slip")(lambda: "everybody")
+    assert access.undeclared(app_with_a_slip, OPEN_TO_ALL) == ["/openapi.json", "/docs", "/docs/oauth2-redirect",
+                                                              "/redoc", "/slip"]  # fmt: skip
+
+
+def test_no_route_serves_somebody_unknown(app: FastAPI, nobody: TestClient) -> None:
+    for method, address, role in routes(app):
+        if role is not None:
+            assert nobody.request(method, address).status_code == 401, address
+            assert nobody.request(method, address, headers={"Authorization": "Bearer dwt_x"}).status_code == 401
+            if not address.startswith("/dicom-web"):
+                answer = nobody.request(method, address, headers=PAGE, follow_redirects=False)
+                assert answer.headers["location"].startswith("/login"), address
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_every_route_refuses_a_role_that_may_not_see_it(app: FastAPI, nobody: TestClient, role: Role) -> None:
+    headers = {"Authorization": f"Bearer {token_of(app, role)}"}
+    for method, address, needed in routes(app):
+        if needed is None:
+            continue
+        answer = nobody.request(method, address, headers=headers, follow_redirects=False)
+        assert (answer.status_code == 403) == (not role.includes(needed)), (method, address, answer.text)
+
+
+def test_a_page_leads_to_the_log_in_and_back(app: FastAPI, nobody: TestClient) -> None:
+    page = nobody.get(HELD_PAGE, headers=PAGE)
+    assert page.url.path == "/login"
+    assert "back where you were" in page.text
+    assert log_in(nobody, "viewer", way_back=HELD_PAGE).url.path == HELD_PAGE
+    with app.state.database.writing() as session:
+        session.query(OpenSession).delete()
+    # The search form, sent after the session has ended: back to the page it was on.
+    answer = nobody.post("/search", headers={**PAGE, "Referer": f"http://localhost:8080{HELD_PAGE}"}, data={"q": "x"})
+    assert dict(answer.url.params) == {"next": HELD_PAGE}
+
+
+@pytest.mark.parametrize("address", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", ""])
+def test_the_way_back_leads_nowhere_else(nobody: TestClient, address: str) -> None:
+    answer = log_in(nobody, "viewer", way_back=address, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_the_cookie_is_for_the_server_alone_and_new_at_every_log_in(nobody: TestClient) -> None:
+    first = log_in(nobody, "viewer", follow_redirects=False).headers["set-cookie"]
+    assert "HttpOnly" in first
+    assert "SameSite=lax" in first
+    assert "Secure" not in first
+    token = nobody.cookies[access.COOKIE]
+    log_in(nobody, "viewer")
+    assert nobody.cookies[access.COOKIE] != token
+    nobody.cookies.set(access.COOKIE, token, domain="localhost.local")
+    assert nobody.get("/api/studies").status_code == 401  # the session before is no more
+
+
+def test_behind_https_the_cookie_is_secure_and_browsers_are_told_to_stay(app: FastAPI) -> None:
+    with TestClient(app, base_url="https://localhost:8080") as browser:
+        answer = log_in(browser, "viewer", follow_redirects=False)
+        assert "Secure" in answer.headers["set-cookie"]
+        assert "max-age=" in answer.headers["strict-transport-security"]
+
+
+def test_a_form_of_another_site_changes_nothing(app: FastAPI, nobody: TestClient) -> None:
+    log_in(nobody, "viewer")
+    search = {"q": "ACC-1"}
+    assert nobody.post("/search", data=search).status_code == 403  # no token
+    token = nobody.get("/").text.split('name="csrf_token" value="')[1].split('"')[0]
+    assert nobody.post("/search", data={**search, "csrf_token": token}).status_code == 200
+    assert nobody.post("/search", data=search, headers={"X-CSRF-Token": token}).status_code == 200
+    for foreign in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert nobody.post("/search", data={**search, "csrf_token": token}, headers=foreign).status_code == 403
+        assert browser_of(app).post("/login", data={"login": "x"}, headers=foreign).status_code == 403
+
+
+def test_log_out_ends_the_session_on_the_server(nobody: TestClient) -> None:
+    log_in(nobody, "viewer")
+    cookie = nobody.cookies[access.COOKIE]
+    token = nobody.get("/").text.split('name="csrf_token" value="')[1].split('"')[0]
+    assert nobody.post("/logout", data={"csrf_token": token}, headers=PAGE).url.path == "/login"
+    nobody.cookies.set(access.COOKIE, cookie, domain="localhost.local")
+    assert nobody.get("/api/studies").status_code == 401
+
+
+def test_metrics_are_for_this_machine_or_for_who_has_a_token(app: FastAPI) -> None:
+    for host, status_code in (("127.0.0.1", 200), ("::1", 200), ("192.0.2.7", 401)):
+        with TestClient(app, base_url="http://localhost:8080", client=(host, 50000)) as asker:
+            assert asker.get("/metrics").status_code == status_code
+    with TestClient(app, base_url="http://localhost:8080", client=("192.0.2.7", 50000)) as asker:
+        headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER)}"}
+        assert asker.get("/metrics", headers=headers).status_code == 200
+
+
+def test_without_log_in_nobody_beyond_this_machine_is_let_in(tmp_path: Path) -> None:
+    from worker.settings import SettingsError
+
+    with pytest.raises(SettingsError, match=r"web\.login is off"):
+        web_settings(tmp_path, login="off", bind="0.0.0.0")  # noqa: S104

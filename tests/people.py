@@ -1,0 +1,33 @@
+"""People for tests: browsers, log-ins and tokens."""
+
+from __future__ import annotations
+
+import httpx
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from worker.people import tokens
+from worker.roles import Role
+
+PASSWORD = "seven green lamps in a row"  # noqa: S105 - of nobody
+
+
+def browser_of(app: FastAPI) -> TestClient:
+    """A browser with no cookies yet."""
+    return TestClient(app, base_url="http://localhost:8080")
+
+
+def log_in(
+    browser: TestClient, login: str, password: str = PASSWORD, way_back: str = "/", *, follow_redirects: bool = True
+) -> httpx.Response:
+    """Fill in the log-in page."""
+    answer: httpx.Response = browser.post(
+        "/login", data={"login": login, "password": password, "next": way_back}, follow_redirects=follow_redirects
+    )
+    return answer
+
+
+def token_of(app: FastAPI, role: Role, name: str = "") -> str:
+    """Make a machine's token; each call makes another."""
+    with app.state.database.writing() as session:
+        return tokens.add(session, name or f"{role} {len(tokens.listed(session))}", role, 1)

@@ -1,0 +1,1 @@
+"""Who uses this software: users, their log-ins and sessions, tokens of machines."""

@@ -1,0 +1,155 @@
+"""Users: who may log in, with which role and under which name decisions are signed.
+
+Input: a session of `Database.writing()` and what an administrator says. Output: rows. What cannot be done raises
+`PeopleError`, in words a person can act on, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from worker.db.people import Account, ApiToken, OpenSession
+from worker.db.sessions import Database
+from worker.people import passwords
+from worker.people.user import User
+from worker.roles import Role
+
+#: Login of the administrator that the first start makes.
+FIRST_LOGIN: Final = "administrator"
+_LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+#: VR LO and each component group of VR PN (PS3.5 6.2), in characters.
+LONGEST_NAME: Final = 64
+
+
+class PeopleError(Exception):
+    """What was asked for cannot be done; the message says why and what can."""
+
+
+def user_of(account: Account) -> User:
+    """Return the identity that a user's row stands for."""
+    return User(account.login, account.person_name, account.organization, account.role, account.id)
+
+
+def find(session: Session, login: str) -> Account | None:
+    """Return the user with this login, upper or lower case."""
+    return session.scalar(select(Account).where(Account.login == login.strip().lower()))
+
+
+def get(session: Session, login: str) -> Account:
+    """Return the user with this login. Raises `PeopleError`."""
+    account = find(session, login)
+    if account is None:
+        raise PeopleError(f"there is no user {login!r}; `dicom-worker users list` shows them all")
+    return account
+
+
+def everybody(session: Session) -> list[Account]:
+    """Return all users, by login."""
+    return list(session.scalars(select(Account).order_by(Account.login)))
+
+
+def add(
+    session: Session,
+    login: str,
+    role: Role,
+    *,
+    person_name: str = "",
+    organization: str = "",
+    password: str = "",
+    is_one_time: bool = False,
+) -> Account:
+    """Add a user; without a password only an OpenID provider can vouch for them. Raises `PeopleError`."""
+    wanted = login.strip().lower()
+    if not _LOGIN.fullmatch(wanted):
+        raise PeopleError(
+            f"{login!r} cannot be a login: up to 64 letters, digits and . _ @ -, the first a letter or a digit"
+        )
+    if find(session, wanted) is not None:
+        raise PeopleError(f"there is a user {wanted!r} already")
+    account = Account(
+        login=wanted, role=role, password_hash=passwords.hashed(password) if password else "",
+        must_change_password=is_one_time,
+    )  # fmt: skip
+    name(account, person_name, organization)
+    session.add(account)
+    session.flush()
+    return account
+
+
+def name(account: Account, person_name: str, organization: str) -> None:
+    """Set the names with which a user signs. Raises `PeopleError`."""
+    for what, text in (("name", person_name), ("organisation", organization)):
+        if len(text) > LONGEST_NAME or "\\" in text or not text.isprintable() or (what == "name" and "=" in text):
+            raise PeopleError(
+                f"the {what} {text!r} cannot be written into a DICOM object: at most {LONGEST_NAME} printable "
+                "characters without backslash, and no = in a name"
+            )
+    account.person_name, account.organization = person_name.strip(), organization.strip()
+
+
+def set_password(session: Session, account: Account, password: str, *, is_one_time: bool = False) -> None:
+    """Set a password, and log the user out everywhere."""
+    account.password_hash = passwords.hashed(password)
+    account.must_change_password = is_one_time
+    log_out_everywhere(session, account)
+
+
+def set_role(session: Session, account: Account, role: Role) -> None:
+    """Give a user another role. Raises `PeopleError` where no administrator would be left."""
+    if role is not Role.ADMINISTRATOR:
+        _keep_an_administrator(session, account)
+    account.role = role
+    log_out_everywhere(session, account)
+
+
+def disable(session: Session, account: Account) -> None:
+    """Let in neither a user nor the tokens in their name. Raises `PeopleError` where no administrator would be left."""
+    _keep_an_administrator(session, account)
+    account.disabled = True
+    log_out_everywhere(session, account)
+    session.execute(delete(ApiToken).where(ApiToken.user_id == account.id))
+
+
+def enable(account: Account) -> None:
+    """Let a user in again."""
+    account.disabled = False
+
+
+def log_out_everywhere(session: Session, account: Account) -> None:
+    """End all sessions of a user."""
+    session.execute(delete(OpenSession).where(OpenSession.user_id == account.id))
+
+
+def first_administrator(database: Database, *, person_name: str = "", organization: str = "") -> str | None:
+    """Make an administrator where there is no user at all; return the one-time password, or None."""
+    password = passwords.one_time_password()
+    try:
+        with database.writing() as session:
+            if session.scalar(select(func.count(Account.id))):
+                return None
+            add(
+                session, FIRST_LOGIN, Role.ADMINISTRATOR, person_name=person_name, organization=organization,
+                password=password, is_one_time=True,
+            )  # fmt: skip
+    except IntegrityError:  # another process was faster
+        return None
+    return password
+
+
+def has_users(database: Database) -> bool:
+    """Return whether anybody may log in."""
+    with database.reading() as session:
+        return session.scalar(select(Account.id).limit(1)) is not None
+
+
+def _keep_an_administrator(session: Session, account: Account) -> None:
+    others = select(func.count(Account.id)).where(
+        Account.role == Role.ADMINISTRATOR, Account.disabled.is_(False), Account.id != account.id
+    )
+    if account.role is Role.ADMINISTRATOR and not account.disabled and not session.scalar(others):
+        raise PeopleError(f"{account.login} is the only administrator; make another user one first")

@@ -1,0 +1,151 @@
+"""Log in and out, and choose a password.
+
+Input: what is typed into the log-in page. Output: a session and its cookie, and the way back to where the person was.
+On failure the same page with the reason: the same for a wrong password as for an unknown user, and after several
+failures how long to wait.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from worker.db.people import Account
+from worker.people import accounts, sessions
+from worker.people.login import TooSoonError, check_password
+from worker.people.passwords import PasswordError, check_new, fits
+from worker.people.user import User
+from worker.roles import Role
+from worker.settings import Settings
+from worker.web.access import CHANGE_PASSWORD, COOKIE, check_origin, own_address, requires
+from worker.web.caller import caller_of
+from worker.web.page import render
+
+router = APIRouter(include_in_schema=False)
+
+UserOfPage = Annotated[User, requires(Role.VIEWER)]
+
+
+@router.get("/login", response_class=HTMLResponse)
+def login_page(request: Request, next: Annotated[str, Query(max_length=512)] = "/") -> Response:
+    """Ask who it is; who is logged in already goes on."""
+    if request.app.state.settings.web.login == "off":
+        return RedirectResponse("/", status_code=303)
+    return _login_page(request, next)
+
+
+@router.post("/login", response_class=HTMLResponse)
+def log_in(
+    request: Request,
+    login: Annotated[str, Form(max_length=256)] = "",
+    password: Annotated[str, Form(max_length=1024)] = "",
+    next: Annotated[str, Form(max_length=512)] = "/",
+) -> Response:
+    """Let somebody in, or say that login and password do not fit."""
+    check_origin(request)
+    peer = peer_address(request)
+    try:
+        account = check_password(request.app.state.database, login, password, peer)
+    except TooSoonError as error:
+        answer = _login_page(request, next, f"{error}.", 429)
+        answer.headers["Retry-After"] = str(error.wait_s)
+        return answer
+    if account is None:
+        return _login_page(request, next, "This login and password do not fit together.", 403)
+    return let_in(request, account, CHANGE_PASSWORD if account.must_change_password else own_address(next))
+
+
+@router.post("/logout")
+def log_out(request: Request, _user: UserOfPage) -> Response:
+    """End this session."""
+    caller = caller_of(request)
+    if caller is not None and caller.session_token:
+        with request.app.state.database.writing() as session:
+            sessions.end(session, sessions.digest_of(caller.session_token))
+    answer = RedirectResponse("/login", status_code=303)
+    answer.delete_cookie(COOKIE, path="/")
+    # What this browser kept of the pages goes, too.
+    answer.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return answer
+
+
+@router.get(CHANGE_PASSWORD, response_class=HTMLResponse)
+def password_page(request: Request, user: UserOfPage) -> Response:
+    """Ask for a new password."""
+    return _password_page(request, user)
+
+
+@router.post(CHANGE_PASSWORD, response_class=HTMLResponse)
+def change_password(
+    request: Request,
+    user: UserOfPage,
+    current: Annotated[str, Form(max_length=1024)] = "",
+    password: Annotated[str, Form(max_length=1024)] = "",
+    again: Annotated[str, Form(max_length=1024)] = "",
+) -> Response:
+    """Set a new password; every other session of this user ends."""
+    settings: Settings = request.app.state.settings
+    database = request.app.state.database
+    with database.reading() as session:
+        account = session.get(Account, user.id) if user.id is not None else None
+    if account is None or not fits(account.password_hash, current):
+        return _password_page(request, user, "The current password is another one.")
+    if password != again:
+        return _password_page(request, user, "The new password was not typed the same way twice.")
+    if password == current:
+        return _password_page(request, user, "The new password must be another one than the current.")
+    try:
+        check_new(password, settings.web.password_length, (user.login, user.person_name, user.organization))
+    except PasswordError as error:
+        return _password_page(request, user, f"{str(error)[0].upper()}{str(error)[1:]}.")
+    with database.writing() as session:
+        account = session.get_one(Account, user.id)
+        accounts.set_password(session, account, password)
+    return let_in(request, account, "/")
+
+
+def let_in(request: Request, account: Account, address: str) -> Response:
+    """Open a session under a new token, whatever the browser held before, and lead on."""
+    settings: Settings = request.app.state.settings
+    held = request.cookies.get(COOKIE, "")
+    with request.app.state.database.writing() as session:
+        if held:
+            sessions.end(session, sessions.digest_of(held))
+        account = session.merge(account)
+        browser = request.headers.get("user-agent", "")
+        token = sessions.begin(session, account, settings.web, peer_address(request), browser)
+    answer = RedirectResponse(address, status_code=303)
+    # Lax: a link from elsewhere leads to the page; what changes something is checked by its Origin and CSRF token.
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=is_https(request), path="/")
+    return answer
+
+
+def is_https(request: Request) -> bool:
+    """Return whether the browser asks by https, here or at the proxy before us."""
+    public: str = request.app.state.settings.web.public_url
+    return request.url.scheme == "https" or public.startswith("https://")
+
+
+def peer_address(request: Request) -> str:
+    """Return from where the request comes."""
+    return request.client.host if request.client is not None else ""
+
+
+def _login_page(request: Request, way_back: str, trouble: str = "", status_code: int = 200) -> Response:
+    context = {"next": own_address(way_back), "trouble": trouble, "bare": True}
+    return render(request, "login.html", context, status_code)
+
+
+def _password_page(request: Request, user: User, trouble: str = "") -> Response:
+    caller = caller_of(request)
+    must = caller is not None and caller.must_change_password
+    context = {
+        "trouble": trouble,
+        "must": must,
+        "bare": must,
+        "shortest": request.app.state.settings.web.password_length,
+        "has_password": user.id is not None,
+    }
+    return render(request, "password.html", context, 400 if trouble else 200)

@@ -1,0 +1,57 @@
+"""Settings of the pages and the HTTP API: where they are served, who gets in, and for how long.
+
+Input: the values of a settings file. Output: frozen sections of `worker.settings.Settings`. An unknown key or a wrong
+value raises pydantic's `ValidationError`, which `worker.settings.load_settings` puts in words.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from worker.engine_settings import Section
+
+
+class WebSettings(Section):
+    """The web pages and the HTTP API."""
+
+    bind: str = Field("127.0.0.1", description="address the pages are served on; 0.0.0.0 for all interfaces")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8080, description="TCP port the pages are served on")
+    public_url: str = Field(
+        "", pattern="^(https?://.+)?$", description="address that others use, behind a proxy; empty: as they ask"
+    )
+    proxies: list[str] = Field(
+        ["127.0.0.1"], description="addresses of proxies that are believed who asks, and whether by https"
+    )
+    cors_origins: list[str] = Field(
+        [], description="origins (https://host:port) whose pages may use /dicom-web, such as a viewer's; empty: none"
+    )
+    largest_instance_mib: int = Field(4096, ge=1, description="largest instance taken by STOW-RS, in MiB")
+    login: Literal["required", "off"] = Field(
+        "required",
+        description="required: nobody sees a patient's data without a log-in; off: only where web.bind is local",
+    )
+    session_idle_s: float = Field(900, gt=0, description="seconds without a click after which a log-in ends")
+    session_longest_s: float = Field(36000, gt=0, description="seconds after which a log-in ends in any case")
+    password_length: int = Field(15, ge=8, le=128, description="fewest characters of a password")
+
+    @model_validator(mode="after")
+    def _log_in_is_off_for_this_machine_only(self) -> Self:
+        if self.login == "off" and not is_local(self.bind):
+            raise ValueError(
+                f"web.login is off and web.bind {self.bind} is reached from other machines: everybody there would read "
+                "patient data; set web.login to required, or web.bind to 127.0.0.1"
+            )
+        return self
+
+
+def is_local(bind: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    if bind == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return False
