@@ -27,7 +27,25 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from dicom_node.notes import NOTE_BYTES
+from dicom_node.sandbox_errors import (
+    SandboxCrashed,
+    SandboxError,
+    SandboxKilled,
+    SandboxMemoryError,
+    SandboxNotStarted,
+    SandboxTimeout,
+)
 from dicom_node.sandbox_pipe import PipeClosed, PipeTimeout, receive, send, widen
+
+__all__ = [
+    "Sandbox",
+    "SandboxCrashed",
+    "SandboxError",
+    "SandboxKilled",
+    "SandboxMemoryError",
+    "SandboxNotStarted",
+    "SandboxTimeout",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,37 +62,6 @@ _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP,
 #: Instances whose bad decoders are remembered.
 _REMEMBERED: Final = 256
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-class SandboxError(Exception):
-    """A call did not come to an end of its own."""
-
-    def __init__(self, reason: str, remedy: str, doing: str = "") -> None:
-        super().__init__(f"{reason}{f' ({doing})' if doing else ''}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
-        #: What the child was doing, as it last noted; empty where it noted nothing.
-        self.doing = doing
-
-    def __reduce__(self) -> tuple[type[SandboxError], tuple[str, str, str]]:
-        """Let it cross from one process to another as itself."""
-        return type(self), (self.reason, self.remedy, self.doing)
-
-
-class SandboxCrashed(SandboxError):
-    """The child process died."""
-
-
-class SandboxKilled(SandboxError):
-    """The child process was killed by somebody else, twice: that tells nothing about its work."""
-
-
-class SandboxTimeout(SandboxError):
-    """The call took longer than it may."""
-
-
-class SandboxMemoryError(SandboxError):
-    """The call needed more memory than it may have."""
 
 
 class _Child:
@@ -99,6 +86,10 @@ class _Child:
                     env=os.environ | _ENVIRONMENT,
                     start_new_session=True,
                 )
+            except OSError:
+                os.close(self.ask)
+                os.close(self.answer)
+                raise
             finally:
                 os.close(ask_read)
                 os.close(answer_write)
@@ -244,16 +235,20 @@ class Sandbox:
             self.close()
         self._owner = os.getpid()
         if self._child is None:
-            self._child = _Child(self._memory_bytes)
-            try:
-                receive(self._child.answer, time.monotonic() + _START_S, 1 << 16)
-            except (PipeClosed, PipeTimeout) as error:
-                status = self._child.end()
-                self._child = None
-                raise SandboxCrashed(
-                    f"the child process did not start (status {status})", "check the memory limit and the installation"
-                ) from error
+            self._child = self._started()
         return self._child
+
+    def _started(self) -> _Child:
+        remedy = "try again, and look at the memory limit, the system's free memory and processes, and the installation"
+        try:
+            child = _Child(self._memory_bytes)
+        except OSError as error:
+            raise SandboxNotStarted(f"a child process cannot be started ({error})", remedy) from error
+        try:
+            receive(child.answer, time.monotonic() + _START_S, 1 << 16)
+        except (PipeClosed, PipeTimeout) as error:
+            raise SandboxNotStarted(f"the child process did not start (status {child.end()})", remedy) from error
+        return child
 
     def _timeout(self, doing: str) -> SandboxTimeout:
         limit_s = self._decode_limit_s if self._culprit else self._limit_s

@@ -15,11 +15,12 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, Final
 
 from dicom_node.notes import NOTE_BYTES, note, set_left_out
-from dicom_node.sandbox import SandboxError
+from dicom_node.sandbox_errors import SandboxError
 from dicom_node.sandbox_pipe import PipeClosed, receive, send
 
 #: The parent kills first; the alarm is for a child whose parent is gone.
@@ -53,6 +54,12 @@ def main() -> None:
             os._exit(0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         del args, kwargs, reply
+
+
+def load_modules(names: Sequence[str]) -> None:
+    """Import modules, for a call that comes later: it then need not wait for them."""
+    for name in names:
+        importlib.import_module(name)
 
 
 def _answer(module: str, name: str, args: Any, kwargs: Any) -> tuple[str, Any]:

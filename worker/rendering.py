@@ -2,19 +2,30 @@
 
 Input: an adapter and the stored instances of a unit, or the record of what a model saw. Output: a `ModelInput`, or the
 very images again. A decoder that crashes or hangs is left out for that instance and the next one is asked. On failure:
-`RenderError`, naming the instance, the decoder and the remedy; `RenderInterrupted` where the child was killed.
+`RenderError`, naming the instance, the decoder and the remedy; `RenderInterrupted` where the child was killed
+or could not be started.
 """
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Final, ParamSpec, TypeVar
 
 from dicom_node.headers import InstanceFile
-from dicom_node.sandbox import Sandbox, SandboxError, SandboxKilled, SandboxMemoryError, SandboxTimeout
+from dicom_node.sandbox import (
+    Sandbox,
+    SandboxError,
+    SandboxKilled,
+    SandboxMemoryError,
+    SandboxNotStarted,
+    SandboxTimeout,
+)
+from dicom_node.sandbox_child import load_modules
 from models.adapter import AdapterDefinition
 from models.drawing import replay
 from models.generation import RgbImage
@@ -37,6 +48,17 @@ class Renderer:
             limit_s=settings.limit_s,
             decode_limit_s=settings.limit_s * _DECODE_SHARE,
         )
+
+    def prepare(self, adapters: Iterable[AdapterDefinition]) -> None:
+        """Start the child in the background, and let it import what these adapters draw with."""
+        modules = sorted({adapter.render.__module__ for adapter in adapters})
+
+        def load() -> None:
+            # What hinders it now hinders the first call, which then says so.
+            with suppress(RenderError):
+                self._call(load_modules, modules)
+
+        threading.Thread(target=load, name="renderer", daemon=True).start()
 
     def render(self, adapter: AdapterDefinition, files: Sequence[InstanceFile]) -> ModelInput:
         """Return what the model sees of these instances. Raises `RenderError`."""
@@ -61,7 +83,7 @@ class Renderer:
             raise RenderError(f"{error} (rendering.limit_s)") from error
         except SandboxMemoryError as error:
             raise RenderError(f"{error} (rendering.memory_mib)") from error
-        except SandboxKilled as error:
+        except (SandboxKilled, SandboxNotStarted) as error:
             raise RenderInterrupted(str(error)) from error
         except SandboxError as error:
             raise RenderError(str(error)) from error

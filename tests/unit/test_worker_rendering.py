@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydicom import dcmread
 
 from dicom_node.headers import InstanceFile, read_header
 from models.adapters import adapters
-from models.rendering import RenderError
+from models.rendering import RenderError, RenderInterrupted
 from tests import sandboxed
 from worker.demo.phantom_studies import write_xa_run
 from worker.rendering import Renderer, renderer
@@ -61,5 +62,34 @@ def test_limits_of_time_and_memory_name_their_setting() -> None:
             pictures._call(sandboxed.eat_memory)
         with pytest.raises(RenderError, match=r"ended by SIGSEGV \(reading address 0\); check the original"):
             pictures._call(sandboxed.read_address_0)
+    finally:
+        pictures.close()
+
+
+def test_a_child_that_cannot_start_is_a_reason_to_try_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = Renderer(RenderingSettings())
+    open_before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as changed:
+        changed.setattr("sys.executable", "/nowhere/python")
+        with pytest.raises(RenderInterrupted, match=r"a child process cannot be started .*try again"):
+            pictures.render(DSA, files(run))
+        changed.setattr("sys.executable", "/bin/false")
+        with pytest.raises(RenderInterrupted, match=r"did not start \(status 1\); try again"):
+            pictures.render(DSA, files(run))
+    assert len(os.listdir("/proc/self/fd")) == open_before
+    try:
+        assert pictures.render(DSA, files(run)).digest() == DSA.render(files(run)).digest()
+    finally:
+        pictures.close()
+
+
+def test_a_prepared_child_has_what_it_draws_with_before_it_is_asked(run: Path) -> None:
+    pictures = Renderer(RenderingSettings())
+    try:
+        pictures.prepare([DSA])
+        give_up = time.monotonic() + 30
+        while "models.adapters.dsa_patency.render" not in pictures._call(sandboxed.loaded_modules):
+            assert time.monotonic() < give_up
+        assert pictures.render(DSA, files(run)).images
     finally:
         pictures.close()

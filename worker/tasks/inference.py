@@ -26,6 +26,7 @@ from worker import pipeline
 from worker.celery_app import INFER, INFERENCE_QUEUE, make_celery
 from worker.engine_setup import check_engine, engine_config
 from worker.log import configure_logging
+from worker.rendering import renderer
 from worker.settings import WRONG_CONFIGURATION, Settings, SettingsError
 from worker.tasks.workplace import Workplace, work_on
 
@@ -87,6 +88,8 @@ def run_inference(settings: Settings) -> None:
     def load(**_: Any) -> None:
         resident.clear()
         configure_logging(settings.log, "inference")
+        # The process that draws needs a second to start: it does so while the model is loaded.
+        renderer(settings.rendering).prepare(workplace.adapters.values())
         try:
             workplace.engine  # noqa: B018 - loads it before the first job comes
         except Exception as error:  # noqa: BLE001 - Celery would log it and go on without a model
