@@ -43,7 +43,7 @@ QUICK: Mapping[str, Any] = {
     "log": {"format": "json"},
 }
 #: Everything the daemon does in the end: nothing of this is waiting or being worked on.
-AT_AN_END = frozenset({"held", "done", "unrouted", "delivery_failed"})
+AT_AN_END = frozenset({"held", "done", "unconfirmed", "unrouted", "delivery_failed"})
 
 
 class Daemon:

@@ -2,9 +2,9 @@
 
 Input: PENDING deliveries whose time has come. Output: DELIVERED (which `confirmation` asks about); PENDING again, later
 each time, where trying again can help (the destination is down, busy or full); DEAD with the reason where it cannot.
-Objects are claimed in batches under a lease, sent over one association, and each outcome is committed as it comes. A
-sender that dies in between leaves rows that `rescue_expired` frees: the same bytes are sent again, which is harmless,
-since a PACS knows them by their UID.
+Objects are claimed in batches under a lease that is renewed while they are sent, over one association, and each outcome
+is committed as it comes. A sender that dies in between leaves rows that `rescue_expired` frees: the same bytes are sent
+again, which is harmless, since a PACS knows them by their UID.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
 from worker.channels import channel_of
-from worker.db.outbox import Parcel, claim_batch, due, move, with_job
+from worker.db.outbox import Parcel, claim_batch, due, keep_claim, move, with_job
 from worker.db.records import Delivery, Result, utc_now
 from worker.db.sessions import Database
 from worker.settings import Destination, Settings
@@ -29,8 +29,6 @@ from worker.states import DeliveryState
 
 log = structlog.get_logger()
 
-#: A lease outlasts the slowest object: connecting, negotiating, sending and waiting for the answer may each time out.
-LEASE_TIMEOUTS = 5
 #: A pause is lengthened by up to this share, so that many senders do not come back at the same moment.
 JITTER = 0.25
 #: Doublings of the pause; beyond it the longest pause is reached with any setting.
@@ -47,7 +45,7 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
     """
     target = next((known for known in settings.destinations if known.name == destination), None)
     batch, at_once = settings.delivery.batch, 1 if target is None else target.associations
-    parcels, withdrawn = claim_batch(db, destination, batch=batch, lease=_lease(settings), at_once=at_once)
+    parcels, withdrawn = claim_batch(db, destination, batch=batch, at_once=at_once)
     if target is None:
         _bury(
             db, parcels, f"no destination is named {destination!r} in the settings any more; name it, then send again"
@@ -107,9 +105,10 @@ def _send(db: Database, settings: Settings, target: Destination, parcels: Sequen
     waiting = {parcel.path: parcel for parcel in parcels}
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 - it spreads load, it keeps no secret
     try:
-        for outcome in channel_of(target).send(settings, target, parcels):
-            parcel = waiting.pop(outcome.path)
-            _settle(db, settings, target, parcel, outcome, list(waiting.values()), jitter)
+        with keep_claim(db, parcels[0].token):
+            for outcome in channel_of(target).send(settings, target, parcels):
+                parcel = waiting.pop(outcome.path)
+                _settle(db, settings, target, parcel, outcome, jitter)
     finally:
         _hand_back(db, settings, list(waiting.values()))
 
@@ -120,10 +119,9 @@ def _settle(
     target: Destination,
     parcel: Parcel,
     outcome: StoreOutcome,
-    waiting: Sequence[Parcel],
     jitter: float,
 ) -> None:
-    """Commit what became of one object, and renew the lease of those that still wait for their turn."""
+    """Commit what became of one object."""
     with db.writing() as session:
         row = session.get_one(Delivery, parcel.delivery_id, options=[with_job()])
         state, reason, values = _consequence(settings, target, row, outcome, jitter)
@@ -131,12 +129,6 @@ def _settle(
             move(session, row, state, reason, token=parcel.token, claim_token=None, **values)
         if not outcome.is_associated and state is DeliveryState.PENDING:
             _pause_destination(session, target.name, values["not_before"])
-        session.execute(
-            update(Delivery)
-            .where(Delivery.id.in_([other.delivery_id for other in waiting]), Delivery.claim_token == parcel.token)
-            .values(claim_expires_at=_lease(settings)),
-            execution_options={"synchronize_session": False},
-        )
     log.info(
         "result sent" if outcome.is_delivered else "result not sent",
         action="deliver",
@@ -213,7 +205,3 @@ def _bury(db: Database, parcels: Sequence[Parcel], reason: str) -> None:
             if row.state is DeliveryState.SENDING:
                 values = {"claim_token": None, "last_error": reason, "attempts": row.attempts + 1}
                 move(session, row, DeliveryState.DEAD, reason, token=parcel.token, **values)
-
-
-def _lease(settings: Settings) -> datetime:
-    return utc_now() + timedelta(seconds=LEASE_TIMEOUTS * settings.delivery.timeout_s)

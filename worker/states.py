@@ -89,6 +89,8 @@ class StudyState(StrEnum):
     DELIVERING = "delivering"
     #: A delivery is a dead letter.
     DELIVERY_FAILED = "delivery_failed"
+    #: Nothing moves any more, but a destination did not vouch for something that it was sent.
+    UNCONFIRMED = "unconfirmed"
     #: Nothing is left to do.
     DONE = "done"
     #: No adapter takes any of its series.

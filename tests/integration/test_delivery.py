@@ -20,6 +20,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImage
 from tests import services
 from tests.integration.hospital import ADA, Hospital, hospital_with, released
 from worker import channels, review
+from worker.db import outbox
 from worker.db.records import Delivery, Event, utc_now
 from worker.db.transitions import move_delivery
 from worker.delivery import deliver, rescue_expired, resend
@@ -61,6 +62,13 @@ def scripted_pacs(*answers: int | str, classes: tuple[str, ...] = ()) -> Iterato
         assert isinstance(answer, int)
         return answer
 
+    with answering_pacs(on_store, classes) as port:
+        yield port, seen
+
+
+@contextmanager
+def answering_pacs(on_store: Callable[[Any], int], classes: tuple[str, ...] = ()) -> Iterator[int]:
+    """A PACS that takes these SOP classes; the port."""
     ae = AE("PACS")
     for sop_class in classes or (Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
         ae.add_supported_context(sop_class)
@@ -68,7 +76,7 @@ def scripted_pacs(*answers: int | str, classes: tuple[str, ...] = ()) -> Iterato
     server = ae.start_server((services.LOCALHOST, port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
     assert server is not None
     try:
-        yield port, seen
+        yield port
     finally:
         server.shutdown()
 
@@ -362,6 +370,62 @@ def test_a_crash_after_the_pacs_stored_sends_the_same_bytes_again(
             ds = pydicom.dcmread(path)
             by_uid.setdefault(ds.SOPInstanceUID, set()).add(ds.to_json().encode())
         assert [len(contents) for contents in by_uid.values()] == [1, 1]
+
+
+HANGING = """
+import sys, time
+from worker import channels, delivery
+from worker.db.sessions import Database
+from worker.settings import Settings
+def hang(*_):
+    print("sending", flush=True)
+    time.sleep(60)
+channels.CHANNELS = {"dicom": channels.Channel(hang, hang)}
+settings = Settings.model_validate_json(sys.stdin.readline())
+delivery.deliver(Database(sys.argv[1]), settings, "pacs")
+"""
+
+
+def test_a_killed_sender_frees_its_destination_long_before_the_peer_would_time_out(
+    tmp_path: Path, sqlite_url: str, storescp: services.StoreScp
+) -> None:
+    with hospital_with(tmp_path, sqlite_url, pacs(storescp.port), timeout_s=600) as hospital:
+        job_id = released(hospital)
+        argv = [sys.executable, "-c", HANGING, sqlite_url]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sender:
+            assert sender.stdin is not None
+            assert sender.stdout is not None
+            sender.stdin.write(hospital.settings.model_dump_json() + "\n")
+            sender.stdin.flush()
+            assert sender.stdout.readline() == "sending\n"
+            sender.kill()
+        left = [row.claim_expires_at - utc_now() for row in hospital.deliveries(job_id) if row.claim_expires_at]
+        assert len(left) == 2
+        assert max(left) < timedelta(seconds=16)
+
+
+def test_a_slow_sender_keeps_its_claim_and_nothing_is_sent_twice(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE_S", 0.3)
+    slow = threading.Event()
+
+    def on_store(event: Any) -> int:
+        seen.append(str(event.request.AffectedSOPInstanceUID))
+        slow.wait(0.8)
+        return 0
+
+    seen: list[str] = []
+    with answering_pacs(on_store) as port, hospital_with(tmp_path, database_url, pacs(port)) as hospital:
+        job_id = released(hospital)
+        sender = threading.Thread(target=deliver, args=(hospital.db, hospital.settings, "pacs"))
+        sender.start()
+        services.process.wait_until(lambda: seen, 5, "the first object")
+        while sender.is_alive():
+            assert rescue_expired(hospital.db) == 0
+            sender.join(0.05)
+        assert states(hospital, job_id) == ["delivered"] * 2
+        assert len(seen) == len(set(seen)) == 2
 
 
 def test_an_interrupted_sender_hands_back_what_it_did_not_get_to(

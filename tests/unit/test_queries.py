@@ -27,6 +27,8 @@ from worker.states import StudyState
         ([S.ROUTED], [J.RELEASED], [D.PENDING, D.DELIVERED], StudyState.DELIVERING),
         ([S.ROUTED], [J.RELEASED], [D.SENDING], StudyState.DELIVERING),
         ([S.ROUTED], [J.VERIFIED], [D.DELIVERED, D.CONFIRMED, D.CANCELLED], StudyState.DONE),
+        ([S.ROUTED], [J.RELEASED], [D.CONFIRMED, D.UNCONFIRMED], StudyState.UNCONFIRMED),
+        ([S.ROUTED], [J.RELEASED], [D.PENDING, D.UNCONFIRMED], StudyState.DELIVERING),
         ([S.ROUTED], [J.REJECTED], [], StudyState.DONE),
         ([S.ROUTED], [J.SUPERSEDED, J.RELEASED], [D.CANCELLED, D.DELIVERED], StudyState.DONE),
     ],

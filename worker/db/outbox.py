@@ -6,13 +6,17 @@ meantime is CANCELLED. A lost race leaves rows as they are.
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, func, select, text
+import structlog
+from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.orm import Session, joinedload
 
 from worker.db.records import Delivery, Job, Result, utc_now
@@ -21,6 +25,10 @@ from worker.db.transitions import move_delivery, record_event
 from worker.result_kinds import REJECTION
 from worker.states import DeliveryState, JobState
 
+log = structlog.get_logger()
+
+#: Seconds after which a sender that stopped renewing its claim counts as gone.
+LEASE_S = 15.0
 #: Jobs whose results are not sent any more.
 WITHDRAWN = (JobState.SUPERSEDED, JobState.REJECTED)
 #: With the destination's name: PostgreSQL's advisory lock under which senders are counted (SQLite has one writer).
@@ -53,9 +61,7 @@ def with_job() -> Any:
     return joinedload(Delivery.result).joinedload(Result.job)
 
 
-def claim_batch(
-    db: Database, destination: str, *, batch: int, lease: datetime, at_once: int
-) -> tuple[list[Parcel], int]:
+def claim_batch(db: Database, destination: str, *, batch: int, at_once: int) -> tuple[list[Parcel], int]:
     """Take the next batch, least tried first: an object that always fails comes last and keeps no other waiting.
 
     Within the batch a study's objects stay together, studies and objects in the order they were made.
@@ -63,8 +69,7 @@ def claim_batch(
     Args:
         db: The database.
         destination: Its name.
-        batch: Objects at most.
-        lease: Until when they are held.
+        batch: Objects at most; they are held for `LEASE_S`, and longer under `keep_claim`.
         at_once: Senders that may hold batches for this destination; while so many do, nothing is taken.
 
     Returns:
@@ -89,12 +94,43 @@ def claim_batch(
                 cancelled += move(session, row, DeliveryState.CANCELLED, withdrawn)
                 continue
             reason = f"is being sent to {destination}"
-            if move(session, row, DeliveryState.SENDING, reason, claim_token=token, claim_expires_at=lease):
+            if move(session, row, DeliveryState.SENDING, reason, claim_token=token, claim_expires_at=_lease()):
                 held.append(row)
         first = {row.result.job.study_id: row.id for row in sorted(held, key=lambda row: row.id, reverse=True)}
         held.sort(key=lambda row: (row.tries, first[row.result.job.study_id], row.id))
         parcels = [_parcel(row, token) for row in held]
     return parcels, cancelled
+
+
+@contextmanager
+def keep_claim(db: Database, token: str) -> Iterator[None]:
+    """Renew a claim while its parcels are being sent, however long that takes: a killed process renews no more."""
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(LEASE_S / 3):
+            try:
+                with db.writing() as session:
+                    session.execute(
+                        update(Delivery)
+                        .where(Delivery.claim_token == token, Delivery.state == DeliveryState.SENDING)
+                        .values(claim_expires_at=_lease()),
+                        execution_options={"synchronize_session": False},
+                    )
+            except Exception as error:  # noqa: BLE001 - a database hiccup: the next turn tries again
+                log.warning("the claim could not be renewed", action="deliver", error=str(error))
+
+    thread = threading.Thread(target=renew, name="claim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _lease() -> datetime:
+    return utc_now() + timedelta(seconds=LEASE_S)
 
 
 def _parcel(row: Delivery, token: str) -> Parcel:

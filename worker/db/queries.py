@@ -47,6 +47,8 @@ def study_state(
         return StudyState.HELD
     if any(state in UNDERWAY for state in deliveries):
         return StudyState.DELIVERING
+    if DeliveryState.UNCONFIRMED in deliveries:
+        return StudyState.UNCONFIRMED
     return StudyState.DONE if jobs else StudyState.UNROUTED
 
 

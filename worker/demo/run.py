@@ -34,7 +34,9 @@ CALLING_AE_TITLE = "DEMOMODALITY"
 START_TIMEOUT_S = 90.0
 RESULTS_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.2
-AT_AN_END = frozenset({StudyState.HELD, StudyState.DONE, StudyState.UNROUTED, StudyState.DELIVERY_FAILED})
+AT_AN_END = frozenset(
+    {StudyState.HELD, StudyState.DONE, StudyState.UNCONFIRMED, StudyState.UNROUTED, StudyState.DELIVERY_FAILED}
+)
 UNDERWAY = frozenset({DeliveryState.PENDING, DeliveryState.SENDING})
 
 
