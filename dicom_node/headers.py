@@ -63,8 +63,11 @@ class InstanceHeader:
     image_type: tuple[str, ...] = ()
     accession_number: str = ""
     patient_id: str = ""
+    #: Who gave the ID: the same one from another issuer is another person's.
+    issuer_of_patient_id: str = ""
     patient_name: str = ""
     patient_sex: str = ""
+    patient_birth_date: str = ""
     #: Age at the study in years: PatientAge, else PatientBirthDate against StudyDate; ``None`` where neither is usable.
     patient_age_years: float | None = None
     study_date: str = ""
@@ -198,7 +201,7 @@ def _header(opened: OpenFile, found: DataSet, identifiers: dict[str, Any]) -> In
         image_type=values.words(elements, tags.IMAGE_TYPE),
         patient_age_years=values.age_years(
             values.word(elements, tags.PATIENT_AGE),
-            values.word(elements, tags.BIRTH_DATE),
+            words["patient_birth_date"],
             words["study_date"] or values.word(elements, tags.SERIES_DATE),
         ),
         series_number=values.integer(elements, tags.SERIES_NUMBER),

@@ -65,7 +65,9 @@ class Dispatcher:
                 .order_by(Job.priority.desc(), Job.created_at)
                 .limit(RINGS_AT_ONCE)
             ).all()
-            to_finish = session.scalars(select(Job.id).where(Job.state.in_(TO_FINISH)).limit(RINGS_AT_ONCE)).all()
+            to_finish = session.scalars(
+                select(Job.id).where(Job.state.in_(TO_FINISH), Job.not_before <= now).limit(RINGS_AT_ONCE)
+            ).all()
             rejected = session.scalars(to_retract().limit(RINGS_AT_ONCE)).all()
             destinations = session.scalars(
                 select(Delivery.destination)

@@ -27,7 +27,8 @@ from models.generation import ModelProvenance
 from models.rendering import InputRecord, RenderInterrupted
 from worker.db.outbox import queue_result
 from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
-from worker.db.records import Delivery, Instance, Job, Result
+from worker.db.records import Delivery, Instance, Job, Result, utc_now
+from worker.db.review_records import signing_review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
 from worker.db.units import asked_adapter, unit_files
@@ -85,6 +86,8 @@ def write_results(
         job = session.get(Job, job_id)
         if job is None or job.state not in (JobState.DECIDED, JobState.ACCEPTED):
             return ()
+        if job.not_before > utc_now():
+            return ()  # who signed it can still take that back
         assignment = _read(session, settings, job, known_adapters() if adapters is None else adapters)
     documents, obstacle = _build(settings, assignment)
     if obstacle is not None:
@@ -101,7 +104,7 @@ def write_results(
 
 def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str, AdapterDefinition]) -> _Assignment:
     signature = _signature(settings, job) if job.state is JobState.ACCEPTED else None
-    findings = job.reviews[-1].findings if signature else job.findings
+    findings = signing_review(job).findings if signature else job.findings
     adapter, obstacle = None, None
     try:
         adapter = asked_adapter(adapters, job)
@@ -123,7 +126,7 @@ def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str,
 
 
 def _signature(settings: Settings, job: Job) -> Signature:
-    review = job.reviews[-1]
+    review = signing_review(job)
     return Signature(
         person=Person(review.reviewer_name, review.reviewer_organization or settings.review.organization),
         edited=review.findings != job.findings,
@@ -298,7 +301,7 @@ def _queue(session: Session, settings: Settings, job: Job, results: Sequence[Res
     sent_by = session.scalars(
         select(Instance.calling_ae_title).where(Instance.series_id == job.series_id).distinct()
     ).all()
-    decision = job.reviews[-1].action if job.state is JobState.VERIFIED else Outcome.RELEASE.value
+    decision = signing_review(job).action if job.state is JobState.VERIFIED else Outcome.RELEASE.value
     rung: dict[str, None] = {}
     for destination in settings.destinations:
         if gets(destination, job.adapter, decision, sent_by):

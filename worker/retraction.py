@@ -39,6 +39,10 @@ log = structlog.get_logger()
 TITLES: Final = {"quality": codes.REJECTED_FOR_QUALITY, "patient_safety": codes.REJECTED_FOR_SAFETY}
 
 
+#: What a person does to reject an answer (`Review.action`).
+REJECTING: Final = ("reject", "reroute")
+
+
 class RetractionError(Exception):
     """A rejection note cannot be written; the message says which and why."""
 
@@ -86,7 +90,7 @@ def _is_due(session: Session, job_id: str) -> bool:
 
 def _notes(session: Session, settings: Settings, job_id: str) -> list[_Note]:
     job = session.get_one(Job, job_id)
-    rejection = next(review for review in reversed(job.reviews) if review.action == "reject")
+    rejection = next(review for review in reversed(job.reviews) if review.action in REJECTING)
     paths = {result.sop_instance_uid: Path(result.path) for result in job.results}
     title = TITLES[settings.review.rejection_title]
     return [

@@ -83,7 +83,7 @@ class ProvenanceView(_View):
 class ReviewView(_View):
     """What a person decided about a job."""
 
-    #: "accept", "edit", "reject" or "retry".
+    #: "accept", "edit", "reject", "retry", "reroute", "opinion" (of a first reader) or "comment".
     action: str
     reviewer_name: str
     reviewer_organization: str
@@ -91,6 +91,10 @@ class ReviewView(_View):
     #: The findings that were signed.
     findings: dict[str, Any] | None
     decided_at: datetime
+    #: When the same person took it back; null where it stands.
+    undone_at: datetime | None
+    #: Digest of what it was decided on (`JobDetail.seen`); empty for decisions of early versions.
+    seen: str
 
 
 class JobView(_View):
@@ -216,6 +220,14 @@ class JobDetail(JobView):
     #: What the model was shown; null where it was shown nothing yet.
     model_input: InputView | None
     reviews: list[ReviewView]
+    #: Digest of the answer as it stands: goes with a decision, which is refused where it has changed.
+    seen: str
+    #: Since when a person is waited for, or since when there is the job.
+    waiting_since: datetime
+    #: One person gave an opinion; another must decide.
+    second_reader: bool
+    #: Nothing is done with it before: until then a decision can be taken back.
+    not_before: datetime
 
 
 class StudyDetail(StudyView):

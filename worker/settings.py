@@ -100,6 +100,12 @@ class ReviewSettings(Section):
     rejection_title: Literal["quality", "patient_safety"] = Field(
         "quality", description="why a rejection note says that results are rejected (DICOM 113001 or 113037)"
     )
+    undo_s: float = Field(
+        30, ge=0, description="seconds in which a decision on the pages can be taken back; nothing leaves before"
+    )
+    claim_s: float = Field(
+        90, ge=10, description="seconds after which a case that a closed or lost page had open is free for others"
+    )
 
 
 class RouteConditions(Section):

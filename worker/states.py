@@ -47,7 +47,7 @@ class JobState(StrEnum):
     RELEASED = "released"
     #: Waits in the review queue for a person.
     HELD = "held"
-    #: A person accepted or edited it; the verified objects are not yet written.
+    #: A person accepted or edited it, and may take that back for a while; the verified objects are not yet written.
     ACCEPTED = "accepted"
     #: The verified SR is in the outbox.
     VERIFIED = "verified"
@@ -127,10 +127,11 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     J.DECIDED: frozenset({J.RELEASED, J.HELD, J.SUPERSEDED}),
     J.RELEASED: frozenset({J.ACCEPTED, J.REJECTED, J.SUPERSEDED}),
     J.HELD: frozenset({J.ACCEPTED, J.REJECTED, J.QUEUED, J.SUPERSEDED}),
-    # Back to the person where what was signed cannot be written (a source image is gone).
-    J.ACCEPTED: frozenset({J.VERIFIED, J.HELD}),
-    J.VERIFIED: frozenset({J.SUPERSEDED}),
-    J.REJECTED: frozenset(),
+    # Back to the person who takes a signature back in time, or where what was signed cannot be written.
+    J.ACCEPTED: frozenset({J.VERIFIED, J.HELD, J.RELEASED}),
+    J.VERIFIED: frozenset({J.REJECTED, J.SUPERSEDED}),
+    # A rejection that is taken back in time leaves everything as it was.
+    J.REJECTED: frozenset({J.HELD, J.RELEASED, J.VERIFIED}),
     J.SUPERSEDED: frozenset(),
 }
 
@@ -141,5 +142,5 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     D.UNCONFIRMED: frozenset({D.CONFIRMED, D.PENDING, D.DEAD}),
     D.CONFIRMED: frozenset(),
     D.DEAD: frozenset({D.PENDING, D.CANCELLED}),
-    D.CANCELLED: frozenset(),
+    D.CANCELLED: frozenset({D.PENDING}),
 }

@@ -143,6 +143,8 @@ def _make_series(session: Session, header: InstanceHeader) -> None:
             study_instance_uid=header.study_instance_uid,
             accession_number=header.accession_number[:64],
             patient_id=header.patient_id[:128],
+            issuer_of_patient_id=header.issuer_of_patient_id[:64],
+            patient_birth_date=header.patient_birth_date[:16],
             patient_name=header.patient_name[:512],
             study_date=header.study_date[:16],
             study_description=header.study_description[:256],

@@ -68,7 +68,7 @@ def reviewed_jobs(session: Session, adapter: str, site: str = "") -> Sequence[Jo
 
     With a `site` only those that its people (`Review.reviewer_organization`) judged.
     """
-    judged = select(Review.job_id).where(Review.action.in_(JUDGING))
+    judged = select(Review.job_id).where(Review.action.in_(JUDGING), Review.undone_at.is_(None))
     if site:
         judged = judged.where(Review.reviewer_organization == site)
     wanted = select(Job).where(Job.adapter == adapter, Job.id.in_(judged)).order_by(Job.answered_at, Job.id)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import JSON, DateTime, Enum, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
@@ -51,6 +52,15 @@ class Record(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
 
 
+def probability_of(confidence: Any) -> float | None:
+    """Return the probability in a stored `Confidence`, by which lists are sorted without reading it."""
+    return confidence.get("probability") if isinstance(confidence, dict) else None
+
+
+def _probability(context: DefaultExecutionContext) -> float | None:
+    return probability_of(context.get_current_parameters().get("confidence"))  # type: ignore[no-untyped-call]
+
+
 class Association(Record):
     """One DICOM association that delivered instances."""
 
@@ -73,6 +83,9 @@ class Study(Record):
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     patient_id: Mapped[str] = mapped_column(String(128), default="", index=True)
+    #: With the patient ID, what tells whether another study is of the same person; empty where it is not stated.
+    issuer_of_patient_id: Mapped[str] = mapped_column(String(64), default="")
+    patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
     patient_name: Mapped[str] = mapped_column(String(512), default="")
     study_date: Mapped[str] = mapped_column(String(16), default="")
     study_description: Mapped[str] = mapped_column(String(256), default="")
@@ -153,7 +166,7 @@ class Job(Record):
     priority: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     attempts: Mapped[int] = mapped_column(default=0)
-    #: Not before this time (retry after a failure).
+    #: Nothing is done with it before this time: a retry after a failure, or a decision that can still be taken back.
     not_before: Mapped[datetime] = mapped_column(default=utc_now)
     claim_token: Mapped[str | None] = mapped_column(String(32))
     claimed_by: Mapped[str | None] = mapped_column(String(128))
@@ -175,6 +188,12 @@ class Job(Record):
     answered_at: Mapped[datetime | None]
     #: The last failure, in words.
     error: Mapped[str | None] = mapped_column(Text)
+    #: When it came before a person last; until then, when it was made.
+    waiting_since: Mapped[datetime] = mapped_column(default=utc_now)
+    #: Of `confidence`, kept apart for lists (`worker.db.transitions.move_job`).
+    probability: Mapped[float | None] = mapped_column(default=_probability)
+    #: One person gave an opinion; another must decide.
+    second_reader: Mapped[bool] = mapped_column(default=False)
     study: Mapped[Study] = relationship(back_populates="jobs")
     series: Mapped[Series] = relationship()
     results: Mapped[list[Result]] = relationship(back_populates="job", order_by="Result.id")
@@ -182,6 +201,12 @@ class Job(Record):
     __table_args__ = (
         UniqueConstraint("adapter", "question_key", "unit_uid", "revision", name="uq_jobs_unit"),
         Index("ix_jobs_next", "state", "priority", "created_at"),
+        # Everything that the work list filters and sorts by: a row's answer is read for the lines shown only.
+        Index(
+            "ix_jobs_waiting",
+            *("state", "priority", "waiting_since", "id", "adapter", "probability"),
+            *("second_reader", "series_id", "study_id"),
+        ),
     )
 
 
@@ -240,14 +265,22 @@ class Review(Record):
     __tablename__ = "reviews"
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
-    #: "accept", "edit", "reject" or "retry".
+    #: "accept", "edit", "reject", "retry", "reroute", "opinion" (of a first reader) or "comment".
     action: Mapped[str] = mapped_column(String(16))
+    #: Whose log-in it was (`User.id`); empty from the command line.
+    account: Mapped[str] = mapped_column(String(64), default="")
     reviewer_name: Mapped[str] = mapped_column(String(256))
     reviewer_organization: Mapped[str] = mapped_column(String(256), default="")
     comment: Mapped[str] = mapped_column(Text, default="")
     #: The findings the person signs (the model's own, or as edited).
     findings: Mapped[dict[str, Any] | None]
+    #: What it was decided on: a digest of findings, model input and revision (`worker.review.seen_digest`).
+    seen: Mapped[str] = mapped_column(String(64), default="")
+    #: State of the job that it was decided in.
+    from_state: Mapped[str] = mapped_column(String(32), default="")
     decided_at: Mapped[datetime] = mapped_column(default=utc_now)
+    #: When the same person took it back, before anything had left.
+    undone_at: Mapped[datetime | None]
     job: Mapped[Job] = relationship(back_populates="reviews")
 
 

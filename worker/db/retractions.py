@@ -10,7 +10,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from worker.db.queries import deliveries_of
-from worker.db.records import Delivery, Job, Result
+from worker.db.records import Delivery, Job, Result, utc_now
 from worker.result_kinds import REJECTION
 from worker.states import DeliveryState, JobState
 
@@ -23,6 +23,7 @@ def to_retract() -> Select[str]:
     of_job = select(Delivery.id).join(Delivery.result).where(Result.job_id == Job.id)
     return select(Job.id).where(
         Job.state == JobState.REJECTED,
+        Job.not_before <= utc_now(),  # until then the rejection can be taken back
         exists(of_job.where(Delivery.state.in_(ARRIVED))),
         ~exists(of_job.where(Delivery.state == DeliveryState.SENDING)),
         ~exists(select(Result.id).where(Result.job_id == Job.id, Result.kind == REJECTION)),

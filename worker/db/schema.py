@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import migrations
-from worker.db import commitment_records, people  # noqa: F401 - their tables are part of the schema
+from worker.db import commitment_records, people, review_records  # noqa: F401 - their tables are part of the schema
 from worker.db.sessions import Database
 
 

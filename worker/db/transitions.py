@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from worker.db.records import Delivery, Event, Job, Series
+from worker.db.records import Delivery, Event, Job, Series, probability_of, utc_now
 from worker.states import (
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -57,7 +57,14 @@ def move_series(session: Session, series: Series, to_state: SeriesState, reason:
 def move_job(
     session: Session, job: Job, to_state: JobState, reason: str, *, token: str | None = None, **values: Any
 ) -> bool:
-    """Move a job; with a `token` only while that claim still holds."""
+    """Move a job; with a `token` only while that claim still holds.
+
+    Keeps what the work list is sorted by: since when a person is waited for, and the probability.
+    """
+    if to_state is JobState.HELD:
+        values.setdefault("waiting_since", utc_now())
+    if "confidence" in values:
+        values["probability"] = probability_of(values["confidence"])
     return _move(session, Job, job, JOB_TRANSITIONS, to_state, reason, job.study_id, values, token=token)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,18 @@ def study_detail(
         jobs=[schemas.JobDetail(**_job_detail(job)) for job in study.jobs],
         history=[_event(event) for event in history],
     )
+
+
+def seen_digest(job: Job) -> str:
+    """Return what tells this answer, as a page shows it, from the same job's answer after a change (SHA-256)."""
+    shown = {
+        "findings": job.findings,
+        "model_input": None if job.model_input is None else job.model_input.get("digest"),
+        "revision": job.revision,
+        "answered_at": None if job.answered_at is None else job.answered_at.isoformat(),
+        "confidence": job.confidence,
+    }
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 def review_case(job: Job) -> schemas.ReviewCase:
@@ -114,6 +128,10 @@ def _job_detail(job: Job) -> dict[str, Any]:
         "incomplete": [] if job.model_input is None else job.model_input["incomplete"],
         "model_input": _input(job.model_input) if job.model_input and "digest" in job.model_input else None,
         "reviews": [_review(review) for review in job.reviews],
+        "seen": seen_digest(job),
+        "waiting_since": job.waiting_since,
+        "second_reader": job.second_reader,
+        "not_before": job.not_before,
     }
 
 
@@ -134,6 +152,8 @@ def _review(review: Review) -> schemas.ReviewView:
         comment=review.comment,
         findings=review.findings,
         decided_at=review.decided_at,
+        undone_at=review.undone_at,
+        seen=review.seen,
     )
 
 

@@ -1,0 +1,381 @@
+"""Several people at one queue: claims, what was seen, taking back in time, second readers, re-routing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from dicom_node.report import Person
+from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital
+from worker import review
+from worker.db.records import Delivery, Event, Job, utc_now
+from worker.db.records import Review as ReviewRecord
+from worker.db.review_records import CaseClaim
+from worker.db.transitions import move_delivery
+from worker.db.work_list import Filters, work_list
+from worker.reporting import write_results
+from worker.retraction import write_rejection_notes
+from worker.review import Reviewer, ReviewError
+from worker.settings import load_settings
+from worker.states import DeliveryState, JobState
+
+SMITH_1 = Reviewer("Smith^Jo", "St Elsewhere", "1")
+SMITH_2 = Reviewer("Smith^Jo", "St Elsewhere", "2")
+on_both_databases = pytest.mark.parametrize("hospital", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def hospital(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hospital]:
+    sqlite = getattr(request, "param", "sqlite") == "sqlite"
+    url = f"sqlite:///{tmp_path}/ledger.db" if sqlite else request.getfixturevalue("postgres_url")
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}
+    settings = load_settings(None, {"data_dir": str(tmp_path), "destinations": [pacs]})
+    made = Hospital(tmp_path, url, settings.destinations)
+    yield made
+    made.db.close()
+
+
+def held(hospital: Hospital, accession: str = "A1", **columns: object) -> str:
+    return hospital.decided_run(accession, **{"state": JobState.HELD, "model_input": {"incomplete": []}, **columns})
+
+
+def grace_over(hospital: Hospital, job_id: str) -> None:
+    with hospital.db.writing() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(not_before=utc_now() - timedelta(seconds=1)))
+
+
+def written(hospital: Hospital, job_id: str) -> JobState:
+    write_results(hospital.db, hospital.spool, hospital.settings, job_id)
+    return hospital.job(job_id).state
+
+
+def delivered(hospital: Hospital, job_id: str) -> None:
+    with hospital.db.writing() as session:
+        for sent in hospital.deliveries(job_id):
+            row = session.get_one(Delivery, sent.id)
+            if row.state is DeliveryState.PENDING:
+                for state in (DeliveryState.SENDING, DeliveryState.DELIVERED):
+                    move_delivery(session, row, state, "test", study_id=None)
+
+
+@on_both_databases
+def test_only_who_has_a_case_open_decides_about_it(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    first = review.claim(hospital.db, job_id, ADA, 60)
+    assert first is not None
+    assert first.is_own
+    second = review.claim(hospital.db, job_id, BOB, 60)
+    assert second is not None
+    assert (second.is_own, second.reviewer_name) == (False, ADA.name)
+    decisions = (
+        lambda: review.accept(hospital.db, job_id, BOB),
+        lambda: review.edit(hospital.db, job_id, {"patency": "patent"}, BOB),
+        lambda: review.reject(hospital.db, job_id, BOB, "no"),
+        lambda: review.retry(hospital.db, job_id, BOB),
+        lambda: review.reroute(hospital.db, job_id, "abdominal_trauma", BOB, "no vessel"),
+        lambda: review.ask_second_reader(hospital.db, job_id, BOB, "unsure"),
+    )
+    for decide in decisions:
+        with pytest.raises(ReviewError, match=r"Lovelace\^Ada has job \w+ open since .* it is free when they release"):
+            decide()
+    assert not review.release(hospital.db, job_id, BOB)
+    assert review.release(hospital.db, job_id, ADA)
+    review.accept(hospital.db, job_id, BOB)
+    with hospital.db.reading() as session:
+        assert session.scalars(select(CaseClaim)).all() == [], "a decision ends the claim"
+    assert review.claim(hospital.db, job_id, ADA, 60) is None, "there is nothing to decide any more"
+
+
+def test_a_claim_that_nobody_renews_is_free_for_others(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.claim(hospital.db, job_id, ADA, -1)
+    taken = review.claim(hospital.db, job_id, BOB, 60)
+    assert taken is not None
+    assert taken.is_own
+    with pytest.raises(ReviewError, match=r"Broca\^Bob has job"):
+        review.accept(hospital.db, job_id, ADA)
+
+
+def test_two_people_of_one_name_are_two_by_their_accounts(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.claim(hospital.db, job_id, SMITH_1, 60)
+    with pytest.raises(ReviewError, match="open since"):
+        review.accept(hospital.db, job_id, SMITH_2)
+    # Nobody can tell which of the two is at the command line: it counts as the one who has it.
+    assert review.accept(hospital.db, job_id, Person("smith^jo", "St Elsewhere")).state is JobState.ACCEPTED
+
+
+@on_both_databases
+def test_of_many_who_claim_and_sign_at_once_exactly_one_signs(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    people = [Reviewer(f"Reader^{number}", "St Elsewhere", str(number)) for number in range(6)]
+    start, owners, signed = threading.Barrier(len(people)), [], []
+
+    def work(person: Reviewer) -> None:
+        start.wait()
+        state = review.claim(hospital.db, job_id, person, 60)
+        if state is not None and state.is_own:
+            owners.append(person.name)
+        try:
+            review.accept(hospital.db, job_id, person)
+            signed.append(person.name)
+        except ReviewError:
+            pass
+
+    threads = [threading.Thread(target=work, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(signed) == 1
+    with hospital.db.reading() as session:
+        assert [row.reviewer_name for row in session.scalars(select(ReviewRecord))] == signed
+    assert owners == signed
+
+
+def test_a_decision_on_something_that_changed_meanwhile_is_refused(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    seen = review.seen_digest(hospital.job(job_id))
+    with hospital.db.writing() as session:
+        session.get_one(Job, job_id).findings = {"patency": "patent", "probabilities": {}}
+    for decide in (
+        lambda: review.accept(hospital.db, job_id, ADA, seen=seen),
+        lambda: review.edit(hospital.db, job_id, {"patency": "patent"}, ADA, seen=seen),
+        lambda: review.reject(hospital.db, job_id, ADA, "no", seen=seen),
+    ):
+        with pytest.raises(ReviewError, match="has changed since it was shown; look at it again"):
+            decide()
+    now = review.seen_digest(hospital.job(job_id))
+    review.accept(hospital.db, job_id, ADA, seen=now)
+    with hospital.db.reading() as session:
+        assert session.scalars(select(ReviewRecord.seen)).all() == [now], "what was seen is kept with the decision"
+
+
+@on_both_databases
+def test_nothing_is_written_while_a_signature_can_be_taken_back(hospital: Hospital) -> None:
+    job_id = hospital.decided_run(decision="review")
+    assert written(hospital, job_id) is JobState.HELD
+    waited_since = hospital.job(job_id).waiting_since
+    review.accept(hospital.db, job_id, ADA, undo_s=60)
+    assert written(hospital, job_id) is JobState.ACCEPTED
+    assert hospital.deliveries(job_id) == []
+    with pytest.raises(ReviewError, match=r"only Lovelace\^Ada can take the decision back"):
+        review.undo(hospital.db, job_id, BOB)
+    assert review.undo(hospital.db, job_id, ADA).state is JobState.HELD
+    assert hospital.job(job_id).waiting_since == waited_since, "it does not go to the end of the queue"
+    with hospital.db.reading() as session:
+        (kept,) = session.scalars(select(ReviewRecord))
+        assert kept.action == "accept"
+        assert kept.undone_at is not None
+        reasons = list(session.scalars(select(Event.reason).where(Event.subject == "job").order_by(Event.id)))
+        assert reasons[-2:] == ["accepted by Lovelace^Ada", "Lovelace^Ada took back: accept"]
+    with pytest.raises(ReviewError, match="there is no decision to take back; it is held"):
+        review.undo(hospital.db, job_id, ADA)
+    review.edit(hospital.db, job_id, {"patency": "patent"}, BOB, undo_s=60)
+    grace_over(hospital, job_id)
+    assert written(hospital, job_id) is JobState.VERIFIED
+    with pytest.raises(ReviewError, match="no decision to take back; it is verified"):
+        review.undo(hospital.db, job_id, BOB)
+
+
+def test_a_signature_cannot_be_taken_back_when_its_time_is_over(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.accept(hospital.db, job_id, ADA, undo_s=60)
+    grace_over(hospital, job_id)
+    with pytest.raises(ReviewError, match="the time to take the decision back is over; reject it: a rejection note"):
+        review.undo(hospital.db, job_id, ADA)
+    assert hospital.job(job_id).state is JobState.ACCEPTED
+
+
+@on_both_databases
+def test_a_rejection_taken_back_leaves_a_released_answer_as_it_was(hospital: Hospital) -> None:
+    job_id = hospital.decided_run()
+    assert written(hospital, job_id) is JobState.RELEASED
+    review.reject(hospital.db, job_id, ADA, "wrong vessel", undo_s=60)
+    assert hospital.delivery_states(job_id) == {DeliveryState.CANCELLED}, "nothing leaves from now on"
+    assert review.undo(hospital.db, job_id, ADA).state is JobState.RELEASED
+    assert hospital.delivery_states(job_id) == {DeliveryState.PENDING}
+
+
+def test_what_was_sent_is_taken_back_only_when_the_rejection_stands(hospital: Hospital) -> None:
+    job_id = hospital.decided_run()
+    written(hospital, job_id)
+    delivered(hospital, job_id)
+    review.reject(hospital.db, job_id, ADA, "wrong vessel", undo_s=60)
+    assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ()
+    grace_over(hospital, job_id)
+    assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ("pacs",)
+
+
+def test_a_signed_answer_can_be_rejected_and_is_taken_back_where_it_was_sent(hospital: Hospital) -> None:
+    job_id = hospital.decided_run(decision="review")
+    written(hospital, job_id)
+    review.accept(hospital.db, job_id, ADA)
+    assert written(hospital, job_id) is JobState.VERIFIED
+    delivered(hospital, job_id)
+    outcome = review.reject(hospital.db, job_id, BOB, "wrong patient")
+    assert "a rejection note follows" in outcome.message
+    assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ("pacs",)
+
+
+def test_late_images_overtake_a_signature_that_is_taken_back(hospital: Hospital) -> None:
+    slices = range(8)
+    old = hospital.decided_volume("A1", slices, 1, state=JobState.HELD, model_input={"incomplete": []})
+    review.accept(hospital.db, old, ADA, undo_s=60)
+    hospital.decided_volume("A1", range(8, 16), 2, state=JobState.HELD, model_input={"incomplete": []})
+    assert review.undo(hospital.db, old, ADA).state is JobState.SUPERSEDED
+
+
+@on_both_databases
+def test_a_second_reader_must_be_another_person(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.ask_second_reader(hospital.db, job_id, ADA, "is that a stenosis?", {"patency": "patent"})
+    with pytest.raises(ReviewError, match="a second reader is asked already"):
+        review.ask_second_reader(hospital.db, job_id, BOB, "unsure too")
+    for decide in (
+        lambda: review.accept(hospital.db, job_id, ADA),
+        lambda: review.edit(hospital.db, job_id, {"patency": "patent"}, ADA),
+        lambda: review.reject(hospital.db, job_id, ADA, "no"),
+    ):
+        with pytest.raises(ReviewError, match="they asked for a second reader, who must be another person"):
+            decide()
+    assert review.next_case(hospital.db, ADA) is None
+    assert review.next_case(hospital.db, BOB) == job_id
+    review.accept(hospital.db, job_id, BOB)
+    with hospital.db.reading() as session:
+        rows = list(session.scalars(select(ReviewRecord).order_by(ReviewRecord.id)))
+    assert [(row.action, row.reviewer_name, row.findings) for row in rows] == [
+        ("opinion", ADA.name, {"patency": "patent", "probabilities": {}}),
+        ("accept", BOB.name, BLOCKED),
+    ]
+
+
+def test_another_try_needs_no_second_reader_any_more(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.ask_second_reader(hospital.db, job_id, ADA, "look at the third frame")
+    review.retry(hospital.db, job_id, ADA)
+    assert not hospital.job(job_id).second_reader
+
+
+@on_both_databases
+def test_a_wrong_adapter_is_ended_and_another_one_is_asked(hospital: Hospital) -> None:
+    job_id = held(hospital, model_input=None)
+    outcome = review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "no vessel at all")
+    assert "abdominal_trauma is asked instead (1 job)" in outcome.message
+    assert hospital.job(job_id).state is JobState.REJECTED
+    with hospital.db.reading() as session:
+        (new,) = session.scalars(select(Job).where(Job.id != job_id))
+        assert (new.adapter, new.state, new.revision) == ("abdominal_trauma", JobState.QUEUED, 1)
+        assert new.unit_uid == new.series.series_instance_uid
+        assert new.doubts[0] == "Lovelace^Ada sent it here from dsa_patency"
+        assert "would not have taken it by itself: SOP class" in new.doubts[1]
+        new_id = new.id
+        last = session.scalars(select(Event).where(Event.subject_id == job_id).order_by(Event.id.desc())).first()
+        assert last is not None
+        assert last.reason == (
+            "re-routed by Lovelace^Ada: wrong adapter, abdominal_trauma is asked instead: no vessel at all"
+        )
+    with hospital.db.writing() as session:
+        session.get_one(Job, new_id).state = JobState.HELD
+    review.reroute(hospital.db, new_id, "dsa_patency", BOB, "it is one")
+    with hospital.db.reading() as session:
+        back = session.scalars(select(Job).where(Job.adapter == "dsa_patency").order_by(Job.revision.desc())).first()
+        assert back is not None
+        assert (back.state, back.revision, back.unit_uid) == (JobState.QUEUED, 2, hospital.job(job_id).unit_uid)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "task", "words"),
+    [
+        ("no_such", "", "adapter 'no_such' is not enabled here; choose one of"),
+        ("flare", "", "must be asked one of"),
+        ("dsa_patency", "", "dsa_patency is asked about this already: job"),
+    ],
+)
+def test_a_route_that_leads_nowhere_is_refused(hospital: Hospital, adapter: str, task: str, words: str) -> None:
+    job_id = held(hospital)
+    with pytest.raises(ReviewError, match=words):
+        review.reroute(hospital.db, job_id, adapter, ADA, "", task=task)
+    assert hospital.job(job_id).state is JobState.HELD
+
+
+def test_a_comment_decides_nothing(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    with pytest.raises(ReviewError, match="needs words"):
+        review.comment(hospital.db, job_id, ADA, " ")
+    review.accept(hospital.db, job_id, ADA)
+    review.comment(hospital.db, job_id, BOB, "I agree")
+    assert hospital.job(job_id).state is JobState.ACCEPTED
+    hospital_job = hospital.decided_run("B2", decision="review")
+    written(hospital, hospital_job)
+    review.accept(hospital.db, hospital_job, ADA)
+    review.comment(hospital.db, hospital_job, BOB, "I agree")
+    assert written(hospital, hospital_job) is JobState.VERIFIED, "the comment is not taken for the signature"
+
+
+KILLED = """
+import os, signal, sys
+from dicom_node.report import Person
+from worker import review
+from worker.db import transitions
+from worker.db.sessions import Database
+from worker.review import decisions
+def die(*args, **kwargs): os.kill(os.getpid(), signal.SIGKILL)
+decisions.add_review = die
+review.accept(Database(sys.argv[1]), sys.argv[2], Person("Lovelace^Ada", "St Elsewhere"), undo_s=60)
+"""
+
+
+def test_a_process_killed_while_it_signs_leaves_the_case_as_it_was(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.claim(hospital.db, job_id, ADA, 60)
+    killed = subprocess.run([sys.executable, "-c", KILLED, hospital.db.url, job_id], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert hospital.job(job_id).state is JobState.HELD
+    claim = review.claim(hospital.db, job_id, ADA, 60)
+    assert claim is not None
+    assert claim.is_own
+    assert review.accept(hospital.db, job_id, ADA).state is JobState.ACCEPTED
+
+
+@on_both_databases
+def test_the_work_list_filters_sorts_and_counts(hospital: Hospital) -> None:
+    unsure = held(hospital, "A1", confidence={"probability": 0.4, "calibrated": True, "method": "m"})
+    urgent = held(hospital, "B2", priority=9)
+    volume = hospital.decided_volume("C3", range(2), 1, state=JobState.HELD, model_input={"incomplete": []})
+    held(hospital, "D4", state=JobState.RELEASED)
+    review.claim(hospital.db, urgent, BOB, 60)
+
+    def ids(**filters: object) -> list[str]:
+        with hospital.db.reading() as session:
+            page = work_list(session, Filters.from_json(filters), "", ADA.name)
+        assert page.waiting == 3
+        assert page.found == len(page.lines)
+        return [line.job_id for line in page.lines]
+
+    assert ids() == [urgent, unsure, volume]
+    assert ids(sort="waiting") == [unsure, urgent, volume]
+    assert ids(sort="least sure")[0] == unsure
+    assert ids(modality="CT") == [volume]
+    assert ids(adapter="dsa_patency", priority=0) == [unsure]
+    assert ids(search="c3") == [volume]
+    assert ids(search="100%") == []
+    assert ids(who="free for me") == [unsure, volume]
+    assert ids(who="open with me") == []
+    review.ask_second_reader(hospital.db, volume, ADA, "unsure")
+    assert ids(who="second reader") == [volume]
+    assert ids(who="free for me") == [unsure]
+    with hospital.db.reading() as session:
+        page = work_list(session, Filters(), "", BOB.name)
+    (line,) = [line for line in page.lines if line.job_id == urgent]
+    assert (line.open_with, line.modality, line.patient_id) == (BOB.name, "XA", "P-1")
+    assert page.counts["adapter"] == {"dsa_patency": 2, "abdominal_trauma": 1}

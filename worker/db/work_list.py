@@ -1,0 +1,229 @@
+"""The work list: what waits for a person, filtered and sorted, and how much of what there is.
+
+Input: `Filters` and who looks. Output: lines, and counts. Filtering and sorting read an index that holds no answers
+(`ix_jobs_waiting`), so that a page costs the same whether answers are long or short; answers are read for its lines
+only. Nothing fails here but the database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from worker.db.records import Job, Review, Series, Study, utc_now
+from worker.db.review_records import CaseClaim
+from worker.states import JobState
+
+Sort = Literal["urgency", "waiting", "newest", "least sure", "most sure", "adapter"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
+Who = Literal["everything", "free for me", "open with me", "second reader"]
+WHOS: tuple[Who, ...] = get_args(Who)
+LONGEST_SEARCH = 64
+LINES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a person wants to see, in which order; empty means any."""
+
+    adapter: str = ""
+    modality: str = ""
+    #: `Priority.rank`.
+    priority: int | None = None
+    who: Who = "everything"
+    #: Part of an accession number, patient ID or study description.
+    search: str = ""
+    sort: Sort = "urgency"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Filters:
+        """Rebuild filters; what this version does not know takes the default."""
+        sort, who, priority = stored.get("sort"), stored.get("who"), stored.get("priority")
+        return cls(
+            adapter=str(stored.get("adapter") or ""),
+            modality=str(stored.get("modality") or ""),
+            priority=priority if isinstance(priority, int) else None,
+            who=who if who in WHOS else "everything",
+            search=str(stored.get("search") or "")[:LONGEST_SEARCH],
+            sort=sort if sort in SORTS else "urgency",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One case of the work list."""
+
+    job_id: str
+    study_id: int
+    adapter: str
+    question: dict[str, Any] | None
+    priority: int
+    waiting_since: datetime
+    modality: str
+    accession_number: str
+    patient_id: str
+    study_description: str
+    study_date: str
+    findings: dict[str, Any] | None
+    #: As in `worker.schemas.JobView`.
+    confidence: float | None
+    calibrated: bool | None
+    method: str | None
+    reason: str
+    second_reader: bool
+    is_standin: bool
+    #: Who has it open now; empty where nobody has.
+    open_with: str
+    #: Account of who has it open.
+    open_account: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkList:
+    """A page of cases."""
+
+    lines: list[Line]
+    #: Cases that meet the filters.
+    found: int
+    #: All cases that wait.
+    waiting: int
+    #: Filter -> value -> cases that wait with it.
+    counts: dict[str, Counter[Any]] = field(default_factory=dict)
+
+
+def work_list(session: Session, filters: Filters, account: str, name: str, *, offset: int = 0) -> WorkList:
+    """Return a page of the work list, as this person may see it."""
+    chosen = _chosen(filters, account, name)
+    found = session.scalar(chosen.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+    ids = session.scalars(chosen.order_by(*_order(filters.sort)).limit(LINES).offset(offset)).all()
+    counts = _counts(session)
+    return WorkList(_lines(session, ids), found, sum(counts["adapter"].values()), counts)
+
+
+def waiting_for(account: str, name: str, *, but: str = "") -> Select[str]:
+    """Return the query for the ids of the cases that this person may decide about, most urgent first."""
+    chosen = select(Job.id).where(Job.state == JobState.HELD, Job.id != but, *_free_for(account, name))
+    return chosen.order_by(*_order("urgency"))
+
+
+def _chosen(filters: Filters, account: str, name: str) -> Select[str]:
+    chosen = select(Job.id).select_from(Job).where(Job.state == JobState.HELD)
+    if filters.adapter:
+        chosen = chosen.where(Job.adapter == filters.adapter)
+    if filters.priority is not None:
+        chosen = chosen.where(Job.priority == filters.priority)
+    if filters.modality:
+        chosen = chosen.join(Series, Series.id == Job.series_id).where(Series.modality == filters.modality)
+    if filters.search:
+        columns = (Study.accession_number, Study.patient_id, Study.study_description)
+        chosen = chosen.join(Study, Study.id == Job.study_id).where(
+            or_(*(column.icontains(filters.search, autoescape=True) for column in columns))
+        )
+    if filters.who == "free for me":
+        chosen = chosen.where(*_free_for(account, name))
+    elif filters.who == "open with me":
+        chosen = chosen.where(exists(_claims().where(_is_person(CaseClaim, account, name))))
+    elif filters.who == "second reader":
+        chosen = chosen.where(Job.second_reader)
+    return chosen
+
+
+def _free_for(account: str, name: str) -> tuple[ColumnElement[bool], ...]:
+    opinions = select(Review.id).where(Review.job_id == Job.id, Review.action == "opinion")
+    return (
+        ~exists(_claims().where(~_is_person(CaseClaim, account, name))),
+        ~and_(Job.second_reader, exists(opinions.where(_is_person(Review, account, name)))),
+    )
+
+
+def _claims() -> Select[str]:
+    return select(CaseClaim.job_id).where(CaseClaim.job_id == Job.id, CaseClaim.expires_at > utc_now())
+
+
+def _is_person(table: Any, account: str, name: str) -> ColumnElement[bool]:
+    """Say in SQL what `worker.review.same_person` says."""
+    by_name = func.lower(table.reviewer_name) == name.strip(" ^").lower()
+    return or_(table.account == account, and_(table.account == "", by_name)) if account else by_name
+
+
+def _order(sort: Sort) -> tuple[ColumnElement[Any], ...]:
+    urgency = (Job.priority.desc(), Job.waiting_since.asc(), Job.id.asc())
+    # What has no probability at all is the least sure.
+    probability = func.coalesce(Job.probability, -1.0)
+    first: dict[Sort, tuple[ColumnElement[Any], ...]] = {
+        "urgency": (),
+        "waiting": (Job.waiting_since.asc(),),
+        "newest": (Job.waiting_since.desc(),),
+        "least sure": (probability,),
+        "most sure": (probability.desc(),),
+        "adapter": (Job.adapter.asc(),),
+    }
+    return (*first[sort], *urgency)
+
+
+def _counts(session: Session) -> dict[str, Counter[Any]]:
+    waiting = (
+        select(Job.adapter, Series.modality, Job.priority, Job.second_reader, func.count())
+        .join(Series, Series.id == Job.series_id)
+        .where(Job.state == JobState.HELD)
+        .group_by(Job.adapter, Series.modality, Job.priority, Job.second_reader)
+    )
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in ("adapter", "modality", "priority", "second_reader")}
+    for adapter, modality, priority, second_reader, count in session.execute(waiting):
+        for name, value in (("adapter", adapter), ("modality", modality), ("priority", priority)):
+            counts[name][value] += count
+        counts["second_reader"][second_reader] += count
+    return counts
+
+
+def _lines(session: Session, ids: Any) -> list[Line]:
+    wanted = (
+        select(
+            *(Job.id, Job.study_id, Job.adapter, Job.question, Job.priority, Job.waiting_since, Job.findings),
+            *(Job.confidence, Job.provenance, Job.decision_reason, Job.error, Job.second_reader, Series.modality),
+            *(Study.accession_number, Study.patient_id, Study.study_description, Study.study_date),
+            *(CaseClaim.reviewer_name.label("open_with"), CaseClaim.account.label("open_account")),
+        )
+        .join(Series, Series.id == Job.series_id)
+        .join(Study, Study.id == Job.study_id)
+        .outerjoin(CaseClaim, and_(CaseClaim.job_id == Job.id, CaseClaim.expires_at > utc_now()))
+        .where(Job.id.in_(ids))
+    )
+    rows = {row.id: row for row in session.execute(wanted)}
+    return [_line(rows[job_id]) for job_id in ids if job_id in rows]
+
+
+def _line(row: Any) -> Line:
+    confidence = row.confidence or {}
+    return Line(
+        job_id=row.id,
+        study_id=row.study_id,
+        adapter=row.adapter,
+        question=row.question,
+        priority=row.priority,
+        waiting_since=row.waiting_since,
+        modality=row.modality,
+        accession_number=row.accession_number,
+        patient_id=row.patient_id,
+        study_description=row.study_description,
+        study_date=row.study_date,
+        findings=row.findings,
+        confidence=confidence.get("probability"),
+        calibrated=confidence.get("calibrated"),
+        method=confidence.get("method"),
+        reason=row.decision_reason or row.error or "",
+        second_reader=row.second_reader,
+        is_standin=bool((row.provenance or {}).get("is_standin")),
+        open_with=row.open_with or "",
+        open_account=row.open_account or "",
+    )

@@ -1,0 +1,158 @@
+"""What all decisions share: finding the job and locking it, what stands in the way, and the row that is kept.
+
+Input: the caller's transaction. Output: a job that nobody else decides about until it ends, review rows, events. On
+failure `ReviewError`, and the transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from dicom_node.report import Person
+from worker.db.queries import QueryError, find_job
+from worker.db.records import Job, Review
+from worker.db.transitions import move_job
+from worker.db.views import seen_digest
+from worker.review.claims import claim_for_decision
+from worker.review.people import ReviewError, account_of, same_person
+from worker.states import JobState
+
+__all__ = ["ReviewError", "ReviewOutcome", "SentObject", "seen_digest"]
+
+log = structlog.get_logger()
+
+#: States in which a person may sign, and in which they may reject.
+SIGNABLE = (JobState.HELD, JobState.RELEASED)
+REJECTABLE = (*SIGNABLE, JobState.VERIFIED)
+#: Actions that end a case.
+FINAL = ("accept", "edit", "reject", "reroute")
+PAST = {
+    "accept": "accepted",
+    "edit": "edited",
+    "reject": "rejected",
+    "retry": "retried",
+    "reroute": "re-routed",
+    "opinion": "passed to a second reader",
+    "undo": "taken back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SentObject:
+    """An object of the job that a destination has already, or is receiving this moment."""
+
+    sop_instance_uid: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewOutcome:
+    """What a decision did."""
+
+    job_id: str
+    state: JobState
+    #: One or two sentences for the reviewer.
+    message: str
+    already_sent: tuple[SentObject, ...] = ()
+
+
+def find_case(session: Session, reference: str) -> Job:
+    """Return the job that a person means, locked until the transaction ends."""
+    try:
+        job = find_job(session, reference)
+    except QueryError as error:
+        raise ReviewError(str(error)) from None
+    session.refresh(job, with_for_update=True)
+    return job
+
+
+def open_case(
+    session: Session,
+    reference: str,
+    person: Person,
+    action: str,
+    *,
+    seen: str = "",
+    states: tuple[JobState, ...] = SIGNABLE,
+) -> Job:
+    """Return the job for a decision that this person may take now.
+
+    Raises:
+        ReviewError: It is decided, another person has it open, or it is not any more what was `seen`.
+    """
+    job = find_case(session, reference)
+    if job.state not in states:
+        raise ReviewError(obstacle(session, job, action))
+    claim_for_decision(session, job, person)
+    if seen and seen != seen_digest(job):
+        raise ReviewError(
+            f"job {job.id} cannot be {PAST[action]}: its answer has changed since it was shown; look at it again"
+        )
+    return job
+
+
+def check_second_reader(job: Job, person: Person, action: str) -> None:
+    """Refuse the decision of the person who asked for a second reader."""
+    if not job.second_reader:
+        return
+    first = next(review for review in reversed(job.reviews) if review.action == "opinion")
+    if same_person(person, first.account, first.reviewer_name):
+        raise ReviewError(
+            f"job {job.id} cannot be {PAST[action]} by {person.name}: they asked for a second reader, who must be "
+            "another person"
+        )
+
+
+def obstacle(session: Session, job: Job, action: str) -> str:
+    """Say why this job cannot be decided on as it stands."""
+    start = f"job {job.id} cannot be {PAST[action]}: "
+    if job.state is JobState.SUPERSEDED:
+        return start + "late images made a newer revision, which stands in its place; review that one"
+    if job.state in (JobState.ACCEPTED, JobState.VERIFIED, JobState.REJECTED):
+        decided = [review for review in job.reviews if review.action in FINAL and review.undone_at is None]
+        if decided:
+            last = decided[-1]
+            return start + (
+                f"it was {PAST[last.action]} by {last.reviewer_name} at {last.decided_at:%Y-%m-%d %H:%M:%S} UTC"
+            )
+    if job.state is JobState.RELEASED:
+        return start + "it is released, not held; accept, edit or reject it"
+    return start + f"it is {job.state.value}, its answer is still being worked on"
+
+
+def add_review(
+    session: Session,
+    job: Job,
+    action: str,
+    person: Person,
+    comment: str,
+    *,
+    from_state: JobState,
+    findings: dict[str, Any] | None = None,
+) -> None:
+    """Keep who decided what, on what."""
+    session.add(
+        Review(
+            job_id=job.id,
+            action=action,
+            account=account_of(person),
+            reviewer_name=person.name,
+            reviewer_organization=person.organization,
+            comment=comment.strip(),
+            findings=findings,
+            seen=seen_digest(job),
+            from_state=from_state.value,
+        )
+    )
+
+
+def move_case(session: Session, job: Job, to_state: JobState, reason: str, action: str, **columns: Any) -> None:
+    """Move the job, or say that another person was faster."""
+    if not move_job(session, job, to_state, reason, **columns):
+        session.refresh(job)
+        raise ReviewError(obstacle(session, job, action))
+    log.info("job reviewed", action=action, job_id=job.id, state=to_state.value)

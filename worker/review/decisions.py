@@ -1,0 +1,232 @@
+"""Accept, edit, reject, try again, or only say something: one person's word about one case.
+
+Input and output as in `worker.review`. `job_id` is anything that `find_job` takes. `seen` is the `seen_digest` of what
+the person was shown: a decision about something else is refused. `undo_s` is how long the decision can be taken back;
+until then nothing is written and nothing leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import null
+from sqlalchemy.orm import Session
+
+from dicom_node.report import Person
+from models.adapter import AdapterDefinition
+from models.adapter import adapters as known_adapters
+from worker.db.queries import UNSENT, deliveries_of, review_queue
+from worker.db.records import Job, utc_now
+from worker.db.sessions import Database
+from worker.db.transitions import move_delivery
+from worker.db.units import asked_adapter
+from worker.review.cases import (
+    PAST,
+    REJECTABLE,
+    ReviewError,
+    ReviewOutcome,
+    SentObject,
+    add_review,
+    check_second_reader,
+    find_case,
+    move_case,
+    obstacle,
+    open_case,
+)
+from worker.review.people import check_person, check_signer
+from worker.schemas import ReviewCase
+from worker.states import DeliveryState, JobState
+
+#: Columns of a job that a run fills in.
+WRITTEN_BY_A_RUN = (
+    *("claim_token", "claimed_by", "claim_expires_at", "model_input", "generation", "provenance"),
+    *("findings", "confidence", "decision", "decision_reason", "answered_at", "error"),
+)
+ON_THE_WAY_OR_THERE = frozenset(
+    {DeliveryState.SENDING, DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.UNCONFIRMED}
+)
+
+
+def queue(db: Database) -> list[ReviewCase]:
+    """Return the jobs that wait for a person: most urgent first, then the one that waits longest."""
+    with db.reading() as session:
+        return review_queue(session)
+
+
+def accept(
+    db: Database, job_id: str, reviewer: Person, comment: str = "", *, seen: str = "", undo_s: float = 0
+) -> ReviewOutcome:
+    """Sign the model's findings as they are.
+
+    Raises:
+        ReviewError: Nothing was changed.
+    """
+    check_signer(reviewer)
+    with db.writing() as session:
+        job = open_case(session, job_id, reviewer, "accept", seen=seen)
+        if job.findings is None:
+            raise ReviewError(
+                f"job {job.id} has no findings to accept ({job.decision_reason or job.error}); "
+                "edit it and give the findings, or reject it"
+            )
+        return _sign(session, job, "accept", reviewer, comment, job.findings, undo_s)
+
+
+def edit(
+    db: Database,
+    job_id: str,
+    findings: Mapping[str, Any],
+    reviewer: Person,
+    comment: str = "",
+    *,
+    adapters: Mapping[str, AdapterDefinition] | None = None,
+    seen: str = "",
+    undo_s: float = 0,
+) -> ReviewOutcome:
+    """Sign other findings than the model's.
+
+    Raises:
+        ReviewError: The findings do not have the adapter's form (the message names each field), or as for `accept`.
+    """
+    check_signer(reviewer)
+    with db.writing() as session:
+        job = open_case(session, job_id, reviewer, "edit", seen=seen)
+        if job.model_input is None or job.provenance is None:
+            raise ReviewError(
+                f"job {job.id} cannot be edited: the model never saw its images "
+                f"({job.decision_reason or job.error}); retry or reject it"
+            )
+        try:
+            adapter = asked_adapter(known_adapters() if adapters is None else adapters, job)
+        except LookupError as error:
+            raise ReviewError(f"job {job.id}: {error}; or reject it") from error
+        signed = validated(adapter.findings, findings).model_dump(mode="json")
+        return _sign(session, job, "edit", reviewer, comment, signed, undo_s)
+
+
+def reject(
+    db: Database, job_id: str, reviewer: Person, reason: str, *, seen: str = "", undo_s: float = 0
+) -> ReviewOutcome:
+    """Discard an answer: nothing (more) of it is sent, and what was sent is taken back by a rejection note.
+
+    Returns:
+        The outcome; `already_sent` names what cannot be called back.
+
+    Raises:
+        ReviewError: Nothing was changed.
+    """
+    check_person(reviewer)
+    if not reason.strip():
+        raise ReviewError("a rejection needs a reason: it is what the ledger shows")
+    with db.writing() as session:
+        job = open_case(session, job_id, reviewer, "reject", seen=seen, states=REJECTABLE)
+        check_second_reader(job, reviewer, "reject")
+        return end_case(session, job, "reject", reviewer, reason, undo_s)
+
+
+def end_case(
+    session: Session, job: Job, action: str, reviewer: Person, reason: str, undo_s: float = 0
+) -> ReviewOutcome:
+    """Reject a case that is open for this person; `action` is how the row names it."""
+    from_state = job.state
+    said = f"{PAST[action]} by {reviewer.name}: {reason.strip()}"
+    move_case(session, job, JobState.REJECTED, said, action, not_before=_until(undo_s))
+    add_review(session, job, action, reviewer, reason, from_state=from_state)
+    sent = _stop_deliveries(session, job, f"{PAST[action]} by {reviewer.name}")
+    message = f"job {job.id} is {PAST[action]}; nothing more of it is sent"
+    if sent:
+        objects = ", ".join(f"{entry.sop_instance_uid} to {entry.destination}" for entry in sent)
+        message += f". Already sent, a rejection note follows: {objects}"
+    return ReviewOutcome(job.id, job.state, message, sent)
+
+
+def retry(db: Database, job_id: str, reviewer: Person, *, seen: str = "") -> ReviewOutcome:
+    """Put a held job back into the queue, as if it had never run.
+
+    Raises:
+        ReviewError: Nothing was changed.
+    """
+    check_person(reviewer)
+    with db.writing() as session:
+        job = find_case(session, job_id)
+        if job.state is not JobState.HELD:
+            raise ReviewError(obstacle(session, job, "retry"))
+        open_case(session, job.id, reviewer, "retry", seen=seen)
+        reason = f"{reviewer.name} asked for another try"
+        add_review(session, job, "retry", reviewer, "", from_state=job.state)
+        as_new = {name: null() for name in WRITTEN_BY_A_RUN}
+        anew = {"attempts": 0, "not_before": utc_now(), "second_reader": False}
+        move_case(session, job, JobState.QUEUED, reason, "retry", **anew, **as_new)
+        return ReviewOutcome(job.id, job.state, f"job {job.id} is queued again")
+
+
+def comment(db: Database, job_id: str, reviewer: Person, text: str) -> ReviewOutcome:
+    """Keep a remark with a case, whatever its state; it decides nothing.
+
+    Raises:
+        ReviewError: There is no such job, or nothing is said.
+    """
+    check_person(reviewer)
+    if not text.strip():
+        raise ReviewError("a comment needs words")
+    with db.writing() as session:
+        job = find_case(session, job_id)
+        add_review(session, job, "comment", reviewer, text, from_state=job.state)
+        return ReviewOutcome(job.id, job.state, f"the comment on job {job.id} is kept")
+
+
+def _sign(
+    session: Session, job: Job, action: str, person: Person, comment: str, findings: dict[str, Any], undo_s: float
+) -> ReviewOutcome:
+    check_second_reader(job, person, action)
+    from_state = job.state
+    move_case(session, job, JobState.ACCEPTED, f"{PAST[action]} by {person.name}", action, not_before=_until(undo_s))
+    add_review(session, job, action, person, comment, from_state=from_state, findings=findings)
+    follows = "its verified report is being written"
+    if undo_s > 0:
+        follows = f"its verified report is written in {undo_s:g} s unless that is taken back"
+    return ReviewOutcome(job.id, job.state, f"job {job.id} is {PAST[action]}; {follows}")
+
+
+def _until(undo_s: float) -> Any:
+    return utc_now() + timedelta(seconds=undo_s)
+
+
+def _stop_deliveries(session: Session, job: Job, reason: str) -> tuple[SentObject, ...]:
+    """Cancel what was not sent yet; return what was."""
+    sent = []
+    for delivery in deliveries_of(session, job.id):
+        stopped = delivery.state in UNSENT and move_delivery(
+            session, delivery, DeliveryState.CANCELLED, reason, study_id=job.study_id
+        )
+        if not stopped:
+            session.refresh(delivery)
+        if delivery.state in ON_THE_WAY_OR_THERE:
+            sent.append(SentObject(delivery.result.sop_instance_uid, delivery.destination))
+    return tuple(sent)
+
+
+def validated(model: type[BaseModel], findings: Mapping[str, Any]) -> BaseModel:
+    """Check edited findings as strictly as a form: a misspelt field must not vanish.
+
+    Raises:
+        ReviewError: The message names each field.
+    """
+    unknown = sorted(set(findings) - set(model.model_fields))
+    if unknown:
+        raise ReviewError(
+            f"unknown field {', '.join(map(repr, unknown))}; the findings have {', '.join(model.model_fields)}"
+        )
+    try:
+        return model.model_validate(dict(findings))
+    except ValidationError as error:
+        lines = [
+            f"\n  {'.'.join(str(part) for part in fault['loc']) or 'findings'}: {fault['msg']} (got {fault['input']!r})"
+            for fault in error.errors()
+        ]
+        raise ReviewError(
+            "the findings do not have the form that the adapter's report needs:" + "".join(lines)
+        ) from None

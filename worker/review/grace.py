@@ -1,0 +1,77 @@
+"""A decision taken back: by the person who took it, while nothing has been written or sent.
+
+Input: a job that is ACCEPTED or REJECTED and whose time (`Job.not_before`) is not over. Output, in one transaction: the
+job in the state it was decided in, the review marked as undone (never removed), the deliveries that a rejection had
+cancelled waiting again. On failure `ReviewError`, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dicom_node.report import Person
+from worker.db.queries import deliveries_of
+from worker.db.records import Job, utc_now
+from worker.db.sessions import Database
+from worker.db.transitions import move_delivery, move_job
+from worker.review.cases import ReviewError, ReviewOutcome, find_case, move_case
+from worker.review.people import same_person
+from worker.states import DeliveryState, JobState
+
+UNDOABLE = ("accept", "edit", "reject")
+
+
+def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
+    """Take the last decision back; `job_id` is anything that `find_job` takes.
+
+    Raises:
+        ReviewError: It is too late, or another person's decision.
+    """
+    with db.writing() as session:
+        job = find_case(session, job_id)
+        decided = [review for review in job.reviews if review.action in UNDOABLE and review.undone_at is None]
+        if job.state not in (JobState.ACCEPTED, JobState.REJECTED) or not decided:
+            raise ReviewError(f"job {job.id}: there is no decision to take back; it is {job.state.value}")
+        last, now = decided[-1], utc_now()
+        if not same_person(reviewer, last.account, last.reviewer_name):
+            raise ReviewError(f"job {job.id}: only {last.reviewer_name} can take the decision back")
+        if job.not_before <= now:
+            remedy = (
+                "reject it: a rejection note follows what was sent"
+                if job.state is JobState.ACCEPTED
+                else ("ask for the images to be sent again")
+            )
+            raise ReviewError(f"job {job.id}: the time to take the decision back is over; {remedy}")
+        last.undone_at = now
+        before = JobState(last.from_state)
+        waited_since = job.waiting_since
+        reason = f"{reviewer.name} took back: {last.action}"
+        move_case(session, job, before, reason, "undo", not_before=now, waiting_since=waited_since)
+        if last.action == "reject":
+            _send_after_all(session, job, reason)
+        if before is JobState.HELD:
+            _make_way(session, job)
+        return ReviewOutcome(job.id, job.state, f"the decision is taken back; job {job.id} is {job.state.value} again")
+
+
+def _send_after_all(session: Session, job: Job, reason: str) -> None:
+    """Queue again what the rejection had cancelled; of a signed answer only what was signed."""
+    for delivery in deliveries_of(session, job.id):
+        wanted = delivery.result.verified or job.state is not JobState.VERIFIED
+        if delivery.state is DeliveryState.CANCELLED and wanted:
+            move_delivery(session, delivery, DeliveryState.PENDING, reason, study_id=job.study_id)
+
+
+def _make_way(session: Session, job: Job) -> None:
+    """End a case that late images overtook while it was signed: the newer revision stands in its place."""
+    newest = session.scalar(
+        select(func.max(Job.revision)).where(
+            Job.series_id == job.series_id,
+            Job.adapter == job.adapter,
+            Job.question_key == job.question_key,
+            Job.unit_uid == job.unit_uid,
+        )
+    )
+    if newest is not None and newest > job.revision:
+        move_job(session, job, JobState.SUPERSEDED, f"late images made revision {newest}")

@@ -1,0 +1,60 @@
+"""A first reader's opinion, which binds nobody: another person must decide.
+
+Input: a HELD job, who asks, and what they think. Output: the opinion as a review row, and the mark on the job that the
+same person cannot decide about it. On failure `ReviewError`, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dicom_node.report import Person
+from models.adapter import AdapterDefinition
+from models.adapter import adapters as known_adapters
+from worker.db.records import Job
+from worker.db.sessions import Database
+from worker.db.transitions import record_event
+from worker.db.units import asked_adapter
+from worker.review.cases import ReviewError, ReviewOutcome, add_review, open_case
+from worker.review.decisions import validated
+from worker.review.people import check_person
+from worker.states import JobState
+
+
+def ask_second_reader(
+    db: Database,
+    job_id: str,
+    reviewer: Person,
+    opinion: str,
+    findings: Mapping[str, Any] | None = None,
+    *,
+    adapters: Mapping[str, AdapterDefinition] | None = None,
+    seen: str = "",
+) -> ReviewOutcome:
+    """Ask for another person's decision; `findings` are what the first one would sign.
+
+    Raises:
+        ReviewError: It is not held, a second reader is asked already, or the findings do not have the adapter's form.
+    """
+    check_person(reviewer)
+    if not opinion.strip():
+        raise ReviewError("say in a few words what the second reader should look at")
+    with db.writing() as session:
+        job = open_case(session, job_id, reviewer, "opinion", seen=seen, states=(JobState.HELD,))
+        if job.second_reader:
+            raise ReviewError(f"job {job.id}: a second reader is asked already; decide about it")
+        kept = None if findings is None else _in_form(job, findings, known_adapters() if adapters is None else adapters)
+        job.second_reader = True
+        add_review(session, job, "opinion", reviewer, opinion, from_state=job.state, findings=kept)
+        reason = f"{reviewer.name} asks a second reader: {opinion.strip()}"
+        record_event(session, "job", job.id, study_id=job.study_id, reason=reason)
+        return ReviewOutcome(job.id, job.state, f"job {job.id} waits for a second reader")
+
+
+def _in_form(job: Job, findings: Mapping[str, Any], adapters: Mapping[str, AdapterDefinition]) -> dict[str, Any]:
+    try:
+        adapter = asked_adapter(adapters, job)
+    except LookupError as error:
+        raise ReviewError(f"job {job.id}: {error}") from error
+    return validated(adapter.findings, findings).model_dump(mode="json")
