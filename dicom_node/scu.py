@@ -56,6 +56,8 @@ class StoreOutcome:
     comment: str = ""
     #: False where no association came about: that says nothing about this file.
     is_associated: bool = True
+    #: Seconds that the peer asks for before the next try; 0 where it does not say.
+    retry_after_s: float = 0.0
 
     @property
     def is_delivered(self) -> bool:

@@ -130,8 +130,24 @@ def _qido(settings: Settings, target: StowDestination, header: InstanceHeader) -
         raise LookUpError(str(error)) from error
 
 
+def _send_messages(settings: Settings, target: Any, parcels: Sequence[Parcel]) -> Iterable[StoreOutcome]:
+    from worker.messages import sending  # only sites with such a destination pay for it
+
+    return sending.SENDERS[target.kind](settings, target, parcels)
+
+
+def _look_for_receiver(settings: Settings, target: Any) -> None:
+    from worker.messages import sending
+
+    try:
+        sending.CHECKS[target.kind](settings, target)
+    except sending.NotThereError as error:
+        raise UnreachableError(str(error)) from error
+
+
 #: `kind` of a destination -> how it is spoken to.
 CHANNELS: Final[Mapping[str, Channel]] = {
     "dicom": Channel(_c_store, _c_echo, _c_find, "C-FIND"),
     "stow": Channel(_stow, _qido_answers, _qido, "QIDO-RS"),
+    **dict.fromkeys(("fhir", "hl7", "webhook"), Channel(_send_messages, _look_for_receiver)),
 }

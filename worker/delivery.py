@@ -158,7 +158,7 @@ def _consequence(
         if outcome.is_associated or changes["attempts"] >= settings.delivery.max_attempts:
             return DeliveryState.DEAD, outcome.message, changes
     pause_s = settings.delivery.retry_after_s * 2.0 ** min(tries - 1, MOST_DOUBLINGS)
-    pause_s = min(pause_s, settings.delivery.retry_at_most_s) * jitter
+    pause_s = max(min(pause_s, settings.delivery.retry_at_most_s) * jitter, outcome.retry_after_s)
     changes["not_before"] = utc_now() + timedelta(seconds=pause_s)
     return DeliveryState.PENDING, f"{outcome.message}; next try in {pause_s:.0f} s", changes
 

@@ -16,6 +16,7 @@ from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 
 from worker.destination_base import AeTitle, DestinationBase, Port
 from worker.engine_settings import Secret, Section
+from worker.message_destinations import FhirDestination, Hl7Destination, WebhookDestination
 from worker.result_kinds import DEFAULT_KINDS, ResultKind
 
 _RESULTS: Final = "kinds of result it gets: sr, sc (a picture of each key image), sc-multi (all in one), ko, pr, pdf"
@@ -109,11 +110,15 @@ def _kind_of(value: Any) -> Any:
 
 #: Any destination, by its `kind`.
 Destination = Annotated[
-    Annotated[DicomDestination, Tag(_DICOM)] | Annotated[StowDestination, Tag("stow")],
+    Annotated[DicomDestination, Tag(_DICOM)]
+    | Annotated[StowDestination, Tag("stow")]
+    | Annotated[FhirDestination, Tag("fhir")]
+    | Annotated[Hl7Destination, Tag("hl7")]
+    | Annotated[WebhookDestination, Tag("webhook")],
     Discriminator(
         _kind_of,
         custom_error_type="destination_kind",
-        custom_error_message="`kind` is none of the kinds of destination: dicom, stow",
+        custom_error_message="`kind` is none of the kinds of destination: dicom, stow, fhir, hl7, webhook",
     ),
 ]
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from worker.delivery_settings import DeliverySettings, Destination, DicomDestination, Source, StowDestination
 from worker.destination_base import AeTitle, DestinationConditions, Port
 from worker.engine_settings import AdapterOptions, EngineSettings, Section
+from worker.message_destinations import Hl7Destination
 from worker.settings_mistakes import mistakes_in_words
 from worker.web_settings import WebSettings
 
@@ -207,7 +208,7 @@ class Settings(BaseSettings):
             names = [peer.name for peer in peers]
             if doubled := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{setting}: the name {', '.join(doubled)} is given twice")
-            nodes = [peer for peer in peers if isinstance(peer, DicomDestination | Source)]
+            nodes = [peer for peer in peers if isinstance(peer, DicomDestination | Hl7Destination | Source)]
             if self.dicom.tls is None and (with_tls := [node.name for node in nodes if node.tls]):
                 raise ValueError(f"{setting}: {', '.join(with_tls)} asks for TLS, and dicom.tls names no certificates")
         allowed = set(self.dicom.calling_ae_titles)
