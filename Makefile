@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help run test venv system-packages lint format benchmark lock clean
+.PHONY: help run test venv system-packages lint format benchmark viewer lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
@@ -48,6 +48,9 @@ benchmark: venv system-packages ## what is measured against peers: ingest, rende
 	$(BIN)/python -m benchmarks.render
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.latency
+
+viewer: ## the viewer's JavaScript from its sources (needs Node and npm; what comes out is committed)
+	@scripts/build_viewer.sh
 
 lock: venv ## write the installed versions down in constraints.txt
 	@scripts/lock.sh $(VENV) > constraints.new && mv constraints.new constraints.txt

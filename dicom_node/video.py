@@ -11,6 +11,7 @@ remedy.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,12 +121,13 @@ def read_video_frames(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
             raise video.image.error(f"it has no frame {index + 1}, only {video.frames}", "ask for one that is there")
     if not wanted:
         return
-    for index in wanted if video.stamps else ():
-        picture = _sought(video, index)
-        if picture is None:
+    while wanted and video.stamps:
+        left = len(wanted)
+        for picture in _sought(video, _run(video, wanted)):
+            yield picture
+            wanted = wanted[1:]
+        if len(wanted) == left:
             break
-        yield picture
-        wanted = wanted[1:]
     if wanted:
         yield from _in_order(video, wanted)
 
@@ -180,18 +182,33 @@ def _index(packets: Sequence[tuple[int | None, bool]]) -> tuple[tuple[int, ...],
     return tuple(stamps), tuple(sorted(place[stamp] for stamp, is_key in packets if is_key and stamp is not None))
 
 
-def _sought(video: Video, index: int) -> Frame | None:
-    """Decode one frame from a keyframe before it; None where the stream does not lead there."""
-    before = [keyframe for keyframe in video.keyframes if keyframe <= index]
+def _run(video: Video, wanted: Sequence[int]) -> Sequence[int]:
+    """Return how many of the wanted frames, from the first one, are had by decoding on: neighbours, or of one keyframe.
+
+    Each of them by itself would take all the frames since its keyframe once more.
+    """
+    starts = [bisect_right(video.keyframes, index) for index in wanted]
+    for place in range(1, len(wanted)):
+        if wanted[place] != wanted[place - 1] + 1 and starts[place] != starts[place - 1]:
+            return wanted[:place]
+    return wanted
+
+
+def _sought(video: Video, run: Sequence[int]) -> Iterator[Frame]:
+    """Decode frames from a keyframe before the first; nothing comes where the stream does not lead there."""
+    before = [keyframe for keyframe in video.keyframes if keyframe <= run[0]]
     # A transport stream is sought by its bytes and may be entered too late: then a few keyframes earlier once more.
     for keyframe in (*before[-1:], *before[-4:-3], 0):
-        frame = _decoded_from(video, keyframe, index)
-        if frame is not None:
-            return frame
-    return None
+        found = False
+        for frame in _decoded_from(video, keyframe, run):
+            found = True
+            yield frame
+        if found:
+            return
 
 
-def _decoded_from(video: Video, keyframe: int, index: int) -> Frame | None:
+def _decoded_from(video: Video, keyframe: int, run: Sequence[int]) -> Iterator[Frame]:
+    """Decode on from a keyframe; it ends before the first frame that does not come, or does not come whole."""
     with _opened(video.image, video.limits) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -199,14 +216,21 @@ def _decoded_from(video: Video, keyframe: int, index: int) -> Frame | None:
             try:
                 container.seek(video.stamps[keyframe], stream=stream, backward=True)
             except OSError:
-                return None
+                return
+        places = iter(run)
+        index = next(places)
         for picture in container.decode(stream):
-            if picture.pts is None or picture.pts > video.stamps[index]:
-                return None
-            if picture.pts == video.stamps[index]:
-                # From the beginning the same frame may come out whole.
-                return None if picture.is_corrupt else _rgb(video, index, picture)
-    return None
+            stamp = video.stamps[index]
+            if picture.pts is not None and picture.pts < stamp:
+                continue
+            # From the beginning the same frame may come out whole.
+            if picture.pts != stamp or picture.is_corrupt:
+                return
+            yield _rgb(video, index, picture)
+            following = next(places, None)
+            if following is None:
+                return
+            index = following
 
 
 def _in_order(video: Video, wanted: Sequence[int]) -> Iterator[Frame]:

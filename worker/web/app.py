@@ -30,6 +30,8 @@ from worker.db.sessions import Database
 from worker.settings import Settings, SettingsError
 from worker.web import access, api, login, pages, probes
 from worker.web.dicomweb.app import create_dicomweb
+from worker.web.viewer import routes as viewer
+from worker.web.viewer.store import FrameStore
 from worker.web_settings import is_local
 
 log = structlog.get_logger()
@@ -63,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         dicomweb.state.dicomweb.close()
+        app.state.frames.close()
         database.close()
 
     app = FastAPI(
@@ -75,10 +78,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.database = settings, database
+    app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
     app.include_router(api.router)
     for module in (login, pages):
         app.include_router(module.router)
+    app.include_router(viewer.router)
     app.mount("/dicom-web", dicomweb)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(SQLAlchemyError, _database_failed)

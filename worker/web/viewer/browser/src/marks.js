@@ -1,0 +1,29 @@
+// What the model saw and found, drawn over the picture: its boxes, and the part that was not made black.
+import { makeSvg } from "./page.js";
+
+export function drawMarks({ picture, parts, list, index }) {
+  const drawn = [];
+  for (const { area } of list.inputs.filter((one) => one.area && one.at.includes(index))) {
+    const [left, top, right, bottom] = area;
+    const corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+    drawn.push(makeSvg("polygon", { class: "viewer-area", points: points(picture, corners) }));
+  }
+  for (const { outline, label } of list.boxes.filter((one) => one.at === index)) {
+    drawn.push(makeSvg("polygon", { class: "viewer-box", points: points(picture, outline) }));
+    const [x, y] = picture.placeOf(...outline[0]);
+    drawn.push(makeSvg("text", { class: "viewer-label", x: x + 3, y: y - 4 }, label));
+  }
+  parts.marks.replaceChildren(...drawn);
+}
+
+function points(picture, corners) {
+  return corners.map(([column, row]) => picture.placeOf(column, row).map((value) => value.toFixed(1)).join(",")).join(" ");
+}
+
+// Returns the model's picture that a frame is in, else the one nearest to it.
+export function inputFor(list, index) {
+  const here = list.inputs.find((one) => one.shown === index) ?? list.inputs.find((one) => one.at.includes(index));
+  if (here) return { input: here, isHere: true };
+  const apart = (one) => (one.shown === null ? Infinity : Math.abs(one.shown - index));
+  return { input: list.inputs.reduce((a, b) => (apart(b) < apart(a) ? b : a)), isHere: false };
+}

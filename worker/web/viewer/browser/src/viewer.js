@@ -1,0 +1,320 @@
+// One viewer on a page: the list of a series or a job -> pictures that a person scrolls, windows and plays.
+import { Bar } from "./bar.js";
+import { MODES, listen } from "./controls.js";
+import { Frames, read } from "./frames.js";
+import { drawMarks, inputFor } from "./marks.js";
+import { layOut, make, showHelp } from "./page.js";
+import { Picture } from "./picture.js";
+import { dragged, inWords, windowsOf } from "./windows.js";
+
+const SLOWEST = 1;
+const FASTEST = 60;
+
+export class Viewer {
+  constructor(root) {
+    this.root = root;
+    this.parts = layOut(root);
+    this.over = new AbortController();
+    this.index = 0;
+    this.wanted = 0;
+    this.choice = 0;
+    this.byHand = null;
+    this.inverted = false;
+    this.count = 0;
+    this.seen = new Set();
+    this.showsInput = false;
+    this.mode = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
+    root.tabIndex = 0;
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", "Images");
+    root.show = (index) => this.goTo(index);
+    this.say("Loading …");
+  }
+
+  async open() {
+    try {
+      this.list = await (await read(this.root.dataset.viewer, { credentials: "same-origin" })).json();
+    } catch (error) {
+      this.fail(error.message);
+      return;
+    }
+    this.count = this.list.frames.length;
+    this.rate = this.list.rate ?? 12;
+    this.bar = new Bar(this.parts, this.list, (index) => this.goTo(index));
+    this.frames = new Frames(this.list, (index) => this.bar.loaded(index));
+    this.#connect();
+    this.root.dispatchEvent(new CustomEvent("viewer:ready", { bubbles: true, detail: { frames: this.count } }));
+    await this.goTo(this.list.first);
+  }
+
+  // --- which picture
+
+  step(by) {
+    return this.goTo(this.wanted + by);
+  }
+
+  nextMark(way) {
+    const places = this.bar.places.filter((place) => (place - this.wanted) * way > 0);
+    if (places.length) this.goTo(way > 0 ? places[0] : places.at(-1));
+  }
+
+  async goTo(index) {
+    const wanted = Math.min(Math.max(index, 0), this.count - 1);
+    const direction = Math.sign(wanted - this.wanted);
+    this.wanted = wanted;
+    const slow = setTimeout(() => this.say("Loading …"), 150);
+    try {
+      const frame = await this.frames.get(wanted);
+      if (this.wanted === wanted) await this.#display(wanted, frame);
+    } catch (error) {
+      if (this.wanted === wanted && error.name !== "AbortError") this.#displayFailure(wanted, error.message);
+    } finally {
+      clearTimeout(slow);
+      // First what is looked at, then what lies around it.
+      if (this.wanted === wanted && !this.over.signal.aborted) this.frames.aim(wanted, direction);
+    }
+  }
+
+  async #display(index, frame) {
+    this.picture ??= new Picture(this.parts.canvas);
+    this.index = index;
+    this.frame = frame;
+    this.parts.pane.classList.remove("is-broken");
+    this.say("");
+    this.seen.add(index);
+    await this.redraw();
+    if (this.index !== index) return;
+    const detail = { index, number: index + 1, seen: this.seen.size };
+    this.root.dispatchEvent(new CustomEvent("viewer:frame", { bubbles: true, detail }));
+  }
+
+  #displayFailure(index, reason) {
+    this.index = index;
+    this.frame = null;
+    this.parts.pane.classList.add("is-broken");
+    this.#showPlace();
+    this.fail(`Picture ${index + 1} cannot be shown: ${reason}`);
+  }
+
+  // --- how it is shown
+
+  get windows() {
+    return windowsOf(this.frame, this.list);
+  }
+
+  get window() {
+    return this.byHand ?? this.windows[Math.min(this.choice, this.windows.length - 1)];
+  }
+
+  async redraw() {
+    const { frame, window } = this;
+    if (!frame) return;
+    if (window.byFile) {
+      const shown = await this.frames.byFile(this.index);
+      if (this.frame !== frame) return;
+      this.picture.show(shown, { low: 0, high: 255 }, this.inverted);
+    } else {
+      this.picture.show(frame, window, this.inverted !== (frame.about.inverted ?? false));
+    }
+    this.#showPlace();
+    this.#showWindow(window);
+    this.#showInput();
+    drawMarks(this);
+  }
+
+  chooseWindow(choice) {
+    if (!this.frame || choice >= this.windows.length) return;
+    this.choice = choice;
+    this.byHand = null;
+    this.redraw();
+  }
+
+  dragWindow(dx, dy) {
+    if (!this.frame) return;
+    this.byHand = dragged(this.window, dx, dy);
+    this.redraw();
+  }
+
+  invert() {
+    this.inverted = !this.inverted;
+    this.parts.invert.setAttribute("aria-pressed", this.inverted);
+    this.redraw();
+  }
+
+  reset() {
+    this.choice = 0;
+    this.byHand = null;
+    if (this.inverted) this.invert();
+    this.picture?.fit();
+    this.redraw();
+  }
+
+  panBy(dx, dy) {
+    if (!this.frame) return;
+    this.picture.panBy(dx, dy);
+    drawMarks(this);
+  }
+
+  zoomBy(factor, at) {
+    if (!this.frame) return;
+    this.picture.zoomBy(factor, at);
+    drawMarks(this);
+  }
+
+  middle() {
+    const { clientWidth, clientHeight } = this.parts.pane;
+    return [clientWidth / 2, clientHeight / 2];
+  }
+
+  setMode(mode) {
+    this.mode = mode;
+    for (const one of this.parts.modes.children) one.setAttribute("aria-pressed", one.dataset.mode === mode);
+    this.parts.pane.dataset.mode = mode;
+  }
+
+  // --- cine
+
+  toggleCine() {
+    this.playing = !this.playing;
+    this.parts.cine.textContent = this.playing ? "Stop" : "Play";
+    this.parts.cine.setAttribute("aria-pressed", this.playing);
+    if (this.playing) this.#play();
+    this.#showPlace();
+  }
+
+  changeRate(factor) {
+    this.rate = Math.min(Math.max(this.rate * factor, SLOWEST), FASTEST);
+    this.#showPlace();
+  }
+
+  #play() {
+    let due = performance.now() + 1000 / this.rate;
+    const tick = async (now) => {
+      if (!this.playing || this.over.signal.aborted) return;
+      if (now >= due) {
+        due = Math.max(due + 1000 / this.rate, now);
+        // Nothing is left out: a picture that has not come yet is waited for.
+        await this.goTo((this.index + 1) % this.count);
+      }
+      requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  }
+
+  // --- what the model saw
+
+  toggleInput() {
+    if (!this.list.input_url) return;
+    this.showsInput = !this.showsInput;
+    this.parts.input.setAttribute("aria-pressed", this.showsInput);
+    this.parts.seenBox.hidden = !this.showsInput;
+    this.#showInput();
+  }
+
+  #showInput() {
+    if (!this.showsInput) return;
+    const found = inputFor(this.list, this.index);
+    const address = this.list.input_url.replace("{input}", found.input.input);
+    if (this.parts.seen.getAttribute("src") !== address) this.parts.seen.src = address;
+    this.parts.seenBox.classList.toggle("is-other", !found.isHere);
+    const which = `Model input ${found.input.input} of ${this.list.inputs.length}`;
+    const where = found.input.shown === null ? "" : ` (picture ${found.input.shown + 1})`;
+    this.parts.seenWords.textContent = found.isHere
+      ? `${which}: this picture`
+      : `The model did not see this picture. Nearest: ${which.toLowerCase()}${where}`;
+    this.parts.seen.alt = this.parts.seenWords.textContent;
+  }
+
+  // --- words
+
+  say(text) {
+    this.parts.message.textContent = text;
+    this.parts.message.classList.remove("is-failure");
+  }
+
+  fail(reason) {
+    this.say(reason);
+    this.parts.message.classList.add("is-failure");
+    this.root.dispatchEvent(new CustomEvent("viewer:failed", { bubbles: true, detail: { reason } }));
+  }
+
+  help() {
+    showHelp(this.root);
+  }
+
+  pointAt(x, y) {
+    this.parts.value.textContent = "";
+    if (x === null || !this.frame || !this.picture) return;
+    const { about, pixels } = this.frame;
+    const [column, row] = this.picture.pixelAt(x, y);
+    if (column < 0 || row < 0 || column >= about.columns || row >= about.rows) return;
+    const at = row * about.columns + column;
+    const value = about.kind === "rgb" ? pixels.subarray(3 * at, 3 * at + 3).join(" ") : this.#valueInWords(pixels[at]);
+    this.parts.value.textContent = `${column + 1}, ${row + 1}: ${value}`;
+  }
+
+  #valueInWords(stored) {
+    const { slope, intercept, unit } = this.frame.about;
+    const value = stored * slope + intercept;
+    return `${Number.isInteger(value) ? value : Number(value.toPrecision(5))}${unit ? ` ${unit}` : ""}`;
+  }
+
+  #showPlace() {
+    const [, , position, edges] = this.list.frames[this.index];
+    const words = `${this.index + 1} / ${this.count}`;
+    this.parts.number.textContent = this.playing ? `${words} · ${Math.round(this.rate)}/s` : words;
+    const outside = this.list.in_stack && this.index >= this.list.in_stack ? "outside the stack" : "";
+    this.parts.place.textContent = position === null ? outside : `${position.toFixed(1)} mm`;
+    const letters = edges === null ? ["", "", "", ""] : this.list.edges[edges];
+    this.parts.edges.forEach((element, number) => (element.textContent = letters[number]));
+    this.bar.show(this.index, words);
+  }
+
+  #showWindow(window) {
+    this.parts.window.textContent = `${inWords(window)}${this.inverted ? " · inverted" : ""}`;
+    const names = this.windows.map((one, number) => `${number + 1}  ${one.name}`);
+    const options = this.byHand ? [...names, window.name] : names;
+    if (this.parts.windows.dataset.names !== options.join("\n")) {
+      this.parts.windows.replaceChildren(...options.map((name, value) => make("option", { value }, name)));
+      this.parts.windows.dataset.names = options.join("\n");
+    }
+    this.parts.windows.value = this.byHand ? names.length : Math.min(this.choice, names.length - 1);
+  }
+
+  // --- begin and end
+
+  #connect() {
+    const { parts } = this;
+    for (const [mode, words] of Object.entries(MODES)) {
+      const choice = make("button", { type: "button", title: `dragging: ${words.toLowerCase()}` }, words);
+      choice.dataset.mode = mode;
+      choice.addEventListener("click", () => this.setMode(mode));
+      parts.modes.append(choice);
+    }
+    this.setMode(this.mode);
+    parts.windows.addEventListener("change", () => this.chooseWindow(Number(parts.windows.value)));
+    parts.invert.addEventListener("click", () => this.invert());
+    parts.reset.addEventListener("click", () => this.reset());
+    parts.cine.addEventListener("click", () => this.toggleCine());
+    parts.input.addEventListener("click", () => this.toggleInput());
+    parts.help.addEventListener("click", () => this.help());
+    parts.cine.disabled = this.count < 2;
+    parts.input.hidden = !this.list.input_url;
+    parts.notes.hidden = !this.list.problems.length;
+    parts.notes.textContent = this.list.problems.join("; ");
+    listen(this, this.over.signal);
+    this.sizes = new ResizeObserver(() => {
+      this.picture?.resize();
+      if (this.frame) drawMarks(this);
+    });
+    this.sizes.observe(parts.canvas);
+  }
+
+  end() {
+    this.playing = false;
+    this.over.abort();
+    this.sizes?.disconnect();
+    this.frames?.end();
+    this.picture?.end();
+  }
+}
