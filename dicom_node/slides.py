@@ -139,7 +139,8 @@ def read_slide(instances: Sequence[InstanceFile]) -> Slide:
     except PixelError:
         raise
     except Exception as error:
-        raise PixelError(named, f"the slide's pyramid cannot be read ({error})", remedy) from error
+        broken = _broken_alone(wanted, instances)
+        raise PixelError(broken, f"the slide's pyramid cannot be read ({error})", remedy) from error
     return Slide(levels, files, left_out)
 
 
@@ -245,6 +246,20 @@ def _check_size(path: Path) -> None:
     if not 0 < tiles <= _MOST_TILES:
         reason = f"a level of {width} x {height} pixels in tiles of {columns} x {rows} is not possible"
         raise PixelError(path.name, reason, "check the original")
+
+
+def _broken_alone(paths: Sequence[Path], instances: Sequence[InstanceFile]) -> str:
+    """Return the SOP Instance UID of the one level that cannot be opened by itself; "" where it is none, or several."""
+    from wsidicom import WsiDicom
+
+    broken = []
+    for path in paths:
+        try:
+            WsiDicom.open([path]).close()
+        except Exception:  # noqa: BLE001 - which one fails is what is asked here; why it fails is known
+            broken.append(path)
+    uids = {one.header.sop_instance_uid for one in instances if one.path in broken}
+    return uids.pop() if len(uids) == 1 else ""
 
 
 def _level(level: Any) -> SlideLevel:

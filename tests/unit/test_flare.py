@@ -301,6 +301,28 @@ def test_a_slide_is_seen_as_a_whole_and_in_patches_of_its_tissue_never_its_label
     assert all(np.array_equal(one, other) for one, other in zip(seen.images, again, strict=True))
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("fault", ["pixels", "size", "matrix"])
+def test_a_slide_with_one_broken_level_is_seen_by_the_others(tmp_path: Path, level: int, fault: str) -> None:
+    slide = write_slide(tmp_path)
+    broken = next(one for one in slide if one.path.name == f"level-{level}.dcm")
+    ds = dcmread(broken.path)
+    if fault == "pixels":
+        ds.PixelData = ds.PixelData[:1000]
+    elif fault == "size":
+        ds.TotalPixelMatrixColumns = 0
+    else:
+        del ds.SharedFunctionalGroupsSequence
+    ds.save_as(broken.path)
+    seen = FLARE.render(slide)
+    said = [sentence for sentence in seen.incomplete if sentence.startswith("1 of 5 images was left out")]
+    assert broken.header.sop_instance_uid not in {source.sop_instance_uid for source in seen.sources}
+    # Only the largest level is small enough here to be decoded: broken pixels of the others do no harm.
+    if level == 0 or fault != "pixels":
+        assert broken.header.sop_instance_uid in said[0] or broken.path.name in said[0]
+    assert [image.shape for image in replay(seen.input_record(), slide)] == [(448, 448, 3)] * len(seen.images)
+
+
 def test_what_calls_itself_a_slide_and_is_none_is_refused() -> None:
     still = TEST_FILES / "examples_palette.dcm"
     slide = {"sop_class_uid": str(VLWholeSlideMicroscopyImageStorage), "modality": "SM"}

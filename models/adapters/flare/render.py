@@ -3,8 +3,9 @@
 Input: the instances of one series. Output: the pictures of `models.series_pictures` (the middle slice of a stack, else
 up to four images in order, of a multi-frame image one frame), resized as the card does it: to 448 x 448 at once,
 whatever the shape. A whole slide is shown at the resolution that fits and in three patches of tissue, at the ten-fold
-magnification that the base model's own code takes. The original size stays on record, because boxes are mapped back by
-it. On failure: `RenderError`, where an image cannot be decoded.
+magnification that the base model's own code takes; where one level is broken the others are used, and it is said. The
+original size stays on record, because boxes are mapped back by it. On failure: `RenderError`, where an image cannot be
+decoded.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
         RenderError: There is nothing to show that can be decoded.
     """
     if any(one.header.sop_class_uid == VLWholeSlideMicroscopyImageStorage for one in instances):
-        return _render_slide(instances)
+        return render_what_is_whole(_render_slide, instances)
     return render_what_is_whole(_render_series, instances)
 
 
