@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Final
+
+#: Older versions are not spoken (BCP 195).
+MINIMUM_VERSION: Final = ssl.TLSVersion.TLSv1_2
 
 
 class TlsError(Exception):
@@ -45,7 +49,7 @@ def https_context(ca: Path) -> ssl.SSLContext:
 
 
 def _identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = MINIMUM_VERSION
     for path in (certificate, key):
         if not path.is_file():
             raise TlsError(f"TLS: there is no file {path}")
@@ -56,7 +60,7 @@ def _identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
 
 
 def _trust(context: ssl.SSLContext, ca: Path) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = MINIMUM_VERSION
     if not ca.is_file():
         raise TlsError(f"TLS: there is no file {ca}")
     try:

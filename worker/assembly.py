@@ -58,7 +58,8 @@ def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDef
             since = series.last_instance_at if series.at_source is None else utc_now()
             series.due_at = since + timedelta(seconds=settings.dicom.stable_after_s)
             return []
-        move_series(session, series, SeriesState.STABLE, sign, due_at=None, at_source=None)
+        counted = {"at_source": None, "fetch_tries": 0, "fetch_after": None}
+        move_series(session, series, SeriesState.STABLE, sign, due_at=None, **counted)
         decision = route(_summary(rows, usable, headers), settings.routes, adapters)
         asked = _best_series_only(session, series, headers, decision, adapters)
         jobs = _commit_route(session, series, new, asked, adapters)

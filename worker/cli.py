@@ -10,6 +10,7 @@ import typer
 from worker.commands import (
     adapters,
     calibration,
+    conformance,
     database,
     deliveries,
     doctor,
@@ -49,6 +50,7 @@ app.command()(calibration.calibrations)
 app.add_typer(database.app, name="db")
 app.command()(doctor.doctor)
 app.command()(settings.settings)
+app.command()(conformance.conformance)
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ KEYS: Final[Mapping[Level, tuple[str, ...]]] = {
     ),
     Level.INSTANCE: ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "ContentDate", "NumberOfFrames"),
 }
-_OTHER_PARAMETERS: Final = frozenset({"includefield", "limit", "offset", "fuzzymatching", "accept"})
+#: Parameters of a query that are no keys.
+OTHER_PARAMETERS: Final = frozenset({"includefield", "limit", "offset", "fuzzymatching", "accept"})
 _RANGE_VRS: Final = frozenset({"DA", "TM", "DT"})
 _NUMBER_VRS: Final = frozenset({"IS", "DS", "US", "UL", "SS", "SL", "FL", "FD"})
 _RANGE_END: Final = {"DA": re.compile(r"\d{8}"), "TM": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")}
@@ -100,7 +101,7 @@ def parse_query(parameters: Iterable[tuple[str, str]], level: Level) -> Query:
     for number, (name, value) in enumerate(parameters):
         if number >= _MOST_PARAMETERS:
             raise QueryError(f"more than {_MOST_PARAMETERS} parameters")
-        if name.lower() in _OTHER_PARAMETERS:
+        if name.lower() in OTHER_PARAMETERS:
             others.setdefault(name.lower(), []).append(value)
             continue
         key_name = _keyword_path(name)

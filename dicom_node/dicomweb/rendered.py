@@ -24,6 +24,8 @@ from dicom_node.video import is_video
 
 JPEG: Final = "image/jpeg"
 PNG: Final = "image/png"
+#: What a rendering can be asked for (PS3.18 8.3.5.1).
+PARAMETERS: Final = ("window", "viewport", "quality")
 #: What a thumbnail fits into, in pixels.
 THUMBNAIL_SIDE: Final = 256
 _MOST_SIDE: Final = 8192
@@ -50,14 +52,15 @@ class Wish:
 
 def read_wish(parameters: Mapping[str, str], media_type: str) -> Wish:
     """Read the parameters of a rendering (PS3.18 8.3.5.1). Raises `WishError`."""
-    viewport, region = _viewport(parameters.get("viewport", ""))
-    quality = parameters.get("quality", "90")
+    window, viewport_text, quality_text = (parameters.get(name, "") for name in PARAMETERS)
+    viewport, region = _viewport(viewport_text)
+    quality = quality_text or "90"
     if not (quality.isascii() and quality.isdigit() and 1 <= int(quality[:4]) <= 100):
         raise WishError(f"quality: {quality[:40]!r} is no number from 1 to 100")
     for name in ("annotation", "iccprofile"):
         if parameters.get(name, "no") != "no":
             raise WishError(f"{name}: nothing is added to a picture here; leave it out")
-    return Wish(media_type, _window(parameters.get("window", "")), viewport, region, int(quality))
+    return Wish(media_type, _window(window), viewport, region, int(quality))
 
 
 def render(path: Path, index: int, wish: Wish) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from tests import services
 from tests.archive import Archive
 from tests.receiving_node import ct_slice, write_file
 from worker.assembly import assemble
-from worker.db.records import Event, Series, utc_now
+from worker.db.records import Event, Instance, Series, utc_now
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
+from worker.missing_images import fetch_missing
+from worker.reception import reception
 from worker.settings import Settings, Source
 from worker.source_counts import count_at_source
 
@@ -32,8 +35,11 @@ NAMES = ("a", "b", "c", "d")
 class Site:
     """A node's ledger, and the archive that sends to it."""
 
-    def __init__(self, folder: Path, archive: Archive | services.Orthanc, db: Database, port: int) -> None:
-        source = Source(name="pacs", ae_title=archive.ae_title, host=services.LOCALHOST, port=archive.port, count=True)
+    def __init__(
+        self, folder: Path, archive: Archive | services.Orthanc, db: Database, port: int, **asked: Any
+    ) -> None:
+        place = {"ae_title": archive.ae_title, "host": services.LOCALHOST, "port": archive.port}
+        source = Source(name="pacs", **place, count=True, **asked)
         self.settings = Settings(data_dir=folder, sources=[source], delivery={"timeout_s": 3})
         self.archive, self.db = archive, db
         self.paths = {name: write_file(ct_slice(name), folder / f"{name}.dcm") for name in NAMES}
@@ -49,7 +55,10 @@ class Site:
         with self.db.writing() as session:
             series = session.scalars(select(Series)).one()
             series.last_instance_at = utc_now() - timedelta(seconds=quiet_s)
-        count_at_source(self.db, self.settings, series.id)
+        self.fetched = False
+        if count_at_source(self.db, self.settings, series.id) is not None:
+            receive = partial(reception, self.db, self.settings)
+            self.fetched = fetch_missing(self.db, self.settings, series.id, receive)
         assemble(self.db, self.settings, adapters(), series.id)
         with self.db.reading() as session:
             return session.scalar(select(Event.reason).where(Event.to_state == "stable")) or ""
@@ -111,3 +120,55 @@ def test_a_source_that_does_not_answer_or_does_not_know_it_holds_nothing_up(
         site = Site(tmp_path, Archive(folder), *ledger)
         site.send(site.node, "a", "b")
         assert site.look(quiet_s=11) == "no new image for 10 s"
+
+
+def reasons(db: Database) -> list[str]:
+    """Return what the ledger tells of asking the source for images."""
+    with db.reading() as session:
+        told = session.scalars(select(Event.reason).where(Event.subject == "series").order_by(Event.id)).all()
+    return [reason for reason in told if "pacs was asked" in reason]
+
+
+def test_missing_slices_are_fetched_from_a_source_that_may_be_asked_for_them(
+    tmp_path: Path, archive: Archive | services.Orthanc, ledger: tuple[Database, int]
+) -> None:
+    site = Site(tmp_path, archive, *ledger, fetch_missing=True, retrieve="get")
+    site.send(site.pacs, *NAMES)
+    site.send(site.node, "a", "b")
+    assert site.look(quiet_s=1) == "", "it is not quiet yet, and nobody is asked"
+    assert not site.fetched
+    site.look(quiet_s=60)
+    assert site.fetched
+    assert reasons(site.db) == ["pacs was asked for the missing images, try 1 of 3: 2 of 2 sent"]
+    with site.db.reading() as session:
+        rows = session.scalars(select(Instance.sop_instance_uid)).all()
+    assert len(rows) == len(set(rows)) == 4
+    assert site.look(quiet_s=11) == "all 4 images that the source has are here"
+    assert not site.fetched
+
+
+def test_a_source_that_cannot_send_is_asked_three_times_and_then_no_more(
+    tmp_path: Path, service_folder: Any, ledger: tuple[Database, int]
+) -> None:
+    with service_folder("archive") as folder, services.running(Archive(folder, knows=("SOMEBODY", 1))) as archive:
+        site = Site(tmp_path, archive, *ledger, fetch_missing=True, retrieve="move")
+        site.send(site.pacs, *NAMES)
+        site.send(site.node, "a")
+        tries = []
+        for _ in range(5):
+            assert site.look(quiet_s=60) == ""
+            tries.append(site.fetched)
+            assert site.look(quiet_s=60) == "", "it is not asked again at once"
+            assert not site.fetched
+            with site.db.writing() as session:
+                session.scalars(select(Series)).one().fetch_after = utc_now()
+        assert tries == [True, True, True, False, False]
+        assert len(reasons(site.db)) == 3
+        assert "try 3 of 3: that failed" in reasons(site.db)[-1]
+        assert "does not know 'DICOMWORKER'" in reasons(site.db)[-1]
+        assert site.look(quiet_s=301) == "no new image for 300 s, though the source has 4 and 1 are here"
+
+
+def test_what_is_missing_is_only_known_by_a_count() -> None:
+    with pytest.raises(ValueError, match="fetch_missing needs count: true"):
+        Source(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, fetch_missing=True)

@@ -110,6 +110,9 @@ class Series(Record):
     due_at: Mapped[datetime | None] = mapped_column(index=True)
     #: Instances of it that its source has, as it said last; empty where it is not asked, or did not say.
     at_source: Mapped[int | None]
+    #: Times the source was asked to send what is missing, and when it may be asked again.
+    fetch_tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    fetch_after: Mapped[datetime | None]
     #: Names of the adapters that took it, in order, joined by commas.
     route_adapter: Mapped[str | None] = mapped_column(String(256))
     route_rule: Mapped[str | None] = mapped_column(String(128))

@@ -9,6 +9,8 @@ from functools import cached_property
 
 from worker import assembly, confirmation, delivery, pipeline, reporting, retraction
 from worker.celery_app import ASSEMBLE, CONFIRM, DELIVER, FINISH, REPORT_COMMITMENT, STEPS_QUEUE, make_celery
+from worker.missing_images import fetch_missing
+from worker.reception import reception
 from worker.settings import Settings
 from worker.source_counts import count_at_source
 from worker.tasks.workplace import Workplace, work_on
@@ -49,7 +51,8 @@ class StepsWorkplace(Workplace):
 
     def assemble(self, series_id: int) -> None:
         """Look whether a series is whole, asking its source first where that is wanted."""
-        count_at_source(self.db, self.settings, series_id)
+        if count_at_source(self.db, self.settings, series_id) is not None:
+            fetch_missing(self.db, self.settings, series_id, lambda: reception(self.db, self.settings))
         for job_id in assembly.assemble(self.db, self.settings, self.adapters, series_id):
             self.doorbell.ring_infer(job_id)
 

@@ -22,6 +22,8 @@ from dicom_node.uids import is_acceptable_uid
 
 log = structlog.get_logger()
 
+#: Media types of metadata, the preferred one first.
+JSON_TYPES: Final = (DICOM_JSON, JSON)
 #: Names of this machine; behind a proxy the Host field has the proxy's name.
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1"})
 
@@ -60,11 +62,10 @@ def json_type(request: Request) -> str:
     for wanted in accepted(request):
         if wanted.is_multipart:
             continue
-        if wanted.takes(DICOM_JSON):
-            return DICOM_JSON
-        if wanted.takes(JSON):
-            return JSON
-    raise not_acceptable(DICOM_JSON, JSON)
+        for name in JSON_TYPES:
+            if wanted.takes(name):
+                return name
+    raise not_acceptable(*JSON_TYPES)
 
 
 def not_acceptable(*offered: str) -> HTTPException:
