@@ -25,7 +25,7 @@ from dicom_node.display import (
 )
 from dicom_node.headers import InstanceFile
 from dicom_node.overlays import overlays
-from dicom_node.picture_areas import black_outside
+from dicom_node.picture_areas import black_outside, burned_in_annotation
 from dicom_node.pixels import Frame, FrameReader, ImageAttributes, PixelError, read_image
 from dicom_node.report import SourceFrames
 from dicom_node.slides import read_region
@@ -132,7 +132,7 @@ def drawn_input(
         image_sources=tuple(source(one.shown.sop_instance_uid, {one.shown.frame}) for one in recipe),
         sources=tuple(source(uid, frames) for uid, frames in used.items()),
         record={**record, "instances": _grouped(drawn.instances)},
-        incomplete=tuple(dict.fromkeys((*incomplete, *_lies(drawn.instances)))),
+        incomplete=tuple(dict.fromkeys((*incomplete, *_lies(drawn.instances), *_writing(recipe, drawn.instances)))),
         key_images=tuple(range(len(recipe)) if key_images is None else key_images),
         recipe=drawn.recipe,
     )
@@ -164,6 +164,18 @@ def _lies(instances: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if lying:
         others = f" ({len(lying) - 1} more are alike)" if len(lying) > 1 else ""
         yield f"the pixel data of instance {lying[0]} {instances[lying[0]]['surplus']}{others}"
+
+
+def _writing(recipe: Sequence[Picture], instances: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield that there is writing in the pixels shown, as their header says; where only an area is shown, without."""
+    shown = {of.sop_instance_uid for picture in recipe if picture.only is None for of in picture.frames}
+    written = [uid for uid, facts in instances.items() if uid in shown and "burned_in_annotation" in facts]
+    if written:
+        others = f" ({len(written) - 1} more are alike)" if len(written) > 1 else ""
+        yield (
+            f"instance {written[0]} has writing in its pixels, as its header says (BurnedInAnnotation){others}: it may "
+            "name the patient, and the model may take it for a finding"
+        )
 
 
 def _grouped(instances: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -221,6 +233,8 @@ class _Opened:
         # Writing and drawings over the picture (PS3.3 C.9.2): viewers show them, the models learned without.
         if drawn_over := len(overlays(image)):
             facts["overlays_not_drawn"] = drawn_over
+        if burned_in_annotation(image):
+            facts["burned_in_annotation"] = "YES"
         return facts
 
 

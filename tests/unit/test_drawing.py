@@ -32,6 +32,7 @@ from models.recipe import (
     recipe_to_json,
 )
 from models.rendering import InputRecord, RenderError
+from tests.phantoms.pictures import ultrasound_frames, write_film_with_voi_luts, write_ultrasound_cine
 from tests.sample_reports import TEST_FILES
 from worker.demo.phantom_studies import write_ct_series, write_mr_series, write_xa_run
 
@@ -193,3 +194,23 @@ def test_a_viewers_overlays_are_not_drawn_and_that_is_kept_on_record(tmp_path: P
     assert shown.digest() == without.digest()
     assert [group.get("overlays_not_drawn") for group in shown.record["instances"]] == [1]
     assert "overlays_not_drawn" not in without.record["instances"][0]
+
+
+def test_writing_in_the_pixels_holds_the_answer_unless_it_is_blacked_out(tmp_path: Path) -> None:
+    def written(path: Path) -> InstanceFile:
+        ds = dcmread(path)
+        ds.BurnedInAnnotation = "YES"
+        ds.save_as(path)
+        return InstanceFile(read_header(path), path)
+
+    frames = np.full((4, 128, 128), 900, np.uint16)
+    run = written(write_xa_run(tmp_path, frames))
+    (said,) = [one for one in adapters()["dsa_patency"].render([run]).incomplete if "BurnedInAnnotation" in one]
+    assert run.header.sop_instance_uid in said and "may name the patient" in said
+    film = written(write_film_with_voi_luts(tmp_path, range(4096)))
+    assert any("BurnedInAnnotation" in one for one in adapters()["clinical_caption"].render([film]).incomplete)
+    # Of an ultrasound picture all but the image region is black, and with it the writing.
+    cine = written(write_ultrasound_cine(tmp_path, ultrasound_frames()))
+    seen = adapters()["flare"].render([cine])
+    assert not any("BurnedInAnnotation" in one for one in seen.incomplete)
+    assert seen.record["instances"][0]["burned_in_annotation"] == "YES"
