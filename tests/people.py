@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from worker.people import tokens
+from worker.people import passwords, tokens
 from worker.roles import Role
 
 PASSWORD = "seven green lamps in a row"  # noqa: S105 - of nobody
+
+
+@contextmanager
+def quick_hashes() -> Iterator[None]:
+    """Hash passwords at the lowest costs, until the end of the block."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(passwords, "costs", passwords.Costs(1, 8, 1))
+        yield
 
 
 def browser_of(app: FastAPI) -> TestClient:
@@ -18,7 +30,7 @@ def browser_of(app: FastAPI) -> TestClient:
 
 
 def log_in(
-    browser: TestClient, login: str, password: str = PASSWORD, way_back: str = "/", *, follow_redirects: bool = True
+    browser: TestClient, login: str, password: str = PASSWORD, way_back: str = "/account", *, follow_redirects: bool = True
 ) -> httpx.Response:
     """Fill in the log-in page."""
     answer: httpx.Response = browser.post(
@@ -31,3 +43,9 @@ def token_of(app: FastAPI, role: Role, name: str = "") -> str:
     """Make a machine's token; each call makes another."""
     with app.state.database.writing() as session:
         return tokens.add(session, name or f"{role} {len(tokens.listed(session))}", role, 1)
+
+
+def csrf_of(browser: TestClient, address: str = "/account") -> str:
+    """The token that forms of this browser's session hold."""
+    page: str = browser.get(address).text
+    return page.split('name="csrf_token" value="')[1].split('"')[0]

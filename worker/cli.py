@@ -23,6 +23,7 @@ from worker.commands import (
     run,
     settings,
     studies,
+    users,
 )
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.add_typer(adapters.app, name="adapters")
 app.command()(evaluate.evaluate)
 app.command()(calibration.calibrate)
 app.command()(calibration.calibrations)
+app.add_typer(users.app, name="users")
 app.add_typer(database.app, name="db")
 app.command()(doctor.doctor)
 app.command()(settings.settings)

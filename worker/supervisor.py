@@ -25,6 +25,7 @@ from worker.db.sessions import Database
 from worker.engine_settings import CHILD_PROCESS
 from worker.engine_setup import check_engine
 from worker.log import configure_logging
+from worker.people import accounts
 from worker.settings import WRONG_CONFIGURATION, Settings, SettingsError
 from worker.site import check_destinations, check_rules, enabled_adapters
 
@@ -94,9 +95,11 @@ class _Child:
 class Supervisor:
     """Keeps the processes of some roles running until it is told to stop."""
 
-    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, roles: Sequence[str], show_password: Callable[[str, str], None] | None = None
+    ) -> None:
         """Prepare; nothing is started yet."""
-        self._settings = settings
+        self._settings, self._show_password = settings, show_password
         chosen = roles or list(PROCESSES_OF_ROLE)
         if unknown := sorted(set(chosen) - set(PROCESSES_OF_ROLE)):
             raise SettingsError(f"no role {', '.join(unknown)}: roles are {', '.join(PROCESSES_OF_ROLE)}")
@@ -119,6 +122,7 @@ class Supervisor:
             # While they import; none of them touches the database before it has its settings.
             database = Database(self._settings.resolved_database_url)
             upgrade(database)
+            self._have_an_administrator(database)
             database.close()
             for child in self._children:
                 child.begin(self._settings)
@@ -128,6 +132,20 @@ class Supervisor:
         finally:
             self._stop_children()
         return exit_code
+
+    def _have_an_administrator(self, database: Database) -> None:
+        """Make the first user, where the pages ask for a log-in and there is none yet."""
+        if self._settings.web.login == "off" or not any(child.name == "web" for child in self._children):
+            return
+        if self._show_password is None:
+            if not accounts.has_users(database):
+                log.warning(
+                    "nobody can log in yet: add a user with `dicom-worker users add NAME --role administrator`",
+                    action="start",
+                )
+            return
+        if password := accounts.first_administrator(database):
+            self._show_password(accounts.FIRST_LOGIN, password)
 
     def _look_after_children(self) -> int:
         for child in self._children:
@@ -176,13 +194,20 @@ def _kill_group(process_group: int) -> None:
         os.killpg(process_group, signal.SIGKILL)
 
 
-def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Supervisor], Any] | None = None) -> int:
+def run(
+    settings: Settings,
+    roles: Sequence[str],
+    alongside: Callable[[Supervisor], Any] | None = None,
+    show_password: Callable[[str, str], None] | None = None,
+) -> int:
     """Run the daemon in this process until SIGTERM or SIGINT.
 
     Args:
         settings: effective settings.
         roles: roles to run; empty means all.
         alongside: called in a thread of its own once the children are being started (the demo).
+        show_password: shows the login and the one-time password of the first user to whoever sits at the terminal;
+            without it none is made.
 
     Returns:
         0 after a stop, 2 when a process found that the settings cannot work.
@@ -192,7 +217,7 @@ def run(settings: Settings, roles: Sequence[str], alongside: Callable[[Superviso
         WeightsError: the model's weights are missing.
     """
     configure_logging(settings.log, "supervisor")
-    supervisor = Supervisor(settings, roles)
+    supervisor = Supervisor(settings, roles, show_password)
     check_rules(settings.routes, enabled_adapters(settings))
     check_destinations(settings.destinations)
     if not roles or "worker" in roles:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.ledger_rows import HELD_PAGE
-from tests.people import PASSWORD, browser_of, log_in, token_of
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
 from worker.db.people import OpenSession
 from worker.people import accounts
@@ -29,10 +29,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         tmp_path_factory.mktemp("access"), login="required", cors_origins=["https://viewer.example"]
     )
     made = create_app(settings)
-    with made.state.database.writing() as session:
+    with quick_hashes(), made.state.database.writing() as session:
         for role in Role:
             accounts.add(session, role.value, role, person_name="Curie^Marie", password=PASSWORD)
-    with TestClient(made):
+    with quick_hashes(), TestClient(made):
         yield made
 
 
@@ -98,7 +98,7 @@ def test_a_page_leads_to_the_log_in_and_back(app: FastAPI, nobody: TestClient) -
 @pytest.mark.parametrize("address", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", ""])
 def test_the_way_back_leads_nowhere_else(nobody: TestClient, address: str) -> None:
     answer = log_in(nobody, "viewer", way_back=address, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/studies")
 
 
 def test_the_cookie_is_for_the_server_alone_and_new_at_every_log_in(nobody: TestClient) -> None:
@@ -124,7 +124,7 @@ def test_a_form_of_another_site_changes_nothing(app: FastAPI, nobody: TestClient
     log_in(nobody, "viewer")
     search = {"q": "ACC-1"}
     assert nobody.post("/search", data=search).status_code == 403  # no token
-    token = nobody.get("/").text.split('name="csrf_token" value="')[1].split('"')[0]
+    token = csrf_of(nobody)
     assert nobody.post("/search", data={**search, "csrf_token": token}).status_code == 200
     assert nobody.post("/search", data=search, headers={"X-CSRF-Token": token}).status_code == 200
     for foreign in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
@@ -135,7 +135,7 @@ def test_a_form_of_another_site_changes_nothing(app: FastAPI, nobody: TestClient
 def test_log_out_ends_the_session_on_the_server(nobody: TestClient) -> None:
     log_in(nobody, "viewer")
     cookie = nobody.cookies[access.COOKIE]
-    token = nobody.get("/").text.split('name="csrf_token" value="')[1].split('"')[0]
+    token = csrf_of(nobody)
     assert nobody.post("/logout", data={"csrf_token": token}, headers=PAGE).url.path == "/login"
     nobody.cookies.set(access.COOKIE, cookie, domain="localhost.local")
     assert nobody.get("/api/studies").status_code == 401

@@ -6,6 +6,7 @@ taken, weights that are missing) end with exit code 2 and the reason.
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -77,9 +78,16 @@ def _run_roles(config: Path | None, roles: list[Role]) -> int:
 
     settings = read_settings(config)
     try:
-        return supervisor.run(settings, [role.value for role in roles])
+        show = _show_password if sys.stdout.isatty() else None  # what is no terminal may be a log file
+        return supervisor.run(settings, [role.value for role in roles], show_password=show)
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         fail(f"the database {hide_password(settings.resolved_database_url)} cannot be used: {reason}")
     except OSError as error:
         fail(f"data_dir {settings.data_dir}: {error.strerror or error}")
+
+
+def _show_password(login: str, password: str) -> None:
+    """Show the first user's password on the terminal: once, and nowhere else."""
+    typer.echo(f"\nLog in at the pages as {login} with the password {password}")
+    typer.echo("It is shown this once and has to be changed at the first log-in. Others: dicom-worker users add\n")

@@ -25,6 +25,7 @@ from worker.demo.profile import demo_settings, forget_environment, settings_file
 from worker.demo.receiver import Receiver, StoredObject, receiving
 from worker.demo.studies import DemoStudy, demo_studies
 from worker.demo.table import demo_tables, write_key_images
+from worker.people import accounts
 from worker.schemas import STANDIN_NOTICE, StudyView
 from worker.settings import Settings, load_settings
 from worker.states import DeliveryState, StudyState
@@ -55,6 +56,8 @@ class Demo:
     exit_afterwards: bool
     started_at: float
     failed: bool = field(default=False, init=False)
+    #: Login and one-time password of the first user.
+    login: tuple[str, str] = field(default=("", ""), init=False)
     _database: Database = field(init=False)
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
 
@@ -79,6 +82,12 @@ class Demo:
         finally:
             if self.exit_afterwards or self.failed:
                 daemon.stop()
+
+    def keep_login(self, login: str, password: str) -> None:
+        """Keep the first user's login for the table, and let them sign: the demo's users are new each time."""
+        with self._database.writing() as session:
+            accounts.name(accounts.get(session, login), "Demo^Reviewer", "Demo")
+        self.login = login, password
 
     def end(self) -> None:
         """Stop waiting: the daemon has ended."""
@@ -140,6 +149,9 @@ class Demo:
         config = settings_file(self.folder)
         self._say("PACS", str(self.receiver.folder))
         self._say("dashboard", address(self.settings))
+        if all(self.login):
+            login, password = self.login
+            self._say("log in", f"{login} {password}", "this password is for the first log-in")
         self._say("ledger", f"dicom-worker studies --config {config}")
         self._say("review", f"dicom-worker review list --config {config}")
         self.console.print(f"{time.monotonic() - self.started_at:.1f} s from start to here.", markup=False)
@@ -172,6 +184,6 @@ def run_demo(config: Path | None, console: Console, *, exit_afterwards: bool) ->
             console.print(remark, markup=False)
         console.print(f"demo: node {settings.dicom.ae_title} on port {settings.dicom.port}, everything in {folder}")
         demo = Demo(settings, folder, receiver, console, exit_afterwards, started_at)
-        code = supervisor.run(settings, [], alongside=demo.play)
+        code = supervisor.run(settings, [], alongside=demo.play, show_password=demo.keep_login)
         demo.end()
     return code or int(demo.failed)

@@ -36,7 +36,7 @@ def add(session: Session, name: str, role: Role, days: float, account: Account |
     if session.scalar(select(ApiToken.id).where(ApiToken.name == wanted)) is not None:
         raise PeopleError(f"there is a token {wanted!r} already; revoke it first, or choose another name")
     if account is not None and not account.role.includes(role):
-        raise PeopleError(f"{account.login} is a {account.role}, a token in this name cannot be a {role}")
+        raise PeopleError(f"{account.login} is a {account.role}, a token in this name cannot have the role {role}")
     token = PREFIX + secrets.token_urlsafe(32)
     session.add(
         ApiToken(

@@ -1,0 +1,298 @@
+"""Users, their log-ins and sessions: as a browser, an administrator and the command line see them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
+from tests.web_server import web_settings
+from worker.cli import app as cli
+from worker.db.people import Account, LoginAttempts, OpenSession
+from worker.db.records import utc_now
+from worker.db.sessions import Database
+from worker.people import accounts, login, passwords, sessions
+from worker.roles import Role
+from worker.settings import Settings
+from worker.web.app import create_app
+
+OTHER_PASSWORD = "nine blue lamps in a column"  # noqa: S105 - of nobody
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes() -> Iterator[None]:
+    """Log-ins that take no time; what they cost in earnest is a test of its own."""
+    with quick_hashes():
+        yield
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with an empty database; log-in is required."""
+    return web_settings(tmp_path, login="required")
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[FastAPI]:
+    """The application, with the administrator Ada and the reviewer Rea."""
+    made = create_app(settings)
+    with made.state.database.writing() as session:
+        for name, role in (("ada", Role.ADMINISTRATOR), ("rea", Role.REVIEWER)):
+            session.add(Account(login=name, role=role, password_hash=passwords.hashed(PASSWORD)))
+    with TestClient(made):
+        yield made
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> TestClient:
+    """A browser that is not logged in."""
+    return browser_of(app)
+
+
+# Log-in
+
+
+def test_the_answer_is_the_same_for_a_wrong_password_and_an_unknown_user(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "costs", passwords.Costs())
+    with app.state.database.writing() as session:
+        accounts.get(session, "rea").password_hash = passwords.hashed(PASSWORD)
+    answers, durations = [], []
+    for name in ("rea", "nobody", "rea", "nobody"):
+        started = time.perf_counter()
+        answer = log_in(browser_of(app), name, "a wrong password indeed")
+        durations.append(time.perf_counter() - started)
+        answers.append((answer.status_code, re.sub(r'value="[^"]*"', "", answer.text)))
+    assert set(answers) == {answers[0]}
+    assert answers[0][0] == 403
+    assert min(durations) > max(durations) / 4  # an unknown user costs an Argon2 hash, too
+
+
+def test_failures_slow_the_next_attempt_down_and_do_not_lock_out(app: FastAPI, browser: TestClient) -> None:
+    while (answer := log_in(browser, "rea", "a wrong password")).status_code == 403:
+        pass
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["retry-after"]) <= 2
+    assert log_in(browser, "rea").status_code == 429  # not even looked at
+    database: Database = app.state.database
+    with pytest.raises(login.TooSoonError):  # in another process, too
+        login.check_password(Database(database.url), "rea", PASSWORD, "testclient")
+    assert login.check_password(database, "rea", PASSWORD, "192.0.2.1") is not None  # her own desk is elsewhere
+    with database.writing() as session:
+        for row in session.query(LoginAttempts):
+            row.not_before = utc_now() - timedelta(seconds=1)
+    assert log_in(browser, "rea").status_code == 200
+    with database.reading() as session:
+        assert session.query(LoginAttempts).count() == 1  # the address keeps what others failed at
+
+
+def test_pauses_grow_to_their_longest(app: FastAPI) -> None:
+    database: Database = app.state.database
+    pauses = []
+    for _ in range(14):
+        login._count(database, {"account and address": "x"})
+        with database.writing() as session:
+            row = session.get_one(LoginAttempts, "x")
+            pauses.append((row.not_before - row.last_at).total_seconds())
+            row.not_before = row.last_at
+    assert pauses[:6] == [0, 0, 0, 1, 2, 4]
+    assert pauses[-1] == 900
+
+
+def test_a_disabled_user_is_out_at_once(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "rea")
+    assert browser.get("/account").status_code == 200
+    with app.state.database.writing() as session:
+        accounts.get(session, "rea").disabled = True
+    assert browser.get("/api/studies").status_code == 401
+    assert log_in(browser, "rea").status_code == 403
+
+
+# Sessions
+
+
+@pytest.mark.parametrize(("column", "ago_s"), [("seen_at", 901), ("ends_at", 1)])
+def test_a_session_ends_when_idle_and_in_any_case(app: FastAPI, browser: TestClient, column: str, ago_s: float) -> None:
+    log_in(browser, "rea")
+    with app.state.database.writing() as session:
+        setattr(session.query(OpenSession).one(), column, utc_now() - timedelta(seconds=ago_s))
+    assert browser.get("/api/studies").status_code == 401
+
+
+def test_only_what_a_person_does_keeps_a_session_open(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "rea")
+    long_ago = utc_now() - timedelta(seconds=600)
+
+    def is_kept_by(**headers: str) -> bool:
+        with app.state.database.writing() as session:
+            session.query(OpenSession).one().seen_at = long_ago
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        assert browser.get("/account", headers=named).status_code == 200
+        with app.state.database.reading() as session:
+            return bool(session.query(OpenSession).one().seen_at > long_ago)
+
+    assert is_kept_by()
+    assert is_kept_by(sec_fetch_mode="navigate", sec_fetch_user="?1")
+    assert is_kept_by(sec_fetch_mode="cors")
+    assert not is_kept_by(sec_fetch_mode="navigate")  # the page that loads itself again
+    assert not is_kept_by(sec_fetch_mode="cors", x_background="1")
+    assert not is_kept_by(sec_fetch_mode="cors", accept="text/event-stream")
+
+
+def test_a_changed_password_ends_every_other_session(app: FastAPI, browser: TestClient) -> None:
+    elsewhere = browser_of(app)
+    log_in(elsewhere, "rea")
+    log_in(browser, "rea")
+    token = csrf_of(browser)
+    for current, new, again, reason in (
+        ("wrong", OTHER_PASSWORD, OTHER_PASSWORD, "current password is another one"),
+        (PASSWORD, OTHER_PASSWORD, "x", "same way twice"),
+        (PASSWORD, PASSWORD, PASSWORD, "another one than the current"),
+        (PASSWORD, "short", "short", "15 characters or more"),
+    ):
+        fields = {"csrf_token": token, "current": current, "password": new, "again": again}
+        assert reason in browser.post("/account/password", data=fields).text
+    fields = {"csrf_token": token, "current": PASSWORD, "password": OTHER_PASSWORD, "again": OTHER_PASSWORD}
+    assert browser.post("/account/password", data=fields).url.path == "/"
+    assert browser.get("/api/studies").status_code == 200
+    assert elsewhere.get("/api/studies").status_code == 401
+    assert log_in(elsewhere, "rea").status_code == 403
+
+
+def test_one_can_log_out_elsewhere_but_only_oneself(app: FastAPI, browser: TestClient) -> None:
+    elsewhere, other = browser_of(app), browser_of(app)
+    for one, name in ((elsewhere, "rea"), (browser, "rea"), (other, "ada")):
+        log_in(one, name)
+    page = browser.get("/account").text
+    assert page.count("Log out there") == 1
+    with app.state.database.reading() as session:
+        digests = {row.account.login: row.digest for row in session.query(OpenSession)}
+        foreign = digests["ada"]
+    theirs = page.split('name="session_id" value="')[1].split('"')[0]
+    data = {"csrf_token": csrf_of(browser), "session_id": foreign}
+    assert browser.post("/account/sessions/end", data=data).status_code == 404
+    assert other.get("/api/studies").status_code == 200
+    browser.post("/account/sessions/end", data={**data, "session_id": theirs})
+    assert elsewhere.get("/api/studies").status_code == 401
+
+
+def test_neither_sessions_nor_tokens_can_be_read_from_the_database(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "rea")
+    cookie = browser.cookies["dicom_worker_session"]
+    dump = Path(app.state.settings.data_dir / "dicom-worker.db").read_bytes()
+    wal = Path(app.state.settings.data_dir / "dicom-worker.db-wal")
+    dump += wal.read_bytes() if wal.exists() else b""
+    assert sessions.digest_of(cookie).encode() in dump
+    assert cookie.encode() not in dump
+
+
+# The first user, and administration
+
+
+def test_the_first_user_must_choose_a_password_before_anything_else(app: FastAPI, browser: TestClient) -> None:
+    database: Database = app.state.database
+    assert accounts.first_administrator(database) is None  # there are users
+    with database.writing() as session:
+        session.query(Account).delete()
+    password = accounts.first_administrator(database)
+    assert password is not None
+    assert accounts.first_administrator(database) is None
+    assert log_in(browser, "administrator", password).url.path == "/account/password"
+    assert browser.get("/api/studies").status_code == 403
+    assert browser.get("/account", headers={"Accept": "text/html"}).url.path == "/account/password"
+    fields = {"csrf_token": csrf_of(browser, "/account/password"), "current": password}
+    browser.post("/account/password", data={**fields, "password": OTHER_PASSWORD, "again": OTHER_PASSWORD})
+    assert browser.get("/people").status_code == 200
+
+
+def test_an_administrator_adds_changes_and_disables_users(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "ada")
+    token = csrf_of(browser)
+
+    def send(address: str, **fields: str) -> str:
+        return browser.post(address, data={"csrf_token": token, **fields}).text
+
+    page = send("/people", login="Vera", role="viewer", person_name="Rubin^Vera", organization="City Hospital")
+    password = page.split('class="secret">')[1].split("<")[0]
+    vera = browser_of(app)
+    assert log_in(vera, "vera", password).url.path == "/account/password"
+    with app.state.database.reading() as session:
+        numbers = {account.login: account.id for account in accounts.everybody(session)}
+    assert "already" in send("/people", login="vera", role="viewer")
+    assert "is reviewer now" in send(f"/people/{numbers['vera']}/role", role="reviewer")
+    assert vera.get("/api/studies").status_code == 401  # a new role, a new session
+    assert "Rubin^V" in send(f"/people/{numbers['vera']}/name", person_name="Rubin^V")
+    assert "cannot be written into a DICOM object" in send(f"/people/{numbers['vera']}/name", person_name="a=b")
+    assert "is disabled" in send(f"/people/{numbers['vera']}/disable")
+    assert "is enabled" in send(f"/people/{numbers['vera']}/enable")
+    assert "only administrator" in send(f"/people/{numbers['ada']}/role", role="viewer")
+    assert "only administrator" in send(f"/people/{numbers['ada']}/disable")
+    assert "no such user" in send("/people/99/enable")
+
+
+# The command line
+
+
+@pytest.fixture
+def users(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`dicom-worker users ...` with these settings; returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "site.yaml"
+    file.write_text(yaml.safe_dump({"data_dir": str(settings.data_dir)}), encoding="utf-8")
+
+    def run(*words: str, typed: str = "", code: int = 0) -> str:
+        done = CliRunner().invoke(cli, ["users", *words, "--config", str(file)], input=typed)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return run
+
+
+def test_users_are_added_and_changed_on_the_command_line(app: FastAPI, users: Callable[..., str]) -> None:
+    users("add", "vera", "--role", "reviewer", "--name", "Rubin^Vera", typed=f"{OTHER_PASSWORD}\n")
+    assert log_in(browser_of(app), "vera", OTHER_PASSWORD).status_code == 200
+    assert "15 characters or more" in users("set-password", "vera", typed="short\n", code=1)
+    password = users("set-password", "vera", "--one-time").splitlines()[-1]
+    assert log_in(browser_of(app), "vera", password).url.path == "/account/password"
+    users("set-role", "vera", "viewer")
+    users("set-name", "vera", "--name", "Rubin^Vera^C", "--organization", "City Hospital")
+    for words in (("list",), ("list", "--json")):
+        shown = users(*words)
+        assert "Rubin^Vera^C" in shown
+        assert "viewer" in shown
+    users("disable", "vera")
+    assert "disabled" in users("list")
+    users("enable", "vera")
+    assert "only administrator" in users("disable", "ada", code=1)
+    assert "no user 'x'" in users("disable", "x", code=1)
+    assert "cannot be a login" in users("add", "a b", typed=f"{OTHER_PASSWORD}\n", code=1)
+
+
+def test_tokens_let_machines_in_until_they_end(app: FastAPI, users: Callable[..., str], browser: TestClient) -> None:
+    token = users("token", "add", "prometheus", "--days", "2").splitlines()[-1]
+    headers = {"Authorization": f"Bearer {token}"}
+    assert browser.get("/api/studies", headers=headers).status_code == 200
+    assert "prometheus" in users("token", "list")
+    assert "already" in users("token", "add", "prometheus", code=1)
+    of_rea = ("token", "add", "hers", "--user", "rea", "--role")
+    assert "cannot have the role administrator" in users(*of_rea, "administrator", code=1)
+    hers = users(*of_rea, "reviewer").splitlines()[-1]
+    assert '"user": "rea"' in users("token", "list", "--json")
+    log_in(browser, "rea")
+    data = {"csrf_token": csrf_of(browser), "name": "prometheus"}
+    assert browser.post("/account/tokens/revoke", data=data).status_code == 404
+    browser.post("/account/tokens/revoke", data={**data, "name": "hers"})
+    assert browser_of(app).get("/api/studies", headers={"Authorization": f"Bearer {hers}"}).status_code == 401
+    users("token", "revoke", "prometheus")
+    assert browser_of(app).get("/api/studies", headers=headers).status_code == 401
+    assert "no token" in users("token", "revoke", "prometheus", code=1)

@@ -1,0 +1,64 @@
+"""A user's own page: where they are logged in, and which tokens act in their name.
+
+Input: clicks on buttons. Output: sessions that have ended and tokens that are revoked. What is not theirs is 404.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from worker.people import accounts, sessions, tokens
+from worker.people.user import User
+from worker.roles import Role
+from worker.web.access import requires
+from worker.web.caller import caller_of
+from worker.web.page import render
+
+router = APIRouter(prefix="/account", include_in_schema=False)
+
+UserOfPage = Annotated[User, requires(Role.VIEWER)]
+
+
+@router.get("", response_class=HTMLResponse)
+def account(request: Request, user: UserOfPage) -> Response:
+    """Show the user's sessions and tokens."""
+    with request.app.state.database.reading() as session:
+        number = -1 if user.id is None else user.id
+        opened = sessions.of_user(session, number, request.app.state.settings.web)
+        in_their_name = tokens.listed(session, number)
+    caller = caller_of(request)
+    context = {
+        "sessions": opened,
+        "this": sessions.digest_of(caller.session_token) if caller is not None else "",
+        "tokens": in_their_name,
+    }
+    return render(request, "account.html", context)
+
+
+@router.post("/sessions/end")
+def end_session(request: Request, user: UserOfPage, session_id: Annotated[str, Form(max_length=64)]) -> Response:
+    """End one of the user's sessions."""
+    with request.app.state.database.writing() as session:
+        ended = user.id is not None and sessions.end(session, session_id, of=user.id)
+    return _back(request, found=ended)
+
+
+@router.post("/tokens/revoke")
+def revoke_token(request: Request, user: UserOfPage, name: Annotated[str, Form(max_length=64)]) -> Response:
+    """End one of the tokens in the user's name."""
+    with request.app.state.database.writing() as session:
+        theirs = {token.name for token in tokens.listed(session, user.id)} if user.id is not None else set()
+        try:
+            found = name in theirs and bool(tokens.revoke(session, name))
+        except accounts.PeopleError:  # gone this moment
+            found = False
+    return _back(request, found=found)
+
+
+def _back(request: Request, *, found: bool) -> Response:
+    if found:
+        return RedirectResponse("/account", status_code=303)
+    return render(request, "message.html", {"title": "Not found", "message": "It has ended already."}, 404)

@@ -1,0 +1,151 @@
+"""Users, for administrators: who may log in, in which role, and under which name they sign.
+
+Input: forms. Output: rows, as `dicom-worker users` makes them; a one-time password is shown once. What cannot be done
+is the same page with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
+
+from worker.db.people import Account
+from worker.people import accounts, passwords, tokens
+from worker.people.user import User
+from worker.roles import Role
+from worker.web.access import requires
+from worker.web.page import render
+
+router = APIRouter(prefix="/people", include_in_schema=False, dependencies=[requires(Role.ADMINISTRATOR)])
+
+Administrator = Annotated[User, requires(Role.ADMINISTRATOR)]
+Text = Annotated[str, Form(max_length=256)]
+
+
+@router.get("", response_class=HTMLResponse)
+def people(request: Request) -> Response:
+    """Show everybody who may log in, and all tokens."""
+    return _page(request)
+
+
+@router.post("", response_class=HTMLResponse)
+def add(
+    request: Request,
+    user: Administrator,
+    login: Text,
+    role: Annotated[Role, Form()],
+    person_name: Text = "",
+    organization: Text = "",
+) -> Response:
+    """Add a user with a one-time password."""
+    password = passwords.one_time_password()
+
+    def added(session: Session) -> str:
+        accounts.add(
+            session, login, role, person_name=person_name, organization=organization, password=password,
+            is_one_time=True,
+        )  # fmt: skip
+        return f"{login.lower()} is added as {role}."
+
+    return _changed(request, user, added, password)
+
+
+@router.post("/{number}/role", response_class=HTMLResponse)
+def set_role(request: Request, user: Administrator, number: int, role: Annotated[Role, Form()]) -> Response:
+    """Give a user another role."""
+
+    def changed(session: Session) -> str:
+        account = _account(session, number)
+        accounts.set_role(session, account, role)
+        return f"{account.login} is {role} now, and logged out everywhere."
+
+    return _changed(request, user, changed)
+
+
+@router.post("/{number}/name", response_class=HTMLResponse)
+def set_name(
+    request: Request, user: Administrator, number: int, person_name: Text = "", organization: Text = ""
+) -> Response:
+    """Set the names with which a user signs."""
+
+    def changed(session: Session) -> str:
+        account = _account(session, number)
+        accounts.name(account, person_name, organization)
+        return f"{account.login} signs as {account.person_name or 'nobody'}."
+
+    return _changed(request, user, changed)
+
+
+@router.post("/{number}/password", response_class=HTMLResponse)
+def reset_password(request: Request, user: Administrator, number: int) -> Response:
+    """Give a user a one-time password."""
+    password = passwords.one_time_password()
+
+    def changed(session: Session) -> str:
+        account = _account(session, number)
+        accounts.set_password(session, account, password, is_one_time=True)
+        return f"{account.login} has a new password, and is logged out everywhere."
+
+    return _changed(request, user, changed, password)
+
+
+@router.post("/{number}/disable", response_class=HTMLResponse)
+def disable(request: Request, user: Administrator, number: int) -> Response:
+    """Let a user in no more."""
+
+    def changed(session: Session) -> str:
+        account = _account(session, number)
+        accounts.disable(session, account)
+        return f"{account.login} is disabled, and logged out everywhere."
+
+    return _changed(request, user, changed)
+
+
+@router.post("/{number}/enable", response_class=HTMLResponse)
+def enable(request: Request, user: Administrator, number: int) -> Response:
+    """Let a disabled user in again."""
+
+    def changed(session: Session) -> str:
+        account = _account(session, number)
+        accounts.enable(account)
+        return f"{account.login} is enabled."
+
+    return _changed(request, user, changed)
+
+
+def _account(session: Session, number: int) -> Account:
+    account = session.get(Account, number)
+    if account is None:
+        raise accounts.PeopleError("there is no such user any more")
+    return account
+
+
+def _changed(request: Request, by: User, change: Callable[[Session], str], password: str = "") -> Response:
+    """Change something in one transaction; show the page with what was done, or with why it could not be."""
+    try:
+        with request.app.state.database.writing() as session:
+            done = change(session)
+    except accounts.PeopleError as error:
+        return _page(request, trouble=f"{str(error)[0].upper()}{str(error)[1:]}.", status_code=400)
+    return _page(request, done=done, password=password)
+
+
+def _page(
+    request: Request, *, done: str = "", password: str = "", trouble: str = "", status_code: int = 200
+) -> Response:
+    with request.app.state.database.reading() as session:
+        everybody = accounts.everybody(session)
+        all_tokens = tokens.listed(session)
+    context = {
+        "people": everybody,
+        "tokens": all_tokens,
+        "roles": list(Role),
+        "done": done,
+        "password": password,
+        "trouble": trouble,
+    }
+    return render(request, "people.html", context, status_code)
