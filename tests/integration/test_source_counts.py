@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,15 @@ from sqlalchemy import select
 from dicom_node.scp import ScpConfig, StoreScp
 from dicom_node.scu import Peer, c_store
 from dicom_node.spool import Spool
-from models.adapter import adapters
 from tests import services
 from tests.archive import Archive
 from tests.receiving_node import ct_slice, write_file
-from worker.assembly import assemble
 from worker.db.records import Event, Instance, Series, utc_now
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
-from worker.missing_images import fetch_missing
-from worker.reception import reception
 from worker.settings import Settings, Source
-from worker.source_counts import count_at_source
+from worker.tasks.steps import StepsWorkplace
 
 #: Slices without a position: their geometry never says that they are all.
 NAMES = ("a", "b", "c", "d")
@@ -40,7 +35,9 @@ class Site:
     ) -> None:
         place = {"ae_title": archive.ae_title, "host": services.LOCALHOST, "port": archive.port}
         source = Source(name="pacs", **place, count=True, **asked)
-        self.settings = Settings(data_dir=folder, sources=[source], delivery={"timeout_s": 3})
+        url = f"sqlite:///{folder}/ledger.db"
+        self.settings = Settings(data_dir=folder, database_url=url, sources=[source], delivery={"timeout_s": 3})
+        self.steps = StepsWorkplace(self.settings)
         self.archive, self.db = archive, db
         self.paths = {name: write_file(ct_slice(name), folder / f"{name}.dcm") for name in NAMES}
         self.pacs = Peer(archive.ae_title, services.LOCALHOST, archive.port)
@@ -55,11 +52,10 @@ class Site:
         with self.db.writing() as session:
             series = session.scalars(select(Series)).one()
             series.last_instance_at = utc_now() - timedelta(seconds=quiet_s)
-        self.fetched = False
-        if count_at_source(self.db, self.settings, series.id) is not None:
-            receive = partial(reception, self.db, self.settings)
-            self.fetched = fetch_missing(self.db, self.settings, series.id, receive)
-        assemble(self.db, self.settings, adapters(), series.id)
+        before = len(reasons(self.db))
+        self.steps.assemble(series.id)
+        self.steps.db.close()
+        self.fetched = len(reasons(self.db)) > before
         with self.db.reading() as session:
             return session.scalar(select(Event.reason).where(Event.to_state == "stable")) or ""
 
