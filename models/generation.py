@@ -134,8 +134,33 @@ class ModelProvenance:
         return cls(**stored)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What an engine holds in memory at this moment, for people who look after it."""
+
+    #: "transformers", "standin" or "openai".
+    kind: str
+    #: "cuda:0", "cpu", or the address of the server that answers.
+    device: str
+    #: Name of the device, such as "NVIDIA H100"; empty where it has none.
+    device_name: str = ""
+    #: Base model in memory -> adapters that answer on it; empty where a server holds them.
+    resident: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Bytes of the device's own memory that are in use, by whomever, and that it has; None without such memory.
+    memory_used: int | None = None
+    memory_total: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {**asdict(self), "resident": {base: list(names) for base, names in self.resident.items()}}
+
+
 class Engine(Protocol):
     """Runs a resident base model with a set of LoRA adapters."""
+
+    def status(self) -> EngineStatus:
+        """Return what is in memory now; may be called from another thread while the engine answers."""
+        ...
 
     def provenance(self, adapter: str) -> ModelProvenance:
         """Return which weights answer for this adapter."""

@@ -64,8 +64,11 @@ def resend(
     delivery_ids: Collection[int] | None = None,
     job_id: str | None = None,
     destination: str | None = None,
+    by: str = "a person",
 ) -> int:
     """Put what is dead or unconfirmed back into the outbox: what all given conditions name; return how many.
+
+    `by` is who asked for it, for the ledger.
 
     Raises:
         ValueError: No condition is given.
@@ -81,7 +84,7 @@ def resend(
         wanted = wanted.where(Delivery.destination == destination)
     with db.writing() as session:
         found = session.scalars(wanted.order_by(Delivery.id).options(with_job())).all()
-        reason = "a person asked to send it again"
+        reason = f"{by} asked to send it again"
         anew: dict[str, Any] = {"attempts": 0, "tries": 0, "asks": 0, "denials": 0, "confirm_at": None}
         return sum(move(session, row, DeliveryState.PENDING, reason, not_before=utc_now(), **anew) for row in found)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from worker.db.process_reports import Reporter
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.engine_settings import CHILD_PROCESS
@@ -56,6 +57,9 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0
     deaths_in_a_row: int = 0
+    #: Times it was started again, and how it ended last.
+    restarts: int = 0
+    exit_code: int | None = None
     start_at: float = field(default_factory=time.monotonic)
 
     def start(self) -> None:
@@ -116,6 +120,7 @@ class Supervisor:
         """Start everything, keep it running, stop it; return the exit code."""
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         exit_code = 0
+        reporter: Reporter | None = None
         try:
             for child in self._children:
                 child.start()
@@ -123,15 +128,22 @@ class Supervisor:
             database = Database(self._settings.resolved_database_url)
             upgrade(database)
             self._have_an_administrator(database)
-            database.close()
             for child in self._children:
                 child.begin(self._settings)
+            reporter = Reporter(database, "supervisor", self._facts)
             while not self._stop.is_set() and exit_code == 0:
                 exit_code = self._look_after_children()
                 self._stop.wait(_LOOK_EVERY_S)
         finally:
             self._stop_children()
+            if reporter is not None:
+                reporter.stop(self._facts())
+                database.close()
         return exit_code
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what is reported of the processes."""
+        return {"processes": [child.facts() for child in self._children]}
 
     def _have_an_administrator(self, database: Database) -> None:
         """Make the first user, where the pages ask for a log-in and there is none yet."""
@@ -171,6 +183,7 @@ class Supervisor:
         # What it had started goes with it: an orphaned inference process would hold the GPU.
         if child.process is not None:
             _kill_group(child.process.pid)
+        child.restarts, child.exit_code = child.restarts + 1, code
         child.process, child.start_at = None, time.monotonic() + pause_s
 
     def _stop_children(self) -> None:

@@ -31,7 +31,14 @@ from models.engines.chat_completions import (
 from models.engines.configuration import BASE_ONLY, EngineConfig, EngineError, OpenAIServer
 from models.engines.loop_thread import LoopThread
 from models.engines.model_server import ModelServer, ServedModel, ServerFailureError
-from models.generation import Generation, GenerationFailure, GenerationRequest, ModelProvenance, TextAnswer
+from models.generation import (
+    EngineStatus,
+    Generation,
+    GenerationFailure,
+    GenerationRequest,
+    ModelProvenance,
+    TextAnswer,
+)
 
 log = structlog.get_logger()
 
@@ -72,6 +79,10 @@ class OpenAIEngine:
             self.close()
             raise
         log.info("model server", action="load_model", engine=self.kind, models=sorted(self._served))
+
+    def status(self) -> EngineStatus:
+        """Return which server answers; what it holds in memory is its own affair."""
+        return EngineStatus(kind=self.kind, device=self._settings.base_url)
 
     def provenance(self, adapter: str) -> ModelProvenance:
         """Return which weights the server says that it answers with.

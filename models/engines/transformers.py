@@ -27,7 +27,7 @@ from models.engines.encoding import encode
 from models.engines.faults import is_device_lost, is_out_of_memory
 from models.engines.provenance import origin
 from models.engines.resident import Resident
-from models.generation import Generation, GenerationFailure, GenerationRequest, ModelProvenance
+from models.generation import EngineStatus, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 
 log = structlog.get_logger()
 
@@ -96,6 +96,20 @@ class TransformersEngine:
             software=f"transformers {transformers.__version__}, peft {peft.__version__}, torch {torch.__version__}",
             is_standin=self.is_standin,
             files=weights.files,
+        )
+
+    def status(self) -> EngineStatus:
+        """Return what is in memory now. Raises `EngineError` after `close`."""
+        bases, own = self.bases, self._config.adapters
+        device, on_gpu = bases.device, bases.device.type == "cuda"
+        free, total = torch.cuda.mem_get_info(device) if on_gpu else (0, 0)
+        return EngineStatus(
+            kind=self.kind,
+            device=str(device),
+            device_name=torch.cuda.get_device_name(device) if on_gpu else "",
+            resident={base: tuple(sorted(name for name in own if own[name].base == base)) for base in bases.loaded},
+            memory_used=total - free if on_gpu else None,
+            memory_total=total if on_gpu else None,
         )
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:

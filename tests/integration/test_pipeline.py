@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from dicom_node.spool import Spool
 from models.adapter import adapters
 from models.engines import EngineDeviceError
-from models.generation import Engine, Generation, GenerationFailure, GenerationRequest, ModelProvenance
+from models.generation import Engine, EngineStatus, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.prompting import prompt_digest
 from tests import sandboxed
 from tests.received import Modality
@@ -41,6 +41,9 @@ class ScriptedEngine:
 
     def provenance(self, adapter: str) -> ModelProvenance:
         return ModelProvenance("base", "1", "00", adapter, "1", "11", "scripted", "float32", "cpu", "none", False)
+
+    def status(self) -> EngineStatus:
+        return EngineStatus("scripted", "cpu")
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation | GenerationFailure]:
         self.before_answering()

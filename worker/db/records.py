@@ -119,7 +119,10 @@ class Series(Record):
     route_reason: Mapped[str | None] = mapped_column(Text)
     study: Mapped[Study] = relationship(back_populates="series")
     instances: Mapped[list[Instance]] = relationship(back_populates="series", order_by="Instance.id")
-    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "series_instance_uid"),
+        Index("ix_series_state", "state", "last_instance_at"),
+    )
 
 
 class Instance(Record):
@@ -195,6 +198,9 @@ class Job(Record):
     waiting_since: Mapped[datetime] = mapped_column(default=utc_now)
     #: Of `confidence`, kept apart for lists (`worker.db.transitions.move_job`).
     probability: Mapped[float | None] = mapped_column(default=_probability)
+    #: Seconds the engine spent on the answer, and whether the answer had the adapter's form; empty until it is known.
+    answer_s: Mapped[float | None]
+    parsed: Mapped[bool | None]
     #: One person gave an opinion; another must decide.
     second_reader: Mapped[bool] = mapped_column(default=False)
     study: Mapped[Study] = relationship(back_populates="jobs")
@@ -204,6 +210,8 @@ class Job(Record):
     __table_args__ = (
         UniqueConstraint("adapter", "question_key", "unit_uid", "revision", name="uq_jobs_unit"),
         Index("ix_jobs_next", "state", "priority", "created_at"),
+        Index("ix_jobs_answered", "adapter", "answered_at", "answer_s", "parsed"),
+        Index("ix_jobs_failed", "state", "parsed", "waiting_since"),
         # Everything that the work list filters and sorts by: a row's answer is read for the lines shown only.
         Index(
             "ix_jobs_waiting",
@@ -214,12 +222,14 @@ class Job(Record):
 
 
 class Result(Record):
-    """A DICOM object this software wrote."""
+    """A DICOM object this software wrote, or a message to another system."""
 
     __tablename__ = "results"
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    #: Of a message, a UID that is its own.
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    #: Empty for a message (`worker.result_kinds.MESSAGES`): it is no DICOM object.
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     #: Of `worker.result_kinds`.
     kind: Mapped[str] = mapped_column(String(16))
@@ -259,7 +269,12 @@ class Delivery(Record):
     #: The storage commitment that was asked for last (`worker.db.commitment_records.Commitment`).
     transaction_uid: Mapped[str | None] = mapped_column(String(64))
     result: Mapped[Result] = relationship(back_populates="deliveries")
-    __table_args__ = (UniqueConstraint("result_id", "destination"), Index("ix_deliveries_next", "state", "not_before"))
+    __table_args__ = (
+        UniqueConstraint("result_id", "destination"),
+        Index("ix_deliveries_next", "state", "not_before"),
+        Index("ix_deliveries_listed", "state", "id"),
+        Index("ix_deliveries_counted", "state", "destination", "delivered_at", "id"),
+    )
 
 
 class Review(Record):
@@ -285,6 +300,7 @@ class Review(Record):
     #: When the same person took it back, before anything had left.
     undone_at: Mapped[datetime | None]
     job: Mapped[Job] = relationship(back_populates="reviews")
+    __table_args__ = (Index("ix_reviews_decided", "decided_at", "action", "undone_at", "job_id"),)
 
 
 class CalibrationRow(Record):
@@ -331,3 +347,4 @@ class Event(Record):
     from_state: Mapped[str | None] = mapped_column(String(32))
     to_state: Mapped[str | None] = mapped_column(String(32))
     reason: Mapped[str] = mapped_column(Text, default="")
+    __table_args__ = (Index("ix_events_at", "subject", "to_state", "at"),)

@@ -10,7 +10,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import migrations
-from worker.db import commitment_records, people, review_records  # noqa: F401 - their tables are part of the schema
+from worker.db import (  # noqa: F401 - their tables are part of the schema
+    announcements,
+    commitment_records,
+    people,
+    process_reports,
+    review_records,
+)
 from worker.db.sessions import Database
 
 

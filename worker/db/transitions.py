@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from worker.db.announcements import note_change
 from worker.db.records import Delivery, Event, Job, Series, probability_of, utc_now
 from worker.states import (
     DELIVERY_TRANSITIONS,
@@ -59,13 +60,23 @@ def move_job(
 ) -> bool:
     """Move a job; with a `token` only while that claim still holds.
 
-    Keeps what the work list is sorted by: since when a person is waited for, and the probability.
+    Keeps what lists are sorted and counted by: since when a person is waited for, the probability, and how long the
+    answer took and whether it could be read.
     """
     if to_state is JobState.HELD:
         values.setdefault("waiting_since", utc_now())
     if "confidence" in values:
         values["probability"] = probability_of(values["confidence"])
-    return _move(session, Job, job, JOB_TRANSITIONS, to_state, reason, job.study_id, values, token=token)
+    if "generation" in values:
+        answer = values["generation"]
+        values["answer_s"] = answer.get("elapsed_s") if isinstance(answer, dict) else None
+    if "findings" in values:
+        values["parsed"] = {dict: True, type(None): False}.get(type(values["findings"]))
+    from_state = job.state
+    moved = _move(session, Job, job, JOB_TRANSITIONS, to_state, reason, job.study_id, values, token=token)
+    if moved:
+        note_change(session, job, from_state, reason)
+    return moved
 
 
 def move_delivery(

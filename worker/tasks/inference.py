@@ -24,6 +24,7 @@ from models.generation import Engine
 from models.weights import WeightsError
 from worker import pipeline
 from worker.celery_app import INFER, INFERENCE_QUEUE, make_celery
+from worker.db.process_reports import Reporter
 from worker.engine_setup import check_engine, engine_config
 from worker.log import configure_logging
 from worker.rendering import renderer
@@ -98,6 +99,7 @@ def run_inference(settings: Settings) -> None:
             os.kill(os.getppid(), signal.SIGTERM)
             return
         resident.set()
+        Reporter(workplace.db, "engine", lambda: workplace.engine.status().to_json())
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def do_not_wait_for_the_model(**_: Any) -> None:
