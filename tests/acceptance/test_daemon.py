@@ -158,13 +158,14 @@ def test_sigterm_ends_it_with_success_and_nothing_is_lost(
 def test_one_shot_inference_writes_what_the_daemon_would_send(tmp_path: Path) -> None:
     run, out = xa_run(tmp_path / "sent", 7), tmp_path / "out"
     standin = {"DICOM_WORKER_ENGINE__KIND": "standin"}
-    done = dicom_worker("infer", "dsa_patency", run, "--out", out, "--json", cwd=tmp_path, **standin)
+    arguments = ["--out", out, "--results", "all", "--json"]
+    done = dicom_worker("infer", "dsa_patency", run, *arguments, cwd=tmp_path, **standin)
     assert done.returncode == 0, done.stderr
     (unit,) = json.loads(done.stdout)["units"]
     assert unit["findings"]
     assert unit["notice"]
     written = [pydicom.dcmread(path) for path in unit["files"]]
-    assert sorted(ds.Modality == "SR" for ds in written) == [False, True]
+    assert [ds.Modality for ds in written] == ["SR", "OT", "OT", "KO", "PR", "DOC"]
     assert not (tmp_path / "data" / "dicom-worker.db").exists()
 
 

@@ -494,6 +494,7 @@ def test_a_study_is_answered_from_settings_alone_and_nothing_of_the_patient_leav
     )
     settings = {
         "data_dir": str(tmp_path / "data"),
+        "destinations": [{"name": "ris", "ae_title": "RIS", "host": "127.0.0.1", "port": 104, "results": ["pdf"]}],
         "engine": {
             "kind": "openai",
             "enabled": ["dsa_patency"],
@@ -517,7 +518,8 @@ def test_a_study_is_answered_from_settings_alone_and_nothing_of_the_patient_leav
     assert unit["findings"]["patency"] == "blocked"
     assert unit["provenance"]["engine"] == "openai"
     assert unit["notice"], "a stand-in behind a server is still a stand-in"
-    assert len(unit["files"]) >= 2, "an SR and at least one picture"
+    kinds = [Path(file).name.split("-")[0] for file in unit["files"]]
+    assert kinds == ["sr", "sc", "pdf"], "the usual kinds, and what a destination asks for"
     received = bytes(server.received)
     assert b"/v1/chat/completions" in received
     secrets = [b"Lovelace", b"Augusta", b"PID-4711", b"18151210", b"ACC-0815", b"1.2.826.", b"CATHLAB7"]

@@ -183,6 +183,8 @@ def test_paths_that_are_not_there_or_not_dicom(here: Path) -> None:
     assert done.returncode == 1
     assert "note.txt" in done.stderr
     assert cli("infer", "no_adapter", "note.txt").returncode == 2
+    unknown = cli("infer", "dsa_patency", "note.txt", "--out", "results", "--results", "sr,video")
+    assert (unknown.returncode, "there is no kind video" in unknown.stderr) == (2, True)
 
 
 # The ledger

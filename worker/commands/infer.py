@@ -1,8 +1,8 @@
 """`infer`: one adapter on files, at once and without a daemon.
 
 Input: an adapter's name and DICOM files or folders. Output: for each unit (run or series) findings, confidence, the
-decision that policy would take and, with `--out`, the SR and SC files. Nothing is sent and no ledger is written. Files
-that are not DICOM are named and left out; a unit that cannot be worked on is reported and makes the exit code 1.
+decision that policy would take and, with `--out`, the files of its results. Nothing is sent and no ledger is written.
+Files that are not DICOM are named and left out; a unit that cannot be worked on is reported and makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from worker.commands.console import (
     wrong_usage,
 )
 from worker.commands.dicom_files import PathsArgument, read_instances
+from worker.commands.infer_files import ResultsOption, chosen_results, write_documents, write_inputs
 from worker.commands.question_options import (
     LabelOption,
     LanguageOption,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from models.adapter import AdapterDefinition
     from models.generation import Engine
     from models.question import Question
-    from models.rendering import ModelInput
+    from worker.commands.infer_files import Written
     from worker.rendering import Renderer
     from worker.settings import Settings
 
@@ -70,7 +71,7 @@ class _Inferred:
     input_digest: str | None = None
     #: Files of those images and of the record how they were made.
     inputs: list[str] = field(default_factory=list)
-    #: The SR and SC files.
+    #: The files of its results.
     files: list[str] = field(default_factory=list)
 
 
@@ -78,7 +79,8 @@ def infer(
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="see `dicom-worker adapters list`")],
     paths: PathsArgument,
     config: ConfigOption = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="write the SR and SC files here")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="write the results here")] = None,
+    results: ResultsOption = "",
     inputs_dir: Annotated[
         Path | None, typer.Option("--save-inputs", metavar="DIR", help="write the images that the model sees here")
     ] = None,
@@ -97,6 +99,7 @@ def infer(
     from worker.site import enabled_adapters
 
     settings = read_settings(config)
+    written = chosen_results(settings, out_dir, results)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": [adapter]})})
     try:
         definition = enabled_adapters(alone)[adapter]
@@ -117,7 +120,7 @@ def infer(
     engine, pictures = _load_engine(alone), renderer(settings.rendering)
     try:
         inferred = [
-            _infer_unit(asked, engine, pictures, uid, members, question, out_dir, inputs_dir)
+            _infer_unit(asked, engine, pictures, uid, members, question, written, inputs_dir)
             for uid, members, question, asked in units
         ]
     finally:
@@ -169,7 +172,7 @@ def _infer_unit(
     unit_uid: str,
     files: list[InstanceFile],
     question: Question | None,
-    out_dir: Path | None,
+    written: Written | None,
     inputs_dir: Path | None,
 ) -> _Inferred:
     from models.confidence import decide
@@ -192,7 +195,7 @@ def _infer_unit(
     inferred.input_digest = model_input.digest()
     if inputs_dir is not None:
         name = unit_uid if question is None else f"{unit_uid}-{question.key}"
-        inferred.inputs = _write_inputs(model_input, inputs_dir, name)
+        inferred.inputs = write_inputs(model_input, inputs_dir, name)
     generation = engine.generate([build_request(adapter, model_input)])[0]
     if isinstance(generation, GenerationFailure):
         inferred.error = generation.reason
@@ -220,7 +223,7 @@ def _infer_unit(
     if isinstance(parsed, ParseFailure):
         return inferred
     inferred.findings = parsed.model_dump(mode="json")
-    if out_dir is not None:
+    if written is not None:
         from worker.documents import Answer
 
         digests = tuple(sorted(_sha256(file.path) for file in files))
@@ -236,32 +239,8 @@ def _infer_unit(
             digests,
             question_key="" if question is None else question.key,
         )
-        inferred.files = _write_documents(answer, pictures, out_dir)
+        inferred.files = write_documents(answer, pictures, written)
     return inferred
-
-
-def _write_documents(answer: Any, pictures: Renderer, out_dir: Path) -> list[str]:
-    from worker.documents import build_documents
-
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        written = []
-        for document in build_documents(answer, pictures=pictures):
-            path = out_dir / f"{document.kind}-{document.sop_instance_uid}.dcm"
-            path.write_bytes(document.data)
-            written.append(str(path))
-    except OSError as error:
-        fail(f"--out {out_dir}: cannot be written: {error.strerror}")
-    return written
-
-
-def _write_inputs(model_input: ModelInput, folder: Path, name: str) -> list[str]:
-    from worker.model_inputs import save_inputs
-
-    try:
-        return [str(file) for file in save_inputs(model_input.images, model_input.input_record(), folder, name)]
-    except OSError as error:
-        fail(f"--save-inputs {folder}: cannot be written: {error.strerror}")
 
 
 def _sha256(path: Path) -> str:
