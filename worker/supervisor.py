@@ -95,6 +95,18 @@ class _Child:
         """Return the exit code of a process that ended, None while it runs."""
         return None if self.process is None else self.process.poll()
 
+    def facts(self) -> dict[str, Any]:
+        """Return what is reported of it."""
+        process = self.process
+        return {
+            "name": self.name,
+            "pid": None if process is None else process.pid,
+            "alive": process is not None and process.returncode is None,
+            "up_s": round(time.monotonic() - self.started_at) if process is not None else 0,
+            "restarts": self.restarts,
+            "exit_code": self.exit_code,
+        }
+
 
 class Supervisor:
     """Keeps the processes of some roles running until it is told to stop."""
