@@ -149,10 +149,10 @@ def _identify(request: Request) -> Caller | None:
 
 def _is_click(request: Request) -> bool:
     """Whether a person did something. Browsers tell it (Fetch Metadata); where they do not, everything counts."""
-    if request.method not in _SAFE_METHODS:
-        return True
     if request.headers.get(BACKGROUND_HEADER) or "text/event-stream" in request.headers.get("accept", ""):
         return False
+    if request.method not in _SAFE_METHODS:
+        return True
     if request.headers.get("sec-fetch-mode", "") in ("navigate", "no-cors"):
         return request.headers.get("sec-fetch-user") == "?1"
     return True

@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import worker
 from worker.db.sessions import Database
 from worker.settings import Settings, SettingsError
-from worker.web import access, account, api, login, pages, people, probes
+from worker.web import access, account, api, case, decisions, login, pages, people, probes, worklist
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.viewer import routes as viewer
 from worker.web.viewer.store import FrameStore
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
     app.include_router(api.router)
-    for module in (login, account, people, pages):
+    for module in (login, account, people, worklist, decisions, case, pages):
         app.include_router(module.router)
     app.include_router(viewer.router)
     app.mount("/dicom-web", dicomweb)

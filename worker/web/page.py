@@ -13,8 +13,10 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
+from markupsafe import Markup
 
 from worker import wording
+from worker.roles import Role
 from worker.schemas import JobView
 from worker.settings import Settings
 from worker.web.caller import caller_of
@@ -28,16 +30,59 @@ COLOURS = {
 }  # fmt: skip
 
 
+#: `Review.action` -> how a page says it.
+ACTIONS = {"accept": "Accepted", "edit": "Edited and signed", "reject": "Rejected", "retry": "Another try asked",
+           "reroute": "Re-routed", "opinion": "Opinion", "comment": "Comment"}  # fmt: skip
+#: Address, name, and who may go there.
+PLACES = (("/", "Work list", Role.VIEWER), ("/studies", "Studies", Role.VIEWER),
+          ("/people", "People", Role.ADMINISTRATOR))  # fmt: skip
+
+
 def _colour(state: str) -> str:
     return next((colour for colour, states in COLOURS.items() if state in states), "calm")
 
 
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else ""
+def _time(moment: datetime | None) -> Markup:
+    """Return a time in this machine's zone; the page's script shows it in the reader's."""
+    if moment is None:
+        return Markup("")
+    local = moment.astimezone()
+    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}")
 
 
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
+def _clock(moment: datetime) -> Markup:
+    """Return a time of day with milliseconds, as `_time` does."""
+    shown = f"{moment.astimezone():%H:%M:%S}.{moment.microsecond // 1000:03d}"
+    return Markup('<time datetime="{}" data-clock>{}</time>').format(moment.isoformat(), shown)
+
+
+def _zone() -> str:
+    """Return this machine's time zone with its distance to UTC, e.g. ``CET (UTC+01:00)``."""
+    now = datetime.now().astimezone()
+    name, distance = now.tzname() or "", f"UTC{now:%z}"[:6] + ":" + f"{now:%z}"[3:5]
+    return "UTC" if name == "UTC" else f"{name} ({distance})"
+
+
+def _day(date: str) -> str:
+    """Return a DICOM date (DA) as people write it; anything else as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 and date.isdigit() else date
+
+
+def _person(name: str) -> str:
+    """Return a person name (PN) as it is said: given name first (PS3.5 6.2.1)."""
+    family, given, middle, prefix, suffix = (*name.split("=")[0].split("^"), "", "", "", "", "")[:5]
+    return " ".join(part for part in (prefix, given, middle, family, suffix) if part) or name
+
+
+def _waited(since: datetime, now: datetime) -> str:
+    """Say how long something waits, e.g. ``3 min``, ``5 h 20 min``, ``2 days``."""
+    minutes = max(int((now - since).total_seconds() // 60), 0)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest:02d} min" if hours < 10 else f"{hours} h"
+    return f"{hours // 24} days"
 
 
 def _is_mapping(value: Any) -> bool:
@@ -47,6 +92,10 @@ def _is_mapping(value: Any) -> bool:
 templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 templates.env.filters.update(
+    day=_day,
+    person=_person,
+    waited=_waited,
+    action=lambda name: ACTIONS.get(name, name),
     colour=_colour,
     time=_time,
     clock=_clock,
@@ -75,6 +124,9 @@ def render(
         "dicom_port": settings.dicom.port,
         "refresh_s": None,
         "user": None if caller is None else caller.user,
+        "places": [(to, said) for to, said, role in PLACES if caller is not None and caller.user.may(role)],
+        "here": request.url.path,
+        "zone": _zone(),
         "is_logged_in": caller is not None and bool(caller.session_token),
         "csrf_token": "" if caller is None else caller.csrf_token,
     }

@@ -1,7 +1,7 @@
 """Rows -> pages for people: all studies, one study's whole way, and pictures of key images.
 
-Input: the ledger. Output: HTML and PNG. Nothing is changed here: a held answer's page shows the command that decides
-it. Addresses hold this software's own numbers, never a UID, an accession number or what is searched for: browsers and
+Input: the ledger. Output: HTML and PNG. Nothing is changed here: a held answer leads to its case, where it is decided.
+Addresses hold this software's own numbers, never a UID, an accession number or what is searched for: browsers and
 proxies keep addresses. A study that is not there, or a picture that cannot be made, is a page with 404 and the reason.
 """
 
@@ -22,7 +22,6 @@ from worker.db.records import Delivery, Job, Result, Study
 from worker.model_inputs import png, seen_by
 from worker.rendering import renderer
 from worker.roles import Role
-from worker.schemas import JobDetail
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState, StudyState
 from worker.web.access import requires
@@ -37,27 +36,25 @@ REFRESH_S = 5
 MOVING = frozenset({StudyState.RECEIVING, StudyState.PROCESSING, StudyState.DELIVERING})
 
 
-@router.get("/", response_class=HTMLResponse)
-def index(request: Request) -> Response:
-    """Show the review queue and the newest studies."""
+@router.get("/studies", response_class=HTMLResponse)
+def newest(request: Request) -> Response:
+    """Show the newest studies."""
     with request.app.state.database.reading() as session:
         studies = queries.studies(session, limit=STUDIES_SHOWN)
-        held = queries.review_queue(session)
         counts = _counts(session)
     context = {
         "studies": studies,
-        "held": held,
-        "counts": counts | {"answers to review": len(held)},
+        "counts": counts,
         "shown_at_most": STUDIES_SHOWN,
         "refresh_s": REFRESH_S if any(study.state in MOVING for study in studies) else None,
     }
-    return render(request, "index.html", context, jobs=[*held, *(job for study in studies for job in study.jobs)])
+    return render(request, "studies.html", context, jobs=[job for study in studies for job in study.jobs])
 
 
 @router.get("/search")
 def back_from_search() -> Response:
-    """Lead to the first page who comes here without anything to search for (after a log-in, say)."""
-    return RedirectResponse("/", status_code=303)
+    """Lead to all studies who comes here without anything to search for (after a log-in, say)."""
+    return RedirectResponse("/studies", status_code=303)
 
 
 @router.post("/search", response_class=HTMLResponse)
@@ -69,7 +66,7 @@ def search(request: Request, q: Annotated[str, Form(max_length=64)] = "") -> Res
     with request.app.state.database.reading() as session:
         studies = queries.studies(session, limit=STUDIES_SHOWN, search=wanted)
     context = {"studies": studies, "q": wanted, "shown_at_most": STUDIES_SHOWN}
-    return render(request, "index.html", context, jobs=[job for study in studies for job in study.jobs])
+    return render(request, "studies.html", context, jobs=[job for study in studies for job in study.jobs])
 
 
 @router.get("/studies/{number}", response_class=HTMLResponse)
@@ -85,7 +82,6 @@ def study(request: Request, number: str) -> Response:
         "study": found,
         "jobs": current,
         "superseded": [job for job in found.jobs if job.state == "superseded"],
-        "commands": {job.id: _commands(job) for job in current},
         "refresh_s": REFRESH_S if found.state in MOVING else None,
     }
     return render(request, "study.html", context, jobs=found.jobs)
@@ -128,24 +124,12 @@ def _counts(session: Session) -> dict[str, int]:
     unsent = (DeliveryState.PENDING, DeliveryState.SENDING)
     wanted = {
         "studies received": select(func.count(Study.id)),
+        "answers to review": select(func.count(Job.id)).where(Job.state == JobState.HELD),
         "answers being worked on": select(func.count(Job.id)).where(Job.state.in_(unfinished)),
         "results to be sent": select(func.count(Delivery.id)).where(Delivery.state.in_(unsent)),
         "deliveries given up": select(func.count(Delivery.id)).where(Delivery.state == DeliveryState.DEAD),
     }
     return {name: session.scalar(count) or 0 for name, count in wanted.items()}
-
-
-def _commands(job: JobDetail) -> list[str]:
-    """Return the commands with which a person decides this job."""
-    if job.state not in ("held", "released"):
-        return []
-    who = "--reviewer 'Family^Given'"
-    return [
-        f"dicom-worker review show {job.id}",
-        f"dicom-worker review accept {job.id} {who}",
-        f"dicom-worker review edit {job.id} {who} --findings FILE",
-        f"dicom-worker review reject {job.id} {who} --reason 'TEXT'",
-    ]
 
 
 def _is_number(text: str) -> bool:

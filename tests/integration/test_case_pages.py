@@ -1,0 +1,328 @@
+"""The work list and the case pages, as browsers of several people use them; without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from html import unescape
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import select, update
+
+from dicom_node.report import Person
+from tests.integration.hospital import INJURED, Hospital
+from tests.people import PASSWORD, browser_of, log_in, quick_hashes
+from tests.web_server import web_settings
+from worker import review
+from worker.db.people import OpenSession
+from worker.db.records import Job, Review, Study, utc_now
+from worker.people import accounts
+from worker.roles import Role
+from worker.states import JobState
+from worker.web.app import create_app
+
+PEOPLE = {
+    "ada": (Role.REVIEWER, "Lovelace^Ada"),
+    "bob": (Role.REVIEWER, "Broca^Bob"),
+    "vera": (Role.VIEWER, "Viewer^V"),
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastAPI, Hospital, dict[str, TestClient]]]:
+    """The pages of a hospital with two reviewers and a viewer, each logged in with a browser."""
+    folder = tmp_path_factory.mktemp("pages")
+    settings = web_settings(folder, login="required")
+    settings = settings.model_copy(update={"review": settings.review.model_copy(update={"organization": "City"})})
+    app = create_app(settings)
+    hospital = Hospital(folder, settings.resolved_database_url, [])
+    with quick_hashes(), TestClient(app):
+        with app.state.database.writing() as session:
+            for login, (role, name) in PEOPLE.items():
+                accounts.add(session, login, role, person_name=name, password=PASSWORD)
+        browsers = {login: browser_of(app) for login in PEOPLE}
+        for login, browser in browsers.items():
+            log_in(browser, login)
+        yield app, hospital, browsers
+    hospital.db.close()
+
+
+@pytest.fixture
+def hospital(house: tuple[FastAPI, Hospital, dict[str, TestClient]]) -> Iterator[Hospital]:
+    """The hospital; what waited before waits no more."""
+    with house[1].db.writing() as session:
+        session.execute(update(Job).values(state=JobState.SUPERSEDED))
+    return house[1]
+
+
+@pytest.fixture
+def ada(house: tuple[FastAPI, Hospital, dict[str, TestClient]]) -> TestClient:
+    return house[2]["ada"]
+
+
+@pytest.fixture
+def bob(house: tuple[FastAPI, Hospital, dict[str, TestClient]]) -> TestClient:
+    return house[2]["bob"]
+
+
+@pytest.fixture
+def vera(house: tuple[FastAPI, Hospital, dict[str, TestClient]]) -> TestClient:
+    return house[2]["vera"]
+
+
+numbers = iter(range(1, 1000))
+
+
+def held(hospital: Hospital, **columns: object) -> str:
+    return hospital.decided_run(f"R{next(numbers)}", state=JobState.HELD, decision="review", **columns)
+
+
+def held_volume(hospital: Hospital) -> str:
+    return hospital.decided_volume(f"V{next(numbers)}", range(3), 1, state=JobState.HELD, decision="review")
+
+
+def form(page: str, action: str) -> dict[str, list[str]]:
+    """What a browser would send of the form with this action."""
+    found = re.search(rf'<form[^>]*action="{re.escape(action)}"[^>]*>(.*?)</form>', page, re.DOTALL)
+    assert found, f"no form {action} on the page"
+    body = re.sub(r"<template>.*?</template>", "", found[1], flags=re.DOTALL)
+    fields: dict[str, list[str]] = {}
+    for tag in re.findall(r"<input[^>]*>", body):
+        name, value = re.search(r'name="([^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
+        if name and ('type="checkbox"' not in tag or " checked" in tag):
+            fields.setdefault(name[1], []).append(unescape(value[1]) if value else "")
+    for name, text in re.findall(r'<textarea[^>]*name="([^"]*)"[^>]*>(.*?)</textarea>', body, re.DOTALL):
+        fields.setdefault(name, []).append(unescape(text))
+    for name, options in re.findall(r'<select[^>]*name="([^"]*)"[^>]*>(.*?)</select>', body, re.DOTALL):
+        chosen = re.search(r"<option(?: value=\"([^\"]*)\")? selected>([^<]*)", options) or re.search(
+            r"<option(?: value=\"([^\"]*)\")?>([^<]*)", options
+        )
+        value = "" if chosen is None else chosen[2] if chosen[1] is None else chosen[1]
+        fields.setdefault(name, []).append(value)
+    return fields
+
+
+def send(browser: TestClient, page: str, action: str, **changed: object) -> httpx.Response:
+    """Fill in and send a form of a page."""
+    answer: httpx.Response = browser.post(action, data={**form(page, action), **changed})
+    return answer
+
+
+def test_accepting_leads_to_the_next_case_and_can_be_taken_back_there(hospital: Hospital, ada: TestClient) -> None:
+    first, second = held(hospital, priority=9), held(hospital)
+    page = ada.get(f"/cases/{first}").text
+    for words in ("Vessel blocked (occluded), probability 0.93 (uncalibrated)", "Verified by Lovelace^Ada, City",
+                  "never compared with reviewed cases", "Sign as Ada Lovelace", "0.93 reaches 0.80"):  # fmt: skip
+        assert words in page
+    answer = send(ada, page, f"/cases/{first}/accept", comment="clear")
+    assert answer.url.path == f"/cases/{second}"
+    assert "Accepted and signed" in answer.text
+    job = hospital.job(first)
+    assert job.state is JobState.ACCEPTED
+    assert 20 < (job.not_before - utc_now()).total_seconds() <= 30
+    with hospital.db.reading() as session:
+        (decided,) = session.scalars(select(Review).where(Review.job_id == first))
+    assert (decided.reviewer_name, decided.reviewer_organization, decided.comment) == ("Lovelace^Ada", "City", "clear")
+    assert decided.seen == review.seen_digest(job)
+    taken_back = send(ada, answer.text, f"/cases/{first}/undo")
+    assert taken_back.url.path == f"/cases/{first}"
+    assert "taken back" in taken_back.text
+    assert hospital.job(first).state is JobState.HELD
+
+
+def test_after_the_last_case_comes_the_empty_list(hospital: Hospital, ada: TestClient) -> None:
+    only = held(hospital)
+    answer = send(ada, ada.get(f"/cases/{only}").text, f"/cases/{only}/reject", reason="motion")
+    assert answer.url.path == "/"
+    assert "Nothing waits for a person" in answer.text
+    assert "Rejected" in answer.text
+    assert "Take it back" in answer.text
+    assert hospital.job(only).state is JobState.REJECTED
+
+
+def test_findings_are_edited_in_the_adapters_own_form_and_shown_before_they_are_signed(
+    hospital: Hospital, ada: TestClient
+) -> None:
+    job_id = held_volume(hospital)
+    action = f"/cases/{job_id}/edit"
+    page = ada.get(f"/cases/{job_id}").text
+    assert form(page, action)["f.organs_involved"] == ["liver"]
+    wrong = send(ada, page, action, **{"f.bleeding_description": "", "f.severity_estimate": "severe"})
+    assert wrong.status_code == 422
+    assert "Field required" in wrong.text
+    assert form(wrong.text, action)["f.severity_estimate"] == ["severe"], "what was typed stays"
+    changes = {"f.severity_estimate": "severe", "f.organs_involved": ["liver", "spleen"],
+               "f.differential_diagnosis.1": "contusion"}  # fmt: skip
+    shown = send(ada, page, action, step="look", **changes)
+    assert "What you sign" in shown.text
+    assert "edited by a person" in shown.text
+    assert hospital.job(job_id).state is JobState.HELD
+    back = send(ada, shown.text, action, step="change")
+    assert form(back.text, action)["f.organs_involved"] == ["liver", "spleen"]
+    signed = send(ada, shown.text, action, step="sign")
+    assert "Signed with your changes" in signed.text
+    with hospital.db.reading() as session:
+        (decided,) = session.scalars(select(Review).where(Review.job_id == job_id))
+    assert decided.findings == {
+        **INJURED,
+        "severity_estimate": "severe",
+        "organs_involved": ["liver", "spleen"],
+        "differential_diagnosis": ["laceration", "contusion"],
+    }
+
+
+def test_a_case_that_another_person_has_open_cannot_be_decided(
+    hospital: Hospital, ada: TestClient, bob: TestClient
+) -> None:
+    job_id = held(hospital)
+    page, other = ada.get(f"/cases/{job_id}").text, bob.get(f"/cases/{job_id}").text
+    token = form(page, f"/cases/{job_id}/release")
+    assert "open with you" in ada.post(f"/cases/{job_id}/claim", data=token).text
+    assert "open with Ada Lovelace" in bob.post(f"/cases/{job_id}/claim", data=form(other, "/logout")).text
+    assert "Ada Lovelace" in bob.get("/").text
+    refused = send(bob, other, f"/cases/{job_id}/accept")
+    assert refused.status_code == 409
+    assert "Lovelace^Ada has job" in refused.text
+    assert hospital.job(job_id).state is JobState.HELD
+    send(ada, page, f"/cases/{job_id}/release")
+    assert send(bob, other, f"/cases/{job_id}/accept").status_code == 200
+    late = send(ada, page, f"/cases/{job_id}/accept")
+    assert late.status_code == 409
+    assert "it was accepted by Broca^Bob" in late.text
+
+
+def test_a_page_that_only_renews_its_claim_keeps_no_session_open(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    token = form(ada.get(f"/cases/{job_id}").text, "/logout")
+    long_ago = utc_now() - timedelta(seconds=600)
+    with hospital.db.writing() as session:
+        session.execute(update(OpenSession).values(seen_at=long_ago))
+    ada.post(f"/cases/{job_id}/claim", data=token, headers={"X-Background": "1"})
+    with hospital.db.reading() as session:
+        assert set(session.scalars(select(OpenSession.seen_at))) == {long_ago}
+
+
+def test_what_changed_since_it_was_shown_is_not_signed(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    with hospital.db.writing() as session:
+        session.get_one(Job, job_id).findings = {"patency": "patent", "probabilities": {}}
+    refused = send(ada, page, f"/cases/{job_id}/accept")
+    assert refused.status_code == 409
+    assert "has changed since it was shown" in refused.text
+    assert "Vessel patent" in refused.text, "the page shows it as it is now"
+
+
+def test_a_second_reader_is_another_person(hospital: Hospital, ada: TestClient, bob: TestClient) -> None:
+    job_id = held(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    send(ada, page, f"/cases/{job_id}/second-reader", opinion="is that a stenosis?")
+    assert "another person decides" in ada.get(f"/cases/{job_id}").text
+    assert "second reader" in bob.get("/").text
+    seen_by_bob = bob.get(f"/cases/{job_id}").text
+    assert "is that a stenosis?" in seen_by_bob
+    assert ada.post(f"/cases/{job_id}/accept", data=form(page, f"/cases/{job_id}/accept")).status_code == 409
+    assert send(bob, seen_by_bob, f"/cases/{job_id}/accept").status_code == 200
+
+
+def test_a_wrong_adapter_is_replaced(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    answer = send(ada, page, f"/cases/{job_id}/reroute", target="clinical_caption|caption", reason="no vessel")
+    assert "Re-routed" in answer.text
+    with hospital.db.reading() as session:
+        new = session.scalars(select(Job).where(Job.adapter == "clinical_caption")).one()
+    assert (new.state, new.question_key) == (JobState.QUEUED, "caption")
+    assert hospital.job(job_id).state is JobState.REJECTED
+
+
+def test_who_may_only_look_is_told_so_and_can_decide_nothing(hospital: Hospital, vera: TestClient) -> None:
+    job_id = held(hospital)
+    page = vera.get(f"/cases/{job_id}").text
+    assert "deciding is for the role reviewer" in page
+    assert f"/cases/{job_id}/accept" not in page
+    for action in ("accept", "edit", "reject", "retry", "reroute", "second-reader", "undo", "claim", "comment"):
+        assert vera.post(f"/cases/{job_id}/{action}", data=form(page, "/logout")).status_code == 403
+    assert hospital.job(job_id).state is JobState.HELD
+
+
+def test_a_form_of_no_page_of_ours_is_refused(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    for token in ("", "guessed"):
+        answer = ada.post(f"/cases/{job_id}/reject", data={"reason": "x", "seen": "", "csrf_token": token})
+        assert answer.status_code == 403
+    assert hospital.job(job_id).state is JobState.HELD
+
+
+def test_filters_are_kept_and_no_address_holds_what_was_searched_for(
+    hospital: Hospital, ada: TestClient, bob: TestClient
+) -> None:
+    run, volume = held(hospital), held_volume(hospital)
+    first = ada.get("/").text
+    assert run in first
+    assert volume in first
+    found = send(ada, first, "/worklist", search="V", adapter="abdominal_trauma")
+    assert found.url.path == "/"
+    assert set(found.url.params) == {"view"}
+    assert volume in found.text
+    assert run not in found.text
+    lines = ada.get("/worklist/lines", params=dict(found.url.params)).text
+    assert volume in lines
+    assert "<html" not in lines
+    saved = send(ada, found.text, "/worklist/views", name="Trauma in the night")
+    view = saved.url.params["view"]
+    assert "Trauma in the night" in ada.get("/").text
+    assert run in bob.get("/", params={"view": view}).text, "another person's view does not exist"
+    assert "None of the 2 cases" in send(ada, first, "/worklist", search="no such").text
+    send(ada, saved.text, f"/worklist/views/{view}/forget")
+    assert "Trauma in the night" not in ada.get("/").text
+
+
+def test_other_studies_of_the_same_patient_are_shown_with_their_answers(hospital: Hospital, ada: TestClient) -> None:
+    older, newer = held(hospital), held(hospital)
+    stranger = held(hospital)
+    with hospital.db.writing() as session:
+        studies = {job_id: session.get_one(Job, job_id).study for job_id in (older, newer, stranger)}
+        for number, (job_id, study) in enumerate(studies.items()):
+            study.patient_id, study.patient_birth_date = "P-77", "19600101"
+            study.study_description = f"angiography {number}"
+            if job_id == stranger:
+                study.patient_birth_date = "19991231"
+    page = ada.get(f"/cases/{newer}").text
+    assert "angiography 0" in page
+    assert f"/cases/{older}" in page
+    assert "angiography 2" not in page, "the same ID with another birth date is another person's"
+
+
+def test_no_page_names_the_patient(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    with hospital.db.writing() as session:
+        session.execute(update(Study).values(patient_name="Secret^Name"))
+    for address in ("/", "/studies", f"/cases/{job_id}"):
+        assert "Secret" not in ada.get(address).text
+
+
+def test_a_case_that_is_not_there_is_not_found(ada: TestClient) -> None:
+    answer = ada.get("/cases/9")
+    assert answer.status_code == 404
+    assert "There is no such case" in answer.text
+
+
+def test_an_answer_without_findings_can_be_rejected_or_tried_again(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital, findings=None, model_input=None, confidence=None, decision_reason="failed 3 times")
+    page = ada.get(f"/cases/{job_id}").text
+    assert "There is no usable answer" in page
+    assert f"/cases/{job_id}/accept" not in page
+    assert "the model never saw the images" in page
+    send(ada, page, f"/cases/{job_id}/retry")
+    assert hospital.job(job_id).state is JobState.QUEUED
+
+
+def test_the_same_person_at_the_command_line_and_on_the_pages_is_one(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    review.ask_second_reader(hospital.db, job_id, Person("Lovelace^Ada", "City"), "unsure")
+    assert "another person decides" in ada.get(f"/cases/{job_id}").text

@@ -1,0 +1,162 @@
+"""One case: everything that a person needs to decide, on one page.
+
+Input: a job's id. Output: the page; with `errors` of a form that was sent it shows them at their fields. A case that is
+not there is a page with 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from dicom_node.report import Person
+from models.adapter import AdapterDefinition
+from worker import review
+from worker.db import queries
+from worker.db.priors import priors_of
+from worker.db.records import CalibrationRow, Event, Job, utc_now
+from worker.db.units import asked_adapter
+from worker.people.user import User
+from worker.roles import Role
+from worker.schemas import ReviewCase
+from worker.states import JobState
+from worker.web.access import requires
+from worker.web.decided import decided_banner
+from worker.web.finding_forms import form_of
+from worker.web.page import render
+from worker.web.reading_room import reader, site_adapters, why_only_looking
+from worker.web.report_preview import preview
+
+router = APIRouter(include_in_schema=False)
+#: The page renews its claim this many times within the lease.
+RENEWALS = 3
+Viewer = Annotated[User, requires(Role.VIEWER)]
+
+
+@router.get("/cases/{job_id}", response_class=HTMLResponse)
+def case(request: Request, user: Viewer, job_id: str, decided: Annotated[str, Query(max_length=32)] = "") -> Response:
+    """Show a case."""
+    return show(request, user, job_id, decided=decided)
+
+
+def show(
+    request: Request,
+    user: User,
+    job_id: str,
+    *,
+    decided: str = "",
+    trouble: str = "",
+    opened: str = "",
+    typed: Mapping[str, Any] | None = None,
+    errors: Mapping[str, str] | None = None,
+    comment: str = "",
+    status_code: int = 200,
+) -> Response:
+    """Return the page of a case.
+
+    Args:
+        request: The request.
+        user: Who looks.
+        job_id: The case.
+        decided: A case that this user has just decided.
+        trouble: Why a decision was not taken.
+        opened: The form that is open ("accept", "edit", ...).
+        typed: Findings as they were typed into the form.
+        errors: Field -> what is wrong with it.
+        comment: What was typed into that form's comment.
+        status_code: HTTP status.
+    """
+    adapters = site_adapters(request)
+    with request.app.state.database.reading() as session:
+        job = session.get(Job, job_id)
+        if job is None:
+            message = {"title": "Not found", "message": "There is no such case. The work list shows what waits."}
+            return render(request, "message.html", message, status_code=404)
+        shown = queries.review_case(session, job_id)
+        context = _context(session, request, user, job, shown, adapters)
+        context |= _forms(job, adapters, typed, errors)
+        context["decided"] = decided_banner(session, user, decided)
+    settings = request.app.state.settings.review
+    context |= {"trouble": trouble, "opened": opened, "comment": comment, "undo_s": settings.undo_s}
+    context["renew_every_s"] = max(int(settings.claim_s / RENEWALS), 1)
+    return render(request, "case.html", context, status_code, jobs=[shown])
+
+
+def _context(
+    session: Session,
+    request: Request,
+    user: User,
+    job: Job,
+    shown: ReviewCase,
+    adapters: Mapping[str, AdapterDefinition],
+) -> dict[str, Any]:
+    only_looking = why_only_looking(user)
+    person: Person | None = None if only_looking else reader(request, user)
+    adapter = adapters.get(job.adapter)
+    signed = next((entry for entry in reversed(shown.reviews) if entry.findings and entry.undone_at is None), None)
+    is_signed = job.state in (JobState.ACCEPTED, JobState.VERIFIED) and signed is not None
+    return {
+        "case": shown,
+        "adapter": adapter,
+        "can_sign": job.state in (JobState.HELD, JobState.RELEASED) and not only_looking,
+        "can_reject": job.state in (JobState.HELD, JobState.RELEASED, JobState.VERIFIED) and not only_looking,
+        "only_looking": only_looking,
+        "person": person,
+        "is_first_reader": _is_first_reader(shown, person, job),
+        "preview": preview(adapters, job, signed.findings if is_signed and signed else job.findings, person),
+        "is_signed": is_signed,
+        "calibration": _calibration(session, job),
+        "priors": priors_of(session, job.study_id),
+        "history": _history(session, job),
+        "targets": review.targets(adapters, job.adapter, job.question_key),
+        "now": utc_now(),
+        "series_id": job.series_id,
+    }
+
+
+def _forms(
+    job: Job,
+    adapters: Mapping[str, AdapterDefinition],
+    typed: Mapping[str, Any] | None,
+    errors: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    try:
+        model = asked_adapter(adapters, job).findings
+    except LookupError as error:
+        return {"form": None, "no_form": str(error)}
+    if job.model_input is None:
+        return {"form": None, "no_form": "the model never saw the images: try again, re-route, or reject it"}
+    return {"form": form_of(model, job.findings if typed is None else typed, errors), "form_errors": errors or {}}
+
+
+def _is_first_reader(shown: ReviewCase, person: Person | None, job: Job) -> bool:
+    """Tell whether this person asked for the second reader."""
+    if not shown.second_reader or person is None:
+        return False
+    opinions = [entry for entry in job.reviews if entry.action == "opinion"]
+    return bool(opinions) and review.same_person(person, opinions[-1].account, opinions[-1].reviewer_name)
+
+
+def _calibration(session: Session, job: Job) -> CalibrationRow | None:
+    """Return the calibration that made this probability what it is, if one did."""
+    if not (job.confidence or {}).get("calibrated"):
+        return None
+    used = select(CalibrationRow).where(
+        CalibrationRow.adapter == job.adapter, CalibrationRow.question_key == job.question_key
+    )
+    fitted_before = used.where(CalibrationRow.fitted_at <= (job.answered_at or job.created_at))
+    return session.scalar(fitted_before.order_by(CalibrationRow.fitted_at.desc()).limit(1))
+
+
+def _history(session: Session, job: Job) -> list[Event]:
+    """Return what happened to this job and to what was sent of it."""
+    deliveries = [str(delivery.id) for result in job.results for delivery in result.deliveries]
+    of_job = (Event.subject == "job") & (Event.subject_id == job.id)
+    of_deliveries = (Event.subject == "delivery") & Event.subject_id.in_(deliveries)
+    wanted = select(Event).where(Event.study_id == job.study_id, or_(of_job, of_deliveries))
+    return list(session.scalars(wanted.order_by(Event.id)))

@@ -1,0 +1,53 @@
+"""What the work list and the case pages share: who reads, and the adapters of this site.
+
+Input: a request and its user. Output: a `Reviewer`, or None for who can only look. Nothing fails here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import Request
+
+from models.adapter import AdapterDefinition
+from worker.people.user import User
+from worker.review import Reviewer, ReviewError, reviewer
+from worker.roles import Role
+from worker.settings import Settings
+from worker.site import enabled_adapters
+
+CANNOT_SIGN = "Log in with an account of your own to decide: a decision needs a person's name."
+ONLY_LOOKS = "You can look at cases; deciding is for the role reviewer. An administrator can give it to you."
+
+
+def account_of(user: User) -> str:
+    """Return what the ledger keeps of an account; empty where log-in is off."""
+    return "" if user.id is None else str(user.id)
+
+
+def reader(request: Request, user: User) -> Reviewer:
+    """Return who decides.
+
+    Raises:
+        ReviewError: Nobody can sign with this identity.
+    """
+    if not user.is_person:
+        raise ReviewError(CANNOT_SIGN)
+    settings: Settings = request.app.state.settings
+    return reviewer(settings, user.person_name, user.organization, account_of(user))
+
+
+def why_only_looking(user: User) -> str:
+    """Say why this user cannot decide; empty where they can."""
+    if not user.may(Role.REVIEWER):
+        return ONLY_LOOKS
+    return "" if user.is_person else CANNOT_SIGN
+
+
+def site_adapters(request: Request) -> Mapping[str, AdapterDefinition]:
+    """Return the adapters this site has enabled, made once."""
+    state = request.app.state
+    if getattr(state, "adapters", None) is None:
+        state.adapters = enabled_adapters(state.settings)
+    adapters: Mapping[str, AdapterDefinition] = state.adapters
+    return adapters

@@ -1,0 +1,95 @@
+"""What a person would sign, in the words of the report that is then written.
+
+Input: a job, findings and who signs. Output: `Preview`, from the same `Report` that reporting writes. On failure a
+`Preview` with the reason in place of the words: what cannot be said here cannot be written either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from dicom_node.report import Person, Report, ReportedFinding
+from models.adapter import AdapterDefinition
+from models.confidence import Confidence
+from models.generation import ModelProvenance
+from models.recipe import RecipeError
+from models.rendering import InputRecord
+from worker.answers import Answer, Signature, report_of
+from worker.db.records import Job, utc_now
+from worker.db.units import asked_adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The words of a report."""
+
+    title: str = ""
+    headline: str = ""
+    #: Heading and text.
+    narratives: tuple[tuple[str, str], ...] = ()
+    #: What is coded: finding, and what is said of it.
+    findings: tuple[tuple[str, str], ...] = ()
+    statements: tuple[str, ...] = ()
+    #: Who signs, as the report names them; empty for nobody.
+    signed_by: str = ""
+    #: Why there are no words.
+    obstacle: str = ""
+
+
+def preview(
+    adapters: Mapping[str, AdapterDefinition], job: Job, findings: Mapping[str, Any] | None, person: Person | None
+) -> Preview:
+    """Return what would be signed; `findings` other than the model's own are edited ones."""
+    if findings is None or job.model_input is None or job.provenance is None:
+        return Preview(obstacle="there is no usable answer, and so no report; edit it, or reject it")
+    try:
+        adapter = asked_adapter(adapters, job)
+        report = report_of(_answer(adapter, job, findings, person), None)
+    except LookupError as error:
+        return Preview(obstacle=str(error))
+    except ValidationError as error:
+        return Preview(obstacle=f"the findings do not fit this release of the adapter: {error.errors()[0]['msg']}")
+    except (KeyError, TypeError, ValueError, RecipeError) as error:
+        return Preview(obstacle=f"what the model saw was kept in another form ({error!r}); retry the job")
+    return _in_words(report, person)
+
+
+def _answer(adapter: AdapterDefinition, job: Job, findings: Mapping[str, Any], person: Person | None) -> Answer:
+    edited = dict(findings) != job.findings
+    return Answer(
+        adapter=adapter,
+        findings=adapter.findings.model_validate(dict(findings)),
+        input_record=InputRecord.from_json(job.model_input or {}),
+        provenance=ModelProvenance.from_json(job.provenance or {}),
+        confidence=None if job.confidence is None else Confidence.from_json(job.confidence),
+        answered_at=job.answered_at or job.created_at,
+        revision=job.revision,
+        files=(),
+        digests=(),
+        signature=None if person is None else Signature(person, edited, utc_now()),
+        question_key=job.question_key,
+    )
+
+
+def _in_words(report: Report, person: Person | None) -> Preview:
+    return Preview(
+        title=report.title,
+        headline=report.headline,
+        narratives=tuple((narrative.heading.meaning, narrative.text) for narrative in report.narratives),
+        findings=tuple(_coded(finding) for finding in report.findings),
+        statements=report.statements,
+        signed_by="" if person is None else f"{person.name}, {person.organization}".removesuffix(", "),
+    )
+
+
+def _coded(finding: ReportedFinding) -> tuple[str, str]:
+    name = ", ".join([finding.finding_type.meaning, *(site.meaning for site in finding.sites)])
+    said = [f"{entry.name.meaning}: {entry.value.meaning}" for entry in finding.evaluations]
+    said += [f"{entry.name.meaning}: {entry.value:g} {entry.unit.value}" for entry in finding.measurements]
+    if finding.region is not None:
+        said.append(f"marked on the image: {finding.region.label}")
+    return name, "; ".join(said)
