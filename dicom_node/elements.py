@@ -11,7 +11,7 @@ through here while its sender waits, and the bytes come from strangers.
 from __future__ import annotations
 
 import struct
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple
 
@@ -40,8 +40,8 @@ _WINDOW_BYTES: Final = 1 << 15
 _MAX_DEPTH: Final = 48
 #: The wanted sequences have a handful of items; more than this is not kept.
 _MAX_ITEMS: Final = 256
-#: PerFrameFunctionalGroupsSequence has an item a frame; the first stands for all where only words are asked for.
-_FIRST_ITEM_ONLY: Final = frozenset({0x52009230})
+#: PerFrameFunctionalGroupsSequence has an item a frame; the first and the last tell enough of all.
+_FIRST_AND_LAST_ITEM: Final = frozenset({0x52009230})
 
 
 class ElementError(ValueError):
@@ -84,7 +84,7 @@ def read_elements(fp: BinaryIO, end: int, wanted: Container[int], *, explicit_vr
 
 
 class _Reader:
-    """Walks one stream, only forward; holds what every level of nesting needs."""
+    """Walks one stream, forward but for the last of many items; holds what every level of nesting needs."""
 
     def __init__(self, fp: BinaryIO, end: int, wanted: Container[int], *, little_endian: bool) -> None:
         self._fp = fp
@@ -203,16 +203,19 @@ class _Reader:
             raise ElementError(f"sequences are nested more than {_MAX_DEPTH} deep at {tag_name(tag)}")
         stop = self._stop(tag, length)
         items: list[dict[int, Element]] = []
-        at_most = 1 if tag in _FIRST_ITEM_ONLY else _MAX_ITEMS
+        at_most = 1 if tag in _FIRST_AND_LAST_ITEM else _MAX_ITEMS
+        last: tuple[int, int] | None = None
         while self._position < stop:
             at = self._ahead(8, tag)
             group, number, item_length = self._implicit(self._window, at)
             self._position += 8
             item_tag = group << 16 | number
             if item_tag == _SEQUENCE_DELIMITATION:
-                return items
+                return [*items, *self._again(tag, last, depth, explicit_vr=explicit_vr)]
             if item_tag != _ITEM:
                 raise ElementError(f"{tag_name(tag)} holds {tag_name(item_tag)} where an item should begin")
+            if items and tag in _FIRST_AND_LAST_ITEM:
+                last = self._position, item_length
             keep = keep and len(items) < at_most
             if not keep and item_length != UNDEFINED_LENGTH:
                 self._forward(item_length, tag)
@@ -222,7 +225,22 @@ class _Reader:
                 items.append(item)
         if length == UNDEFINED_LENGTH:
             raise ElementError(f"the data set ends inside {tag_name(tag)}")
-        return items
+        return [*items, *self._again(tag, last, depth, explicit_vr=explicit_vr)]
+
+    def _again(
+        self, tag: int, item: tuple[int, int] | None, depth: int, *, explicit_vr: bool
+    ) -> Iterator[dict[int, Element]]:
+        """Go back to an item that was passed over (its offset and length), read it, and come back."""
+        if item is None:
+            return
+        here = self._position
+        self._go_to(item[0])
+        yield self._item(tag, item[1], depth + 1, explicit_vr=explicit_vr, keep=True)
+        self._go_to(here)
+
+    def _go_to(self, position: int) -> None:
+        self._position = self._window_start = position
+        self._window = b""
 
     def _item(self, tag: int, length: int, depth: int, *, explicit_vr: bool, keep: bool) -> dict[int, Element]:
         stop = self._stop(tag, length)

@@ -55,9 +55,14 @@ TEXTS: Final = {
     "manufacturer": 0x00080070,
     "manufacturer_model_name": 0x00081090,
 }
-#: Frame anatomy, plane position and orientation, pixel measures, CT reconstruction (PS3.3 C.7.6.16.2, C.8.15.3.8), and
-#: what a legacy converted image keeps of its classic ones (C.7.6.16.2.25).
-GROUP_MACROS: Final = (0x00209071, 0x00209113, 0x00209116, 0x00289110, 0x00189314, 0x00209170)
+FRAME_TYPE, CALCULATION = 0x00089007, 0x00089207
+#: Frame anatomy, plane position and orientation, pixel measures, CT reconstruction, the types of CT, MR and PET frames
+#: (PS3.3 C.7.6.16.2, C.8.15.3), and what a legacy converted image keeps of its classic ones, for all frames and for
+#: each (C.7.6.16.2.25).
+GROUP_MACROS: Final = (
+    *(0x00209071, 0x00209113, 0x00209116, 0x00289110, 0x00189314),
+    *(0x00189329, 0x00189226, 0x00189751, 0x00209170, 0x00209171),
+)
 WANTED: Final = frozenset(
     {tag for _, tag in IDENTIFIERS.values()}
     | set(WORDS.values())
@@ -68,5 +73,6 @@ WANTED: Final = frozenset(
     | {SERIES_NUMBER, INSTANCE_NUMBER, IMAGE_TYPE, POSITION, ORIENTATION, SLICE_THICKNESS, SLICE_SPACING}
     | {ACQUISITION_NUMBER, ACQUISITION_TIME, ACQUISITION_DATE_TIME, CONTRAST_START, TEMPORAL_POSITION, ECHO_TIME}
     | {B_VALUE, ENERGY, RECONSTRUCTION_DIAMETER, CONCATENATION, CONCATENATION_TOTAL, PER_FRAME_GROUPS}
+    | {FRAME_TYPE, CALCULATION}
     | {KERNEL, CONTRAST_AGENT, CONTRAST_SEQUENCE, CODE_MEANING, 0x00080100, 0x00080102, 0x00080119, 0x00080120}
 )

@@ -7,8 +7,6 @@ DICOM, it ends inside the header, or it lacks one of the four UIDs without which
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +17,10 @@ from dicom_node.codes import Code
 from dicom_node.elements import DataSet, ElementError, read_elements
 from dicom_node.file_format import FileFormatError, OpenFile, open_data_set
 from dicom_node.header_values import Charset, Elements
+from dicom_node.instance_header import InstanceFile, InstanceHeader
 from dicom_node.uids import is_acceptable_uid
+
+__all__ = ["OWN_MANUFACTURER", "HeaderDefect", "HeaderError", "InstanceFile", "InstanceHeader", "read_header"]
 
 #: Manufacturer (0008,0070) of everything this software writes.
 OWN_MANUFACTURER: Final = "dicom-worker"
@@ -44,108 +45,6 @@ class HeaderError(ValueError):
         self.path = path
         self.reason = reason
         self.defect = defect
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceHeader:
-    """What routing, assembly and the ledger need to know of one SOP instance.
-
-    Values are as found, stripped of padding; an absent or unreadable value is ``""``, ``()`` or ``None``,
-    never a guess.
-    """
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    transfer_syntax_uid: str
-    modality: str = ""
-    image_type: tuple[str, ...] = ()
-    accession_number: str = ""
-    patient_id: str = ""
-    #: Who gave the ID: the same one from another issuer is another person's.
-    issuer_of_patient_id: str = ""
-    patient_name: str = ""
-    patient_sex: str = ""
-    patient_birth_date: str = ""
-    #: Age at the study in years: PatientAge, else PatientBirthDate against StudyDate; ``None`` where neither is usable.
-    patient_age_years: float | None = None
-    study_date: str = ""
-    study_time: str = ""
-    study_description: str = ""
-    series_description: str = ""
-    series_number: int | None = None
-    instance_number: int | None = None
-    protocol_name: str = ""
-    body_part_examined: str = ""
-    #: AnatomicRegionSequence, top level or in the shared functional groups.
-    anatomic_regions: tuple[Code, ...] = ()
-    #: ProcedureCodeSequence and RequestedProcedureCodeSequence.
-    procedure_codes: tuple[Code, ...] = ()
-    #: RequestedProcedurePriority (0040,1003): STAT, HIGH, ROUTINE, MEDIUM, LOW or "".
-    requested_procedure_priority: str = ""
-    station_name: str = ""
-    institution_name: str = ""
-    manufacturer: str = ""
-    manufacturer_model_name: str = ""
-    convolution_kernel: str = ""
-    contrast_bolus_agent: str = ""
-    photometric_interpretation: str = ""
-    rows: int | None = None
-    columns: int | None = None
-    number_of_frames: int | None = None
-    bits_allocated: int | None = None
-    has_pixel_data: bool = False
-    frame_of_reference_uid: str = ""
-    #: ImagePositionPatient in mm (PS3.3 C.7.6.2.1.1).
-    image_position_patient: tuple[float, float, float] | None = None
-    #: ImageOrientationPatient, row then column cosines.
-    image_orientation_patient: tuple[float, float, float, float, float, float] | None = None
-    slice_thickness: float | None = None
-    spacing_between_slices: float | None = None
-    #: What tells several acquisitions or reconstructions in one series apart; see `dicom_node.reconstructions`.
-    acquisition_number: int | None = None
-    #: HHMMSS.FFFFFF of AcquisitionDateTime, else AcquisitionTime.
-    acquisition_time: str = ""
-    #: ContrastBolusStartTime, HHMMSS.FFFFFF.
-    contrast_start_time: str = ""
-    temporal_position: int | None = None
-    #: In mm.
-    reconstruction_diameter: float | None = None
-    #: MonoenergeticEnergyEquivalent in keV, of a virtual monochromatic image.
-    monoenergetic_kev: float | None = None
-    #: In ms.
-    echo_time: float | None = None
-    #: In s/mm2.
-    diffusion_b_value: float | None = None
-    #: Instances with the same one are one image, cut in pieces (PS3.3 C.7.6.16.1).
-    concatenation_uid: str = ""
-    in_concatenation_total: int | None = None
-    #: Made by this software: it must never be processed again (no endless loop with an auto-forwarding PACS).
-    is_own_result: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary, from which `from_json` makes an equal header."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> InstanceHeader:
-        """Make the header that `to_json` described. Unknown keys are ignored, absent ones take the default."""
-        known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        for name in ("anatomic_regions", "procedure_codes"):
-            known[name] = tuple(Code(**code) for code in known.get(name, ()))
-        for name in ("image_type", "image_position_patient", "image_orientation_patient"):
-            if known.get(name) is not None:
-                known[name] = tuple(known[name])
-        return cls(**known)
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceFile:
-    """A stored instance: its header and where its bytes lie."""
-
-    header: InstanceHeader
-    path: Path
 
 
 def read_header(path: Path) -> InstanceHeader:
@@ -186,7 +85,8 @@ def _header(opened: OpenFile, found: DataSet, identifiers: dict[str, Any]) -> In
     words: dict[str, Any] = {name: values.word(elements, tag) for name, tag in tags.WORDS.items()}
     groups = _groups(elements, tags.SHARED_GROUPS)
     # Of the frames only the first is looked at; where it lies says nothing of the others.
-    any_frame = {**_groups(elements, tags.PER_FRAME_GROUPS), **groups}
+    first, last = ({**_groups(elements, tags.PER_FRAME_GROUPS, which), **groups} for which in (0, -1))
+    any_frame = first
     numbers: dict[str, Any] = {
         name: values.unsigned(elements, tag, little_endian=found.little_endian)
         for name, tag in (("rows", tags.ROWS), ("columns", tags.COLUMNS), ("bits_allocated", tags.BITS_ALLOCATED))
@@ -233,6 +133,7 @@ def _header(opened: OpenFile, found: DataSet, identifiers: dict[str, Any]) -> In
         **words,
         **numbers,
         **_acquisition(found, any_frame),
+        **_frames(first, last),
     )
 
 
@@ -257,10 +158,21 @@ def _acquisition(found: DataSet, any_frame: Elements) -> dict[str, Any]:
     }
 
 
-def _groups(elements: Elements, tag: int) -> Elements:
-    """The attributes of the functional groups that `tag` holds (PS3.3 C.7.6.16), on one level."""
+def _frames(first: Elements, last: Elements) -> dict[str, Any]:
+    """Return what the first and the last frame of an enhanced image tell of all, by field."""
+    types = [[*values.words(frame, tags.FRAME_TYPE), *values.words(frame, tags.CALCULATION)] for frame in (first, last)]
+    return {
+        "frame_type": tuple(word for word in types[0] if word in types[1] and word != "NONE"),
+        "first_frame_position": _triple(values.decimals(first, tags.POSITION)),
+        "last_frame_position": _triple(values.decimals(last, tags.POSITION)),
+        "first_frame_orientation": _sextuple(values.decimals(first, tags.ORIENTATION)),
+    }
+
+
+def _groups(elements: Elements, tag: int, which: int = 0) -> Elements:
+    """The attributes of the functional groups that `tag` holds (PS3.3 C.7.6.16), of one item, on one level."""
     flat: dict[int, Any] = {}
-    for shared in values.items(elements, tag):
+    for shared in [*values.items(elements, tag)][which:][:1]:
         for macro in tags.GROUP_MACROS:
             for entry in values.items(shared, macro):
                 flat.update(entry)

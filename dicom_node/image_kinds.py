@@ -1,6 +1,7 @@
 """What a picture of a CT, MR or PET series is, beside an acquired slice: header facts in, a kind out.
 
-Input: SOP class and ImageType (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1, C.8.16.1). Output: `ImageKind`. It cannot fail: what
+Input: SOP class and ImageType (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1, C.8.16.1), of an enhanced image's frame FrameType and
+VolumeBasedCalculationTechnique (C.8.16.2). Output: `ImageKind`. It cannot fail: what
 names itself nothing else is a slice.
 """
 
@@ -15,9 +16,10 @@ _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM
 _PAGES = frozenset(
     {"SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "SCREEN", "DOSE_INFO", "DOSE INFO", "DOSE REPORT", "DOSE", "PROTOCOL"}
 )
-_REFORMATTED = frozenset({"MPR", "REFORMATTED", "CPR", "MPR THIN", "RESAMPLED", "CURVED"})
+_REFORMATTED = frozenset({"MPR", "REFORMATTED", "CPR", "MPR THIN", "RESAMPLED", "CURVED", "CURVED_MPR"})
 _PROJECTIONS = frozenset(
     {"PROJECTION IMAGE", "MIP", "MINIP", "MNIP", "VRT", "VR", "SSD", "VOLUME RENDERING", "MAXIMUM", "MINIMUM", "MAX_IP"}
+    | {"MIN_IP", "VOLUME_RENDER", "SURFACE_RENDER"}
 )
 
 

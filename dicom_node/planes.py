@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.headers import InstanceFile, InstanceHeader
 from dicom_node.pixels import PixelError, PixelLimits, read_attributes
+
+_FRAME_TYPES: Final = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,15 @@ def plane_of_header(header: InstanceHeader) -> Plane:
     )
 
 
+def end_planes(header: InstanceHeader) -> tuple[Plane, ...]:
+    """Return the first and the last frame of an enhanced multi-frame image; none where its header does not tell."""
+    if header.first_frame_position is None or header.last_frame_position is None:
+        return ()
+    whole = replace(plane_of_header(header), orientation=header.first_frame_orientation)
+    first = replace(whole, position=header.first_frame_position)
+    return first, replace(whole, position=header.last_frame_position, frame=(header.number_of_frames or 1) - 1)
+
+
 def planes_of_file(instance: InstanceFile) -> tuple[tuple[Plane, ...], str]:
     """Return the pictures of a stored instance in the order of its frames, and what is wrong, or ""."""
     header = instance.header
@@ -161,8 +173,16 @@ def _moved(whole: Plane, own: Dataset, shared: Sequence[Dataset], frame: int) ->
                     return found
         return None
 
-    frame_type = value("CTImageFrameTypeSequence", "FrameType") or value("MRImageFrameTypeSequence", "FrameType")
-    kernel = value("CTReconstructionSequence", "ConvolutionKernel")
+    def kept(keyword: str) -> object:
+        """Return what a legacy converted image keeps of its classic ones (C.7.6.16.2.25)."""
+        own = value("UnassignedPerFrameConvertedAttributesSequence", keyword)
+        return value("UnassignedSharedConvertedAttributesSequence", keyword) if own is None else own
+
+    types = {macro: value(macro, "FrameType") for macro in _FRAME_TYPES}
+    macro = next((macro for macro, found in types.items() if found), "")
+    technique = value(macro, "VolumeBasedCalculationTechnique") if macro else None
+    frame_type = (*_words(types.get(macro)), *(word for word in _words(technique) if word != "NONE"))
+    kernel = value("CTReconstructionSequence", "ConvolutionKernel") or kept("ConvolutionKernel")
     acquired = str(value("FrameContentSequence", "FrameAcquisitionDateTime") or "")[8:].partition("+")[0]
     return Plane(
         sop_instance_uid=whole.sop_instance_uid,
@@ -173,14 +193,17 @@ def _moved(whole: Plane, own: Dataset, shared: Sequence[Dataset], frame: int) ->
         rows=whole.rows,
         columns=whole.columns,
         frame_of_reference_uid=whole.frame_of_reference_uid,
-        image_type=_words(frame_type) or whole.image_type,
+        image_type=frame_type or whole.image_type,
         sop_class_uid=whole.sop_class_uid,
         modality=whole.modality,
         kernel="\\".join(_words(kernel)) or whole.kernel,
         thickness_mm=_number(value("PixelMeasuresSequence", "SliceThickness"), whole.thickness_mm),
-        diameter_mm=_number(value("CTReconstructionSequence", "ReconstructionDiameter"), whole.diameter_mm),
+        diameter_mm=_number(
+            value("CTReconstructionSequence", "ReconstructionDiameter") or kept("ReconstructionDiameter"),
+            whole.diameter_mm,
+        ),
         monoenergetic_kev=whole.monoenergetic_kev,
-        echo_time_ms=_number(value("MREchoSequence", "EffectiveEchoTime"), whole.echo_time_ms),
+        echo_time_ms=_number(value("MREchoSequence", "EffectiveEchoTime") or kept("EchoTime"), whole.echo_time_ms),
         b_value=_number(value("MRDiffusionSequence", "DiffusionBValue"), whole.b_value),
         stack=str(value("FrameContentSequence", "StackID") or ""),
         temporal_position=_integer(value("FrameContentSequence", "TemporalPositionIndex"), whole.temporal_position),

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.image_kinds import ImageKind, kind_of
 from dicom_node.kernels import Sharpness, sharpness
+from dicom_node.planes import end_planes
 from dicom_node.preference import Candidate, in_order, phase_of_texts, phase_of_times, why
-from dicom_node.volumes import Geometry, SliceStack, geometry
+from dicom_node.volumes import Geometry, SliceStack, geometry, geometry_of
 
 #: One series shows what another does where it reaches over this share of it.
 _SHOWN_SHARE = 0.7
@@ -92,7 +93,7 @@ def covers(better: Sequence[InstanceHeader], worse: Sequence[InstanceHeader]) ->
     references = {header.frame_of_reference_uid for header in (*better, *worse)}
     if len(references) != 1 or "" in references:
         return False
-    first, second = geometry(better), geometry(worse)
+    first, second = reach(better), reach(worse)
     if first.orientation != second.orientation:
         return first.orientation == "axial" and second.orientation != ""
     if None in (first.from_mm, first.extent_mm, second.from_mm, second.extent_mm):
@@ -108,7 +109,7 @@ def _share_shown(better: Geometry, worse: Geometry) -> float:
 
 def candidate_of(headers: Sequence[InstanceHeader], stack: SliceStack | None = None) -> Candidate:
     """Return what is known of a series by the headers of its instances (at least one), and its stack if it was read."""
-    kinds = [kind_of(header.sop_class_uid, header.image_type) for header in headers]
+    kinds = [kind_of(header.sop_class_uid, (*header.image_type, *header.frame_type)) for header in headers]
     slices = [header for header, kind in zip(headers, kinds, strict=True) if kind is ImageKind.SLICE]
     shown = slices or list(headers)
     if stack is not None and stack.slices:
@@ -143,9 +144,25 @@ def _shape(
         return len(stack.slices), stack.spacing_mm, stack.complete, stack.orientation, extent
     frames = sum(header.number_of_frames or 1 for header in shown)
     if frames > len(shown):
-        return frames, shown[0].spacing_between_slices, None, "", None
+        found = reach(shown)
+        return frames, shown[0].spacing_between_slices, None, found.orientation, found.extent_mm
     found = geometry(shown)
     return found.slices, found.spacing_mm, found.complete, found.orientation, found.extent_mm
+
+
+def reach(headers: Sequence[InstanceHeader]) -> Geometry:
+    """Return where a series lies and how far it reaches, as far as headers tell (`volumes.geometry`).
+
+    An enhanced multi-frame image tells where its first and last frame are: between them lie the others.
+    """
+    frames = [header for header in headers if (header.number_of_frames or 1) > 1]
+    if not frames:
+        return geometry(headers)
+    ends = [plane for header in frames for plane in end_planes(header)]
+    if len(ends) < 2 * len(frames) or not all(plane.is_placed for plane in ends):
+        return Geometry(False, sum(header.number_of_frames or 1 for header in frames), None, ())
+    found = geometry_of(ends)
+    return replace(found, complete=False, slices=sum(header.number_of_frames or 1 for header in frames), problems=())
 
 
 def _kernel(shown: Sequence[InstanceHeader]) -> str:

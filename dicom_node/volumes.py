@@ -123,10 +123,14 @@ class _Arrangement:
 def geometry(headers: Sequence[InstanceHeader]) -> Geometry:
     """Tell from headers whether a series is geometrically complete: at least 3 slices, regular spacing, no gaps.
 
-    A series whose tail has not arrived yet looks complete too: combine this with the association's release. Of
-    multi-frame instances headers do not tell the geometry.
+    A series whose tail is yet to come looks complete too. Of multi-frame instances headers do not tell the geometry.
     """
-    found = _arrange([plane_of_header(header) for header in headers])
+    return geometry_of([plane_of_header(header) for header in headers])
+
+
+def geometry_of(planes: Sequence[Plane]) -> Geometry:
+    """Tell from pictures whether they are a complete stack, and where it lies; see `geometry`."""
+    found = _arrange(planes)
     at = found.positions_mm
     start, extent = (at[0], at[-1] - at[0]) if at else (None, None)
     return Geometry(
@@ -135,10 +139,7 @@ def geometry(headers: Sequence[InstanceHeader]) -> Geometry:
 
 
 def slice_stack(instances: Sequence[InstanceFile]) -> SliceStack:
-    """Return the instances of a series as one ordered stack; see `SliceStack` for the order.
-
-    Multi-frame instances are read for their functional groups, without their pixels.
-    """
+    """Return a series as one stack in `SliceStack`'s order; multi-frame instances are read, without their pixels."""
     planes: list[Plane] = []
     slices: list[Slice] = []
     unread: list[str] = []

@@ -44,7 +44,7 @@ class Acceptance:
             return f"SOP class {name or '(none)'} is not accepted{_RAW if 'For Processing' in name else ''}"
         if header.modality not in self.modalities:
             return f"modality {header.modality or '(none)'} is not accepted"
-        excluded = self.excluded_image_types & {value.upper() for value in header.image_type}
+        excluded = self.excluded_image_types & {value.upper() for value in (*header.image_type, *header.frame_type)}
         if excluded:
             return f"image type {', '.join(sorted(excluded))} is not accepted"
         if named := named_attenuation_ct(header):

@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from dicom_node.headers import InstanceFile
 from dicom_node.uids import derive_uid
@@ -65,6 +74,65 @@ def write_enhanced_mr(folder: Path, planes: Sequence[PhantomPlane], *, times: in
     ds.PerFrameFunctionalGroupsSequence = frames
     _mr_image(ds)
     return saved(ds, folder / "enhanced-mr.dcm")
+
+
+#: Legacy converted: SOP class, the classic class it was made of, and the macro of its frames' type.
+_LEGACY = {
+    "CT": (LegacyConvertedEnhancedCTImageStorage, CTImageStorage, "CTImageFrameTypeSequence"),
+    "MR": (LegacyConvertedEnhancedMRImageStorage, MRImageStorage, "MRImageFrameTypeSequence"),
+    "PT": (LegacyConvertedEnhancedPETImageStorage, PositronEmissionTomographyImageStorage, "PETFrameTypeSequence"),
+}
+
+
+def write_legacy_converted(
+    folder: Path, planes: Sequence[PhantomPlane], modality: str, *, technique: str = "NONE"
+) -> InstanceFile:
+    """Write the planes as an archive does that puts classic slices together (PS3.3 A.70 CT, A.71 MR, A.72 PET).
+
+    What has no functional group of its own stands among the unassigned attributes, as BodyPartExamined and the kernel.
+    """
+    sop_class, classic, frame_type = _LEGACY[modality]
+    flavor = "OTHER" if modality == "MR" else "VOLUME"
+    kind = dataset(
+        FrameType=["ORIGINAL", "PRIMARY", flavor, "NONE"],
+        PixelPresentation="MONOCHROME",
+        VolumetricProperties="VOLUME",
+        VolumeBasedCalculationTechnique=technique,
+    )
+    kept = dataset(BodyPartExamined="ABDOMEN", ProtocolName="AbdRoutine")
+    if modality == "CT":
+        kept.ConvolutionKernel = "B30f"
+    frames = []
+    for number, plane in enumerate(planes):
+        content = dataset(FrameAcquisitionDateTime="20260101100000", StackID="1", InStackPositionNumber=number + 1)
+        content.TemporalPositionIndex = 1
+        content.DimensionIndexValues = [1, number + 1, 1]
+        source = derive_uid("phantom", "classic", str(number))
+        places = [("FrameContentSequence", content), *_place(plane, number)[1:]]
+        places.append(("UnassignedPerFrameConvertedAttributesSequence", dataset(InstanceNumber=number + 1)))
+        places.append(
+            (
+                "ConversionSourceAttributesSequence",
+                dataset(ReferencedSOPClassUID=classic, ReferencedSOPInstanceUID=source),
+            )
+        )
+        frames.append(_groups(places))
+    ds = _image(sop_class, modality, {"CT": 11, "MR": 12, "PT": 13}[modality], planes)
+    ds.ImageType = ["ORIGINAL", "PRIMARY", flavor, "NONE"]
+    shared = [*_shared("HU" if modality == "CT" else "US"), (frame_type, kind)]
+    shared.append(("UnassignedSharedConvertedAttributesSequence", kept))
+    ds.SharedFunctionalGroupsSequence = [_groups(shared)]
+    ds.PerFrameFunctionalGroupsSequence = frames
+    ds.VolumeBasedCalculationTechnique, ds.Laterality = technique, ""
+    equipment = dataset(Manufacturer="Phantom maker", PurposeOfReferenceCodeSequence=[_CONVERSION])
+    equipment.ContributionDateTime = "20260102100000"
+    ds.ContributingEquipmentSequence = [equipment]
+    return saved(ds, folder / f"legacy-{modality.lower()}-{technique.lower()}.dcm")
+
+
+_CONVERSION = dataset(
+    CodeValue="109106", CodingSchemeDesignator="DCM", CodeMeaning="Enhanced Multi-frame Conversion Equipment"
+)
 
 
 def _image(sop_class_uid: str, modality: str, number: int, planes: Sequence[PhantomPlane]) -> Dataset:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.completeness import is_complete_by_itself
-from dicom_node.headers import InstanceFile, read_header
+from dicom_node.headers import InstanceFile, InstanceHeader, read_header
 from dicom_node.regions import body_region
+from dicom_node.volumes import slice_stack
 from models.adapter import adapters
 from tests.dicom_validators import dciodvfy
 from tests.phantoms.ct import COSINES, ct_slice, write_ct
-from tests.phantoms.enhanced import write_enhanced_ct, write_enhanced_mr
+from tests.phantoms.enhanced import write_enhanced_ct, write_enhanced_mr, write_legacy_converted
 from tests.phantoms.volume import axial_planes
 from worker.routing import SeriesSummary, route
 
@@ -101,3 +106,47 @@ def test_an_item_is_found_wherever_it_begins(tmp_path: Path) -> None:
 def test_an_image_of_a_thousand_frames_is_read(tmp_path: Path) -> None:
     (file,) = write_enhanced_ct(tmp_path, axial_planes(1000, 1.0))
     assert (file.header.number_of_frames, set(body_region(file.header).names)) == (1000, {"abdomen"})
+
+
+@pytest.mark.parametrize(("modality", "adapter"), [("CT", "abdominal_trauma"), ("MR", "flare"), ("PT", "flare")])
+def test_a_legacy_converted_series_is_taken_and_shown_like_the_slices_it_was_made_of(
+    tmp_path: Path, modality: str, adapter: str
+) -> None:
+    file = write_legacy_converted(tmp_path, axial_planes(12), modality)
+    assert dciodvfy(file.path).errors == ()
+    assert is_complete_by_itself(file.header)
+    assert set(body_region(file.header).names) == {"abdomen"}
+    decision = route(SeriesSummary((file.header,)), [], adapters())
+    assert decision.adapters == (adapter,)
+    stack = slice_stack([file])
+    assert (len(stack.slices), stack.complete, stack.problems) == (12, True, ())
+    seen = adapters()[adapter].render([file])
+    # Of a stack the middle is shown: with the rod where it is at that height.
+    middle = {source.frame_numbers for source in seen.image_sources}
+    assert (7,) in middle
+    assert len({image.tobytes() for image in seen.images}) == len(seen.images)
+
+
+def test_reformatted_and_projected_enhanced_images_are_told_by_their_frames(tmp_path: Path) -> None:
+    for technique in ("MPR", "MAX_IP"):
+        file = write_legacy_converted(tmp_path, axial_planes(12), "CT", technique=technique)
+        decision = route(SeriesSummary((file.header,)), [], adapters())
+        assert decision.adapters == ()
+        assert f"image type {technique} is not accepted" in decision.reason
+
+
+def test_the_last_frame_is_found_however_its_sequence_is_written(tmp_path: Path) -> None:
+    (file,) = write_enhanced_ct(tmp_path, axial_planes(40))
+    assert file.header.first_frame_position == axial_planes(40)[0].position
+    assert file.header.last_frame_position == axial_planes(40)[-1].position
+    ds = dcmread(file.path)
+    ds["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.is_undefined_length_sequence_item = True
+    ds.save_as(tmp_path / "undefined.dcm")
+    assert read_header(tmp_path / "undefined.dcm") == file.header
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.save_as(tmp_path / "deflated.dcm")
+    again = read_header(tmp_path / "deflated.dcm")
+    assert replace(again, transfer_syntax_uid=file.header.transfer_syntax_uid) == file.header
+    assert InstanceHeader.from_json(json.loads(json.dumps(file.header.to_json()))) == file.header

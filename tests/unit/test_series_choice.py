@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from dicom_node.headers import InstanceHeader
 from dicom_node.preference import phase_of_texts, phase_of_times
-from dicom_node.series_choice import covers, rank_series
+from dicom_node.series_choice import covers, rank_series, set_aside
 from dicom_node.volumes import slice_stack
 from models.adapter import adapters
+from tests.phantoms.ct import write_ct
 from tests.phantoms.enhanced import write_enhanced_ct
 from tests.phantoms.volume import axial_planes
 from worker.routing import SeriesSummary, route
@@ -111,6 +112,23 @@ def test_an_enhanced_series_is_ranked_by_its_frames(tmp_path: Path) -> None:
     assert [one.candidate.slices for one in by_headers] == [one.candidate.slices for one in read] == [60, 40]
     assert read[0].candidate.extent_mm == 236.0
     assert json.loads(json.dumps([one.to_json() for one in read]))[1]["beaten_by"] == read[1].beaten_by != ""
+
+
+def test_an_enhanced_series_is_set_aside_where_a_better_one_shows_the_same(tmp_path: Path) -> None:
+    soft = [file.header for file in write_ct(tmp_path, axial_planes(40), series="4")]
+    sharp = [part.header for part in write_enhanced_ct(tmp_path, axial_planes(40), parts=2, kernel_of=lambda _: "B70f")]
+    lower = [
+        replace(header, series_instance_uid="1.9", image_position_patient=(x, y, z - 150.0))
+        for header in soft
+        if header.image_position_patient
+        for x, y, z in [header.image_position_patient]
+    ]
+    reasons = set_aside({"1.4": soft, "1.7": sharp})
+    assert list(reasons) == ["1.7"] and "kernel B70f (sharp)" in reasons["1.7"]
+    assert set_aside({"1.7": sharp, "1.9": lower}) == {}
+    # Where its header does not tell where it lies, it is asked too.
+    nowhere = [replace(header, last_frame_position=None) for header in sharp]
+    assert set_aside({"1.4": soft, "1.7": nowhere}) == {}
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ ADAPTER = AdapterDefinition(
         # Topograms, MPRs and projections (DERIVED\\SECONDARY), pictures of the screen.
         excluded_image_types=frozenset(
             {"LOCALIZER", "SECONDARY", "MPR", "REFORMATTED", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO"}
+            # The words of enhanced images (VolumeBasedCalculationTechnique, PS3.3 C.8.16.2.1.5).
+            | {"CURVED_MPR", "MAX_IP", "MIN_IP", "VOLUME_RENDER", "SURFACE_RENDER"}
         ),
         min_instances=10,
         min_age_years=18,
