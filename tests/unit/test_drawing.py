@@ -32,7 +32,13 @@ from models.recipe import (
     recipe_to_json,
 )
 from models.rendering import InputRecord, RenderError
-from tests.phantoms.pictures import ultrasound_frames, write_film_with_voi_luts, write_ultrasound_cine
+from tests.phantoms.pictures import (
+    US_COLUMNS,
+    US_ROWS,
+    ultrasound_frames,
+    write_film_with_voi_luts,
+    write_ultrasound_cine,
+)
 from tests.sample_reports import TEST_FILES
 from worker.demo.phantom_studies import write_ct_series, write_mr_series, write_xa_run
 
@@ -214,3 +220,16 @@ def test_writing_in_the_pixels_holds_the_answer_unless_it_is_blacked_out(tmp_pat
     seen = adapters()["flare"].render([cine])
     assert not any("BurnedInAnnotation" in one for one in seen.incomplete)
     assert seen.record["instances"][0]["burned_in_annotation"] == "YES"
+
+
+def test_of_a_cine_the_sharpest_frame_is_shown_whatever_the_writing_around_it_does(tmp_path: Path) -> None:
+    frames = ultrasound_frames(7)
+    inside = (slice(US_ROWS[0], US_ROWS[1] + 1), slice(US_COLUMNS[0], US_COLUMNS[1] + 1))
+    for number in (0, 1, 2, 3, 5, 6):
+        frames[number][inside] = frames[number][inside].mean(axis=(0, 1)).astype(np.uint8)
+    frames[1, 72:, ::4] = 255
+    path = write_ultrasound_cine(tmp_path, frames)
+    seen = adapters()["flare"].render([InstanceFile(read_header(path), path)])
+    assert [source.frame_numbers for source in seen.image_sources] == [(5,)]
+    assert "its sharpest frame" in seen.record["chosen_by"]
+    assert seen.incomplete == ("only frame 5 of 7 of a multi-frame image was shown",)
