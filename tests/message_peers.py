@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -36,10 +37,17 @@ class FhirServer:
     port: int = 0
     resources: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: Statuses to answer before anything is taken; an answer is lost after a transaction with 0.
+    #: Statuses to answer before anything is taken.
     refusals: list[int] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
     transactions: int = 0
+    #: While it is set, what was taken is not answered.
+    hold_answers: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def taken(self) -> int:
+        """How many messages were taken."""
+        return self.transactions
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return the resources of a kind."""
@@ -92,6 +100,13 @@ class WebhookReceiver:
     forged: int = 0
     #: (status, header fields) to answer before anything is taken.
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    #: While it is set, what was taken is not answered.
+    hold_answers: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def taken(self) -> int:
+        """How many events were taken."""
+        return len(self.events)
 
     def take(self, headers: dict[str, str], body: bytes) -> int:
         """Return the status of the answer."""
@@ -122,15 +137,13 @@ def fhir_server(port: int = 0) -> Iterator[FhirServer]:
             body = self.body()
             state.seen.append(dict(self.headers))
             refused = state.refusals.pop(0) if state.refusals else None
-            if self.path != "/r4" or (refused or 200) >= 400:
+            if self.path != "/r4" or refused:
                 outcome = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "not today"}]}
                 self.answer(refused or 404, outcome)
                 return
             done = state.transact(body)
-            if refused == 0:
-                self.close_connection = True
-            else:
-                self.answer(200, done)
+            _wait_while(state.hold_answers)
+            self.answer(200, done)
 
     with _serving(Handler, port) as state.port:
         state.url = f"http://{LOCALHOST}:{state.port}/r4"
@@ -152,11 +165,18 @@ def webhook_receiver(port: int = 0) -> Iterator[WebhookReceiver]:
                 status, fields = state.refusals.pop(0)
                 self.answer(status, None, fields)
             else:
-                self.answer(state.take(dict(self.headers), body), None)
+                status = state.take(dict(self.headers), body)
+                _wait_while(state.hold_answers)
+                self.answer(status, None)
 
     with _serving(Handler, port) as state.port:
         state.url = f"http://{LOCALHOST}:{state.port}/hooks"
         yield state
+
+
+def _wait_while(event: threading.Event) -> None:
+    while event.is_set():
+        time.sleep(0.01)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -168,8 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(fields or {})}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # who asked may be gone
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -194,6 +215,11 @@ class Ris:
     port: int = 0
     messages: list[hl7.Message] = field(default_factory=list)
     answers: list[str | bytes | None] = field(default_factory=list)
+
+    @property
+    def taken(self) -> int:
+        """How many messages were taken."""
+        return len(self.messages)
 
     @property
     def control_ids(self) -> list[str]:

@@ -193,7 +193,7 @@ def _ask(
         else:
             _look_for(db, settings, target, questions)
     except NotOfferedError as error:
-        if target.confirm == "find":
+        if isinstance(target, DicomDestination) and target.confirm == "find":
             log.info("storage commitment not offered", action="confirm", destination=target.name, reason=str(error))
             try:
                 _look_for(db, settings, target, questions)

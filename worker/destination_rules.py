@@ -14,6 +14,29 @@ def kinds_to_write(destinations: Collection[Destination]) -> frozenset[ResultKin
     return frozenset((*DEFAULT_KINDS, *asked))
 
 
+def recipients(
+    destinations: Collection[Destination],
+    adapter: str,
+    decision: str,
+    calling_ae_titles: Collection[str],
+    told: Collection[str],
+) -> set[str]:
+    """Return the names of the destinations that get a result: those whose rules it meets, and those told of it before.
+
+    Args:
+        destinations: All there are.
+        adapter: As for `gets`.
+        decision: As for `gets`.
+        calling_ae_titles: As for `gets`.
+        told: Names of those that were sent a message of the same answer; what they hold must not become out of date.
+    """
+    return {
+        destination.name
+        for destination in destinations
+        if destination.name in told or gets(destination, adapter, decision, calling_ae_titles)
+    }
+
+
 def gets(destination: Destination, adapter: str, decision: str, calling_ae_titles: Collection[str]) -> bool:
     """Return whether a destination gets a result.
 

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import select
 
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell
+from worker.db.announcements import to_announce
 from worker.db.commitments import due_reports
 from worker.db.records import Delivery, Job, Series, utc_now
 from worker.db.retractions import to_retract
@@ -69,6 +70,7 @@ class Dispatcher:
                 select(Job.id).where(Job.state.in_(TO_FINISH), Job.not_before <= now).limit(RINGS_AT_ONCE)
             ).all()
             rejected = session.scalars(to_retract().limit(RINGS_AT_ONCE)).all()
+            untold = session.scalars(to_announce().limit(RINGS_AT_ONCE)).all()
             destinations = session.scalars(
                 select(Delivery.destination)
                 .where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= now)
@@ -80,13 +82,13 @@ class Dispatcher:
                 .distinct()
             ).all()
             reports = due_reports(session, now)[:RINGS_AT_ONCE]
-        bell = self._doorbell
+        bell, unfinished = self._doorbell, dict.fromkeys((*to_finish, *rejected, *untold))
         rings = self._ring(INFERENCE_QUEUE, [_Waiting("infer", job_id, bell.ring_infer) for job_id in queued])
         return rings + self._ring(
             STEPS_QUEUE,
             [
                 *(_Waiting("assemble", series_id, bell.ring_assemble) for series_id in due_series),
-                *(_Waiting("finish", job_id, bell.ring_finish) for job_id in (*to_finish, *rejected)),
+                *(_Waiting("finish", job_id, bell.ring_finish) for job_id in unfinished),
                 *(_Waiting("deliver", destination, bell.ring_deliver) for destination in destinations),
                 *(_Waiting("confirm", destination, bell.ring_confirm) for destination in unconfirmed),
                 *(_Waiting("report", request_id, bell.ring_report_commitment) for request_id in reports),

@@ -9,7 +9,7 @@ process has moved on in the meantime is dropped; a full disk or a lost database 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from worker.db.review_records import signing_review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
 from worker.db.units import asked_adapter, unit_files
-from worker.destination_rules import gets, kinds_to_write
+from worker.destination_rules import kinds_to_write, recipients
 from worker.documents import Answer, Document, Predecessor, Signature, build_documents, document_uid
+from worker.messages.outgoing import Told, build_messages, kinds_to_tell, told_before
 from worker.rendering import renderer
 from worker.result_kinds import ResultKind
 from worker.settings import Settings
@@ -63,6 +64,8 @@ class _Assignment:
     predecessor: Predecessor | None
     #: Signed, or released without a person; else it is only kept for a person to look at.
     may_leave: bool = False
+    unit_uid: str = ""
+    told: Told = field(default_factory=Told)
 
 
 def write_results(
@@ -122,7 +125,9 @@ def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str,
         obstacle = f"the findings do not fit this release of the adapter: {error.errors()[0]['msg']}; retry the job"
         return _Assignment(job.id, job.state, obstacle, None, None)
     may_leave = signature is not None or job.decision == Outcome.RELEASE.value
-    return _Assignment(job.id, job.state, None, answer, _predecessor(session, job, answer), may_leave)
+    told = told_before(session, job, earlier_jobs(session, job)) if may_leave else Told()
+    predecessor = _predecessor(session, job, answer)
+    return _Assignment(job.id, job.state, None, answer, predecessor, may_leave, job.unit_uid, told)
 
 
 def _signature(settings: Settings, job: Job) -> Signature:
@@ -191,12 +196,15 @@ def _draft(job: Job, answer: Answer) -> Result | None:
 
 def _build(settings: Settings, assignment: _Assignment) -> tuple[list[Document], str | None]:
     """Build the files; return them, or why the job must be held."""
-    if assignment.answer is None:
+    answer, predecessor = assignment.answer, assignment.predecessor
+    if answer is None:
         return [], assignment.obstacle
+    destinations = settings.destinations if assignment.may_leave else ()
     try:
-        pictures = renderer(settings.rendering)
-        kinds = kinds_to_write(settings.destinations if assignment.may_leave else ())
-        return build_documents(assignment.answer, assignment.predecessor, pictures, kinds), None
+        documents = build_documents(answer, predecessor, renderer(settings.rendering), kinds_to_write(destinations))
+        kinds, unit_uid = kinds_to_tell(destinations), assignment.unit_uid
+        messages = build_messages(answer, unit_uid, predecessor, documents, assignment.told, kinds)
+        return [*documents, *messages], None
     except RenderInterrupted:
         raise  # nothing is wrong with the answer: the job stays as it is and is rung for again
     except Exception as error:  # the process edge of a job: adapters and images can fail in any way, a person is told
@@ -225,6 +233,7 @@ def _commit(
     ):
         raise _MovedOnError("the job, or the report it stands in the place of, has changed")
     earlier = earlier_jobs(session, job)
+    told = told_before(session, job, earlier)
     signed = answer.signature
     to_state, reason = _verdict(job, signed, earlier)
     _move(session, job, to_state, reason)
@@ -237,7 +246,7 @@ def _commit(
         _cancel(session, job, drafts, "the signed report stands in its place")
     for replaced in earlier:
         _supersede(session, replaced, job)
-    return _queue(session, settings, job, results)
+    return _queue(session, settings, job, results, told)
 
 
 def _verdict(job: Job, signed: Signature | None, earlier: Sequence[Job]) -> tuple[JobState, str]:
@@ -296,16 +305,16 @@ def _cancel(session: Session, job: Job, deliveries: Sequence[Delivery], reason: 
             move_delivery(session, delivery, DeliveryState.CANCELLED, reason, study_id=job.study_id)
 
 
-def _queue(session: Session, settings: Settings, job: Job, results: Sequence[Result]) -> tuple[str, ...]:
-    """Put every result into the outbox of every destination whose rules it meets."""
+def _queue(session: Session, settings: Settings, job: Job, results: Sequence[Result], told: Told) -> tuple[str, ...]:
+    """Put every result into the outbox of every destination whose rules it meets, and of those told of it before."""
     sent_by = session.scalars(
         select(Instance.calling_ae_title).where(Instance.series_id == job.series_id).distinct()
     ).all()
     decision = signing_review(job).action if job.state is JobState.VERIFIED else Outcome.RELEASE.value
+    names = recipients(settings.destinations, job.adapter, decision, sent_by, told.destinations)
     rung: dict[str, None] = {}
-    for destination in settings.destinations:
-        if gets(destination, job.adapter, decision, sent_by):
-            for result in (made for made in results if made.kind in destination.results):
-                queue_result(session, job, result, destination.name)
-                rung[destination.name] = None
+    for destination in (known for known in settings.destinations if known.name in names):
+        for result in (made for made in results if made.kind in destination.results):
+            queue_result(session, job, result, destination.name)
+            rung[destination.name] = None
     return tuple(rung)

@@ -1,9 +1,9 @@
 """Rejected answers -> rejection notes: what a person took back is taken back wherever it had been sent.
 
 Input: a REJECTED job of which destinations have results. Output, in one transaction: a Key Object Selection for each
-set of results that destinations have (IHE Imaging Object Change Management, RAD TF-2 4.66), and its deliveries to those
-destinations, whatever kinds and rules they are set to. On failure `RetractionError` or `SpoolError`; the job stays in
-the dispatcher's view and is tried again.
+set of results that destinations have (IHE Imaging Object Change Management, RAD TF-2 4.66), a message that takes back
+what was told by FHIR or HL7, and the deliveries to those destinations, whatever kinds and rules they are set to. On
+failure `RetractionError`, `MessageError` or `SpoolError`; the job stays in the dispatcher's view and is tried again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from worker.db.retractions import arrived_at, to_retract
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.document_places import place_of_note
+from worker.documents import Document
+from worker.messages.outgoing import build_endings, to_take_back
 from worker.result_kinds import REJECTION
 from worker.settings import Settings
 
@@ -57,6 +59,11 @@ class _Note:
     rejected: tuple[str, ...]
     destinations: tuple[str, ...]
 
+    @property
+    def document(self) -> Document:
+        """The note as it is kept."""
+        return Document(REJECTION, self.sop_instance_uid, self.sop_class_uid, self.data)
+
 
 def write_rejection_notes(db: Database, spool: Spool, settings: Settings, job_id: str) -> tuple[str, ...]:
     """Write what takes back the results of a rejected job.
@@ -66,36 +73,50 @@ def write_rejection_notes(db: Database, spool: Spool, settings: Settings, job_id
 
     Raises:
         RetractionError: A result that was sent cannot be read any more.
+        MessageError: A message that was sent cannot be read any more.
         SpoolError: The disk does not take the file.
     """
     with db.reading() as session:
         if not _is_due(session, job_id):
             return ()
-        notes = _notes(session, settings, job_id)
-    stored = [(note, spool.put_bytes(note.data)) for note in notes]
+        job = session.get_one(Job, job_id)
+        known, taking_back = _known(session, job), _taking_back(session, settings, job)
+    stored = [spool.put_bytes(document.data) for document, _ in taking_back]
     with db.writing() as session:
         job = session.get_one(Job, job_id, with_for_update=True)
-        if not _is_due(session, job_id) or {n.rejected: list(n.destinations) for n in notes} != arrived_at(
-            session, job_id
-        ):
+        if not _is_due(session, job_id) or _known(session, job) != known:
             return ()  # another process was faster, or something has arrived since: the next ring looks again
-        for note, file in stored:
-            _keep(session, job, note, file)
-    return tuple(sorted({name for note in notes for name in note.destinations}))
+        for (document, destinations), file in zip(taking_back, stored, strict=True):
+            _keep(session, job, document, destinations, file)
+    return tuple(sorted({name for _, destinations in taking_back for name in destinations}))
+
+
+def _known(session: Session, job: Job) -> tuple[object, object]:
+    """Return what others have of a job: DICOM results, and messages."""
+    noted = any(result.kind == REJECTION for result in job.results)
+    return ({} if noted else arrived_at(session, job.id)), to_take_back(session, job)
+
+
+def _taking_back(session: Session, settings: Settings, job: Job) -> list[tuple[Document, tuple[str, ...]]]:
+    """Return what is to be sent, and where to."""
+    rejection = next(review for review in reversed(job.reviews) if review.action in REJECTING)
+    taking_back = [(ending.document, ending.destinations) for ending in build_endings(session, job, rejection)]
+    if any(result.kind == REJECTION for result in job.results):
+        return taking_back
+    notes = _notes(session, settings, job, rejection)
+    return [*((note.document, note.destinations) for note in notes), *taking_back]
 
 
 def _is_due(session: Session, job_id: str) -> bool:
     return session.scalar(to_retract().where(Job.id == job_id)) is not None
 
 
-def _notes(session: Session, settings: Settings, job_id: str) -> list[_Note]:
-    job = session.get_one(Job, job_id)
-    rejection = next(review for review in reversed(job.reviews) if review.action in REJECTING)
+def _notes(session: Session, settings: Settings, job: Job, rejection: Review) -> list[_Note]:
     paths = {result.sop_instance_uid: Path(result.path) for result in job.results}
     title = TITLES[settings.review.rejection_title]
     return [
         _note([_read(paths[uid]) for uid in uids], uids, tuple(destinations), title, rejection)
-        for uids, destinations in arrived_at(session, job_id).items()
+        for uids, destinations in arrived_at(session, job.id).items()
     ]
 
 
@@ -121,21 +142,21 @@ def _note(
     return _Note(str(ds.SOPInstanceUID), str(ds.SOPClassUID), data, uids, destinations)
 
 
-def _keep(session: Session, job: Job, note: _Note, file: StoredFile) -> None:
-    result = session.scalar(select(Result).where(Result.sop_instance_uid == note.sop_instance_uid))
+def _keep(session: Session, job: Job, document: Document, destinations: tuple[str, ...], file: StoredFile) -> None:
+    result = session.scalar(select(Result).where(Result.sop_instance_uid == document.sop_instance_uid))
     if result is None:
         result = Result(
             job_id=job.id,
-            sop_instance_uid=note.sop_instance_uid,
-            sop_class_uid=note.sop_class_uid,
-            kind=REJECTION,
+            sop_instance_uid=document.sop_instance_uid,
+            sop_class_uid=document.sop_class_uid,
+            kind=document.kind,
             digest=file.sha256,
             path=str(file.path),
         )
         session.add(result)
         session.flush()
-    reason = f"{len(note.rejected)} results are taken back at {', '.join(note.destinations)}"
+    reason = f"the results are taken back at {', '.join(destinations)}"
     record_event(session, "job", job.id, study_id=job.study_id, reason=reason)
-    for name in note.destinations:
+    for name in destinations:
         queue_result(session, job, result, name)
-    log.info("rejection note written", action="retract", job_id=job.id, destinations=list(note.destinations))
+    log.info("results taken back", action="retract", job_id=job.id, kind=document.kind, destinations=list(destinations))

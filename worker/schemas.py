@@ -43,18 +43,20 @@ class DeliveryView(_View):
 
 
 class ResultView(_View):
-    """A DICOM object that was written, and where it went."""
+    """A DICOM object or a message that was written, and where it went."""
 
     #: This software's own number for it, which addresses of pages have in place of its UID.
     id: int
+    #: Of a message, a UID that is its own.
     sop_instance_uid: str
+    #: Empty for a message.
     sop_class_uid: str
-    #: "sr" or "sc".
+    #: Of `worker.result_kinds`.
     kind: str
     #: Signed by a person.
     verified: bool
     predecessor_sop_instance_uid: str | None
-    #: The DICOM file on the disk of this software.
+    #: The file on the disk of this software.
     path: str
     created_at: datetime
     deliveries: list[DeliveryView]

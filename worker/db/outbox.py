@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, joinedload
 from worker.db.records import Delivery, Job, Result, utc_now
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, record_event
-from worker.result_kinds import REJECTION
+from worker.result_kinds import ENDINGS
 from worker.states import DeliveryState, JobState
 
 log = structlog.get_logger()
@@ -176,7 +176,7 @@ def _senders(session: Session, db: Database, destination: str) -> int:
 def _withdrawn(row: Delivery) -> str | None:
     """Say why a result is not sent any more: its job may have moved on while it was on its way."""
     job: Job = row.result.job
-    if job.state in WITHDRAWN and row.result.kind != REJECTION:
+    if job.state in WITHDRAWN and row.result.kind not in ENDINGS:
         return f"job {job.id} is {job.state.value}"
     if job.state is JobState.VERIFIED and not row.result.verified:
         return "the signed report stands in its place"

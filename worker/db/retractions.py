@@ -1,4 +1,4 @@
-"""Which rejected answers still stand in a PACS: their results were sent, and no rejection note was written yet.
+"""Which rejected answers still stand with others: their results were sent, and nothing was written to take them back.
 
 Input: rows. Output: a query, and what each destination has. A delivery that is on its way is waited for: nobody knows
 yet whether the destination will have the object.
@@ -6,35 +6,43 @@ yet whether the destination will have the object.
 
 from __future__ import annotations
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
 from worker.db.queries import deliveries_of
 from worker.db.records import Delivery, Job, Result, utc_now
-from worker.result_kinds import REJECTION
+from worker.result_kinds import MESSAGES, REJECTION, MessageKind
 from worker.states import DeliveryState, JobState
 
 #: A destination has the object.
 ARRIVED = (DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.UNCONFIRMED)
+#: Messages that are taken back here; what ends an event is an event of its own.
+_TAKEN_BACK_BY_MESSAGE = (MessageKind.FHIR, MessageKind.HL7)
 
 
 def to_retract() -> Select[str]:
-    """Return the query for the ids of jobs that need a rejection note now."""
+    """Return the query for the ids of jobs that need a rejection note, or another message of the same meaning, now."""
     of_job = select(Delivery.id).join(Delivery.result).where(Result.job_id == Job.id)
+    arrived, written = of_job.where(Delivery.state.in_(ARRIVED)), select(Result.id).where(Result.job_id == Job.id)
+    in_a_pacs = arrived.where(Result.kind.not_in((*MESSAGES, REJECTION)))
+    still_stand = [and_(exists(in_a_pacs), ~exists(written.where(Result.kind == REJECTION)))]
+    still_stand += [
+        and_(exists(arrived.where(Result.kind == kind)), ~exists(written.where(Result.kind == kind.ending)))
+        for kind in _TAKEN_BACK_BY_MESSAGE
+    ]
     return select(Job.id).where(
         Job.state == JobState.REJECTED,
         Job.not_before <= utc_now(),  # until then the rejection can be taken back
-        exists(of_job.where(Delivery.state.in_(ARRIVED))),
         ~exists(of_job.where(Delivery.state == DeliveryState.SENDING)),
-        ~exists(select(Result.id).where(Result.job_id == Job.id, Result.kind == REJECTION)),
+        or_(*still_stand),
     )
 
 
 def arrived_at(session: Session, job_id: str) -> dict[tuple[str, ...], list[str]]:
-    """Return, for each set of results that destinations have (SOP Instance UIDs, sorted), those destinations."""
+    """Return, for each set of DICOM results that destinations have (SOP Instance UIDs, sorted), those destinations."""
     has: dict[str, set[str]] = {}
     for delivery in deliveries_of(session, job_id):
-        if delivery.state in ARRIVED and delivery.result.kind != REJECTION:
+        if delivery.state in ARRIVED and delivery.result.kind not in (*MESSAGES, REJECTION):
             has.setdefault(delivery.destination, set()).add(delivery.result.sop_instance_uid)
     found: dict[tuple[str, ...], list[str]] = {}
     for destination, uids in sorted(has.items()):

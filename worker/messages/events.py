@@ -41,9 +41,9 @@ class Telling:
         return f"{happening in self.answers} {self.patient}"
 
 
-def event_uid(job_id: str, event_id: int, key: str) -> str:
+def event_uid(job_id: str, state: str, at: datetime, key: str) -> str:
     """Return the UID of an event, the same whoever writes it again."""
-    return derive_uid("event", job_id, str(event_id), key)
+    return derive_uid("event", job_id, state, at.astimezone(UTC).isoformat(), key)
 
 
 def build_event(

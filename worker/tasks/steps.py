@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from worker import assembly, confirmation, delivery, pipeline, reporting, retraction
+from worker import announcing, assembly, confirmation, delivery, pipeline, reporting, retraction
 from worker.celery_app import ASSEMBLE, CONFIRM, DELIVER, FINISH, REPORT_COMMITMENT, STEPS_QUEUE, make_celery
 from worker.missing_images import fetch_missing
 from worker.reception import reception
@@ -57,13 +57,14 @@ class StepsWorkplace(Workplace):
             self.doorbell.ring_infer(job_id)
 
     def finish(self, job_id: str) -> None:
-        """Score a saved answer, write what was decided or signed, take back what was rejected."""
+        """Score a saved answer, write what was decided or signed, take back what was rejected, tell of it."""
         with self.finishing.alone_with(job_id) as alone:
             if not alone:
                 return  # rung for twice: the results would be built twice, and dropped once
             pipeline.score(self.db, self.settings, self.adapters, job_id)
             names = reporting.write_results(self.db, self.spool, self.settings, job_id, adapters=self.adapters)
-            for destination in names or retraction.write_rejection_notes(self.db, self.spool, self.settings, job_id):
+            names = names or retraction.write_rejection_notes(self.db, self.spool, self.settings, job_id)
+            for destination in {*names, *announcing.announce(self.db, self.spool, self.settings, job_id)}:
                 self.doorbell.ring_deliver(destination)
 
     def deliver(self, destination: str) -> None:

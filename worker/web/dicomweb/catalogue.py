@@ -20,12 +20,15 @@ from sqlalchemy.orm import Session
 
 from dicom_node.headers import HeaderError, InstanceHeader, read_header
 from worker.db.records import Instance, Job, Result, Series, Study
+from worker.result_kinds import MESSAGES
 from worker.states import InstanceState, JobState
 
 log = structlog.get_logger()
 
 #: Jobs whose results were released; those of a better or later job stand in for superseded ones.
 SHOWN_JOBS: Final = (JobState.RELEASED, JobState.ACCEPTED, JobState.VERIFIED)
+#: Messages to other systems are results too, and no DICOM objects.
+IS_AN_OBJECT: Final = Result.kind.not_in(MESSAGES)
 #: Studies looked up at a time.
 _CHUNK: Final = 200
 
@@ -116,14 +119,14 @@ def studies_with_instance(sop_instance_uids: Iterable[str]) -> ColumnElement[boo
     """Return the condition that a study holds one of these SOP instances."""
     uids = list(sop_instance_uids)
     received = select(Series.study_id).join(Series.instances).where(Instance.sop_instance_uid.in_(uids))
-    made = select(Job.study_id).join(Job.results).where(Result.sop_instance_uid.in_(uids))
+    made = select(Job.study_id).join(Job.results).where(Result.sop_instance_uid.in_(uids), IS_AN_OBJECT)
     return Study.id.in_(received.union(made))
 
 
 def studies_with_series(series_instance_uids: Iterable[str]) -> ColumnElement[bool]:
     """Return the condition that a study may hold one of these series: no row names the series of a result."""
     received = select(Series.study_id).where(Series.series_instance_uid.in_(list(series_instance_uids)))
-    made = select(Job.study_id).join(Job.results)
+    made = select(Job.study_id).join(Job.results).where(IS_AN_OBJECT)
     return Study.id.in_(received.union(made))
 
 
@@ -132,7 +135,7 @@ def _results() -> Select[int, str, str, str]:
         select(Job.study_id, Result.sop_instance_uid, Result.path, Result.digest)
         .join(Result.job)
         .join(Job.study)
-        .where(Job.state.in_(SHOWN_JOBS))
+        .where(Job.state.in_(SHOWN_JOBS), IS_AN_OBJECT)
         .order_by(Result.id)
     )
 
