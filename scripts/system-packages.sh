@@ -14,6 +14,7 @@ needs=(
     libpixelmed-java:/usr/share/java/pixelmed.jar
     default-jre-headless:java
     procps:pgrep
+    chromium:chromium
     util-linux:setpriv
 )
 services=(orthanc redis-server postgresql)

@@ -200,6 +200,9 @@ def test_what_cannot_be_shown_is_said(browser: TestClient, tmp_path: Path) -> No
     assert frame(browser, listing, 2).status_code == 200
     address = listing["frame_url"]
     assert browser.get(address.format(instance=999, number=1)).status_code == 404
+    # An address that names another series than the image's would be put down to the wrong patient.
+    other = address.replace(f"/series/{series}/", f"/series/{series + 1}/")
+    assert browser.get(other.format(instance=listing["frames"][2][0], number=1)).status_code == 404
     beyond = browser.get(address.format(instance=listing["frames"][2][0], number=2))
     assert (beyond.status_code, "only 1" in beyond.json()["detail"]) == (422, True)
     for nothing in ("/viewer/series/999", "/viewer/jobs/none"):

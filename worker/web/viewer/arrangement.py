@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,7 +91,8 @@ def arrange(files: Sequence[InstanceFile]) -> Arrangement:
     )
 
 
-def edge_letters(orientation: Sequence[float] | None) -> tuple[str, str, str, str] | None:
+@lru_cache(maxsize=256)
+def edge_letters(orientation: tuple[float, ...] | None) -> tuple[str, str, str, str] | None:
     """Return the letters at the left, top, right and bottom edge: A, P, L, R, H, F, two where the plane is oblique.
 
     Args:

@@ -43,13 +43,15 @@ _CT_WINDOWS: Final = (("Soft tissue", 40, 400), ("Lung", -600, 1500), ("Bone", 4
 @router.get("/series/{series_id}")
 def series_page(request: Request, series_id: int) -> Response:
     """Show the images of a series."""
-    return _page(request, f"/viewer/series/{series_id}/frames", lambda session: series.of_series(session, series_id))
+    return _page(
+        request, f"/viewer/series/{series_id}/frames", lambda session: series.of_series(session, series_id, sample=True)
+    )
 
 
 @router.get("/jobs/{job_id}")
 def job_page(request: Request, job_id: str) -> Response:
     """Show the images of a job's unit, with what its model saw."""
-    return _page(request, f"/viewer/jobs/{job_id}/frames", lambda session: _scope_of_job(session, job_id))
+    return _page(request, f"/viewer/jobs/{job_id}/frames", lambda session: _scope_of_job(session, job_id, sample=True))
 
 
 @router.get("/series/{series_id}/frames")
@@ -71,16 +73,17 @@ def job_frames(request: Request, job_id: str) -> dict[str, Any]:
     return _listed(scope, arrangement, marks)
 
 
-@router.get("/instances/{instance_id}/frames/{number}")
+@router.get("/series/{series_id}/instances/{instance_id}/frames/{number}")
 def frame(
     request: Request,
+    series_id: int,
     instance_id: int,
     number: Annotated[int, Path(ge=1)],
     shown: Annotated[bool, Query(description="as the file's VOI LUT shows it")] = False,
 ) -> Response:
     """Return a frame, counted from 1, as values."""
     with request.app.state.database.reading() as session:
-        file = _found(lambda: series.image(session, instance_id))
+        file = _found(lambda: series.image(session, series_id, instance_id))
     try:
         values = _store(request).frame(file, number - 1, as_shown=shown)
     except (PixelError, SandboxError) as error:
@@ -103,11 +106,11 @@ def _page(request: Request, frames_url: str, find: Callable[[Session], Scope]) -
     return render(request, "viewer.html", {"scope": scope, "frames_url": frames_url})
 
 
-def _scope_of_job(session: Session, job_id: str) -> Scope:
+def _scope_of_job(session: Session, job_id: str, *, sample: bool = False) -> Scope:
     job = session.get(Job, job_id)
     if job is None:
         raise LookupError("there is no such job here; open it from its study")
-    return series.of_job(session, job)
+    return series.of_job(session, job, sample=sample)
 
 
 def _found(find: Callable[[], T]) -> T:
@@ -131,7 +134,7 @@ def _listed(scope: Scope, arrangement: Arrangement, marks: Marks) -> dict[str, A
         "modality": scope.modality,
         "description": scope.description,
         "adapter": scope.adapter,
-        "frame_url": "/viewer/instances/{instance}/frames/{number}",
+        "frame_url": f"/viewer/series/{scope.series_id}/instances/{{instance}}/frames/{{number}}",
         "input_url": f"/jobs/{scope.job_id}/inputs/{{input}}.png" if marks.inputs else None,
         "first": arrangement.in_stack // 2 if key is None else key,
         "presets": [_preset(*one) for one in _CT_WINDOWS] if scope.modality == "CT" else [],

@@ -24,7 +24,8 @@ function listenToPointers(viewer, signal) {
   on("pointerdown", (event) => {
     viewer.root.focus({ preventScroll: true });
     pane.setPointerCapture(event.pointerId);
-    held.set(event.pointerId, { at: place(event), mode: modeOf(viewer, event) });
+    const at = place(event);
+    held.set(event.pointerId, { at, from: at, window: viewer.frame && viewer.window, mode: modeOf(viewer, event) });
     rest = 0;
     event.preventDefault();
   });
@@ -46,7 +47,7 @@ function listenToPointers(viewer, signal) {
       if (steps) viewer.step(steps);
     } else if (pointer.mode === "pan") viewer.panBy(dx, dy);
     else if (pointer.mode === "zoom") viewer.zoomBy(Math.exp(-dy / 150), viewer.middle());
-    else viewer.dragWindow(dx, dy);
+    else if (pointer.window) viewer.dragWindow(pointer.window, x - pointer.from[0], y - pointer.from[1]);
     pointer.at = [x, y];
   });
   for (const name of ["pointerup", "pointercancel"]) on(name, (event) => held.delete(event.pointerId));

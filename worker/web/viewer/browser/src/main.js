@@ -13,7 +13,7 @@ function look() {
     if (open.has(root)) continue;
     const viewer = new Viewer(root);
     open.set(root, viewer);
-    if (root.classList.contains("viewer-page")) root.focus();
+    if (root.classList.contains("viewer-page")) root.focus({ preventScroll: true });
     viewer.open();
   }
 }

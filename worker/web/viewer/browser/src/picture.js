@@ -69,6 +69,7 @@ export class Picture {
     this.id = `picture-${++count}`;
     started().enableElement({ viewportId: this.id, element, type: Enums.ViewportType.STACK });
     this.frame = null;
+    this.isFitted = true;
   }
 
   get viewport() {
@@ -85,7 +86,7 @@ export class Picture {
       shown.set(frame.id, frame.image);
       this.frame = frame;
       this.viewport.renderImageObject(frame.image);
-      if (!same) this.viewport.resetCamera();
+      if (!same) this.#fit();
     }
     const slope = frame.about.slope ?? 1;
     const intercept = frame.about.intercept ?? 0;
@@ -100,13 +101,21 @@ export class Picture {
 
   fit() {
     if (!this.frame) return;
-    this.viewport.resetCamera();
+    this.#fit();
     this.viewport.render();
   }
 
+  #fit() {
+    this.viewport.resetCamera();
+    this.isFitted = true;
+  }
+
+  // Follows the size of the element; a picture that filled it fills it again.
   resize() {
     started().resize(true, false);
-    if (this.frame) this.viewport.render();
+    if (!this.frame) return;
+    if (this.isFitted) this.#fit();
+    this.viewport.render();
   }
 
   panBy(dx, dy) {
@@ -123,6 +132,7 @@ export class Picture {
   // Brings what lies at one place to another.
   #moved(from, to, sign = 1) {
     const { focalPoint } = this.viewport.getCamera();
+    this.isFitted = false;
     this.viewport.setCamera({ focalPoint: focalPoint.map((value, axis) => value - sign * (to[axis] - from[axis])) });
     this.viewport.render();
   }

@@ -129,9 +129,10 @@ export class Viewer {
     this.redraw();
   }
 
-  dragWindow(dx, dy) {
+  // Sets the window to what dragging so far makes of the one that it began with: dragging back brings that back.
+  dragWindow(from, dx, dy) {
     if (!this.frame) return;
-    this.byHand = dragged(this.window, dx, dy);
+    this.byHand = dragged(from, dx, dy);
     this.redraw();
   }
 
