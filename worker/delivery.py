@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session
 
 from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
+from worker.audit.movements import record_sent
+from worker.audit.trail import AuditTrail
 from worker.channels import channel_of
 from worker.db.outbox import Parcel, claim_batch, due, keep_claim, move, with_job
 from worker.db.records import Delivery, Result, utc_now
@@ -106,13 +108,19 @@ def rescue_expired(db: Database) -> int:
 def _send(db: Database, settings: Settings, target: Destination, parcels: Sequence[Parcel]) -> None:
     """Send the parcels and commit each outcome as it comes; whatever happens, none is left without a state."""
     waiting = {parcel.path: parcel for parcel in parcels}
+    taken: list[int] = []
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 - it spreads load, it keeps no secret
     try:
         with keep_claim(db, parcels[0].token):
             for outcome in channel_of(target).send(settings, target, parcels):
                 parcel = waiting.pop(outcome.path)
+                if outcome.is_delivered:
+                    taken.append(parcel.delivery_id)
                 _settle(db, settings, target, parcel, outcome, jitter)
     finally:
+        if taken:
+            host, ae_title = getattr(target, "host", ""), getattr(target, "ae_title", "")
+            record_sent(AuditTrail(settings), db, taken, target.name, host, ae_title)
         _hand_back(db, settings, list(waiting.values()))
 
 

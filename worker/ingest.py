@@ -40,8 +40,19 @@ class _Waiting:
 class IngestWriter:
     """The one thread that writes received instances to the database."""
 
-    def __init__(self, db: Database, stable_after_s: float, ring_assemble: Callable[[int], None]) -> None:
-        """Start the writer thread; `ring_assemble(series_id)` is called after each commit that assembly should see."""
+    def __init__(
+        self,
+        db: Database,
+        stable_after_s: float,
+        ring_assemble: Callable[[int], None],
+        audit: Callable[[AssociationRecord], None] | None = None,
+    ) -> None:
+        """Start the writer thread.
+
+        `ring_assemble(series_id)` is called after each commit that assembly should see, `audit(association)` when an
+        association that brought something has ended.
+        """
+        self._audit = audit
         self._db = db
         self._stable_after = timedelta(seconds=stable_after_s)
         self._ring_assemble = ring_assemble
@@ -66,6 +77,8 @@ class IngestWriter:
         """Record how an association ended: a release is a sign that its series are whole."""
         if ended.instances:
             self._wait(ended)
+            if self._audit is not None:
+                self._audit(ended)
 
     def close(self) -> None:
         """Write what waits, and stop."""

@@ -23,6 +23,8 @@ from dicom_node.headers import HeaderError, read_header
 from dicom_node.scp import ScpConfig, ScpError, StoreScp
 from dicom_node.spool import Spool, SpoolError, StoredFile
 from dicom_node.tls import TlsError, server_context
+from worker.audit.movements import of_associations
+from worker.audit.trail import AuditTrail
 from worker.celery_app import Doorbell
 from worker.db import commitments
 from worker.db.arrivals import Arrival, commit_arrivals
@@ -61,7 +63,8 @@ def _receive(settings: Settings, db: Database, spool: Spool, stop: threading.Eve
         return
     reconcile(db, spool, settings.dicom.stable_after_s)
     doorbell = Doorbell(settings)
-    writer = IngestWriter(db, settings.dicom.stable_after_s, doorbell.ring_assemble)
+    audit = of_associations(AuditTrail(settings), db)
+    writer = IngestWriter(db, settings.dicom.stable_after_s, doorbell.ring_assemble, audit)
     scp = StoreScp(
         _scp_config(settings),
         spool,

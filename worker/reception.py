@@ -18,6 +18,8 @@ from dicom_node.dimse import Operation, Request, Service
 from dicom_node.scp import AssociationRecord
 from dicom_node.spool import Spool
 from dicom_node.storage_service import StoreService
+from worker.audit.movements import of_associations
+from worker.audit.trail import AuditTrail
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.settings import Settings
@@ -68,7 +70,8 @@ def reception(db: Database, settings: Settings) -> Iterator[Service]:
         except BlockingIOError:
             pass  # another process is fetching too
         fcntl.flock(lock, fcntl.LOCK_SH)
-        writer = IngestWriter(db, settings.dicom.stable_after_s, lambda _series_id: None)
+        audit = of_associations(AuditTrail(settings), db)
+        writer = IngestWriter(db, settings.dicom.stable_after_s, lambda _series_id: None, audit)
         fetched = _Fetched(spool, writer)
         try:
             yield fetched

@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.audit_settings import AuditSettings
 from worker.delivery_settings import DeliverySettings, Destination, DicomDestination, Source, StowDestination
 from worker.destination_base import AeTitle, DestinationConditions, Port
 from worker.engine_settings import AdapterOptions, EngineSettings, Section
@@ -181,6 +182,7 @@ class Settings(BaseSettings):
     destinations: list[Destination] = Field([], description="where results are sent")
     sources: list[Source] = Field([], description="where images come from, as far as it must be called back")
     routes: list[RouteRule] = Field([], description="site rules, looked at in order before the adapters' own")
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     grace_s: float = Field(20, gt=0, description="seconds to finish or hand back what is running on SIGTERM")
 

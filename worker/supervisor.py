@@ -20,6 +20,9 @@ from typing import Any
 
 import structlog
 
+from worker.audit import events
+from worker.audit.forwarding import Forwarder
+from worker.audit.trail import AuditTrail
 from worker.db.process_reports import Reporter
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
@@ -44,6 +47,8 @@ RESTART_AFTER_S, RESTART_AT_MOST_S = 0.2, 30.0
 #: A child that lived this long died of something new.
 HEALTHY_AFTER_S = 60.0
 _LOOK_EVERY_S = 0.1
+#: Time in which the last audit messages may still get to the log server; what does not is sent at the next start.
+_AUDIT_GRACE_S = 2.0
 #: OpenMP's threads otherwise spin while they wait for one another, which on a busy machine takes the CPU from the one
 #: they wait for: an answer of the stand-in then took 2.7 CPU seconds instead of 0.06 (two cores, measured).
 CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -133,6 +138,7 @@ class Supervisor:
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         exit_code = 0
         reporter: Reporter | None = None
+        audit = self._begin_audit()
         try:
             for child in self._children:
                 child.start()
@@ -151,7 +157,21 @@ class Supervisor:
             if reporter is not None:
                 reporter.stop(self._facts())
                 database.close()
+            trail, forwarder = audit
+            trail.write(events.application(trail.system, starts=False))
+            if forwarder is not None:
+                forwarder.stop(_AUDIT_GRACE_S)
         return exit_code
+
+    def _begin_audit(self) -> tuple[AuditTrail, Forwarder | None]:
+        """Tell of the start, and send the audit files' lines on where a log server is named."""
+        trail = AuditTrail(self._settings)
+        trail.write(events.application(trail.system, starts=True))
+        if self._settings.audit.syslog is None:
+            return trail, None
+        forwarder = Forwarder(trail.folder, self._settings.audit.syslog)
+        forwarder.start()
+        return trail, forwarder
 
     def _facts(self) -> dict[str, Any]:
         """Return what is reported of the processes."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from worker.commands.auditing import audit_decision, audit_list, audit_looks
 from worker.commands.console import (
     ConfigOption,
     JsonOption,
@@ -64,8 +65,10 @@ def list_held(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the answers that wait for a person, the most urgent first."""
     from worker import review, wording
 
-    with ledger(read_settings(config)) as database:
+    settings = read_settings(config)
+    with ledger(settings) as database:
         cases = review.queue(database)
+    audit_list(settings, "review list")
     if as_json:
         print_json([case.model_dump(mode="json") for case in cases])
         return
@@ -107,6 +110,7 @@ def show(
                 _save_inputs(settings, session, case.id, inputs_dir)
     except queries.QueryError as error:
         fail(str(error))
+    audit_looks(settings, [case])
     if as_json:
         print_json(case.model_dump(mode="json"))
         return
@@ -147,7 +151,7 @@ def accept(
     """Sign an answer as it is: a VERIFIED report with your name is written and sent."""
     from worker import review
 
-    _decide(config, as_json, lambda db, settings: review.accept(
+    _decide(config, as_json, "accept", reviewer, lambda db, settings: review.accept(
         db, job, _person(settings, reviewer, organization), comment
     ))  # fmt: skip
 
@@ -168,7 +172,7 @@ def edit(
     from worker import review
 
     signed = _read_findings(findings)
-    _decide(config, as_json, lambda db, settings: review.edit(
+    _decide(config, as_json, "edit", reviewer, lambda db, settings: review.edit(
         db, job, signed, _person(settings, reviewer, organization), comment
     ))  # fmt: skip
 
@@ -185,7 +189,7 @@ def reject(
     """Discard an answer: nothing (more) of it is sent."""
     from worker import review
 
-    _decide(config, as_json, lambda db, settings: review.reject(
+    _decide(config, as_json, "reject", reviewer, lambda db, settings: review.reject(
         db, job, _person(settings, reviewer, organization), reason
     ))  # fmt: skip
 
@@ -201,12 +205,18 @@ def retry(
     """Put a held answer back into the queue, as if it had never run."""
     from worker import review
 
-    _decide(config, as_json, lambda db, settings: review.retry(
+    _decide(config, as_json, "retry", reviewer, lambda db, settings: review.retry(
         db, job, _person(settings, reviewer, organization)
     ))  # fmt: skip
 
 
-def _decide(config: Path | None, as_json: bool, decision: Callable[[Database, Settings], ReviewOutcome]) -> None:
+def _decide(
+    config: Path | None,
+    as_json: bool,
+    action: str,
+    reviewer: str,
+    decision: Callable[[Database, Settings], ReviewOutcome],
+) -> None:
     """Take a decision, then ring for the daemon (a ring that is lost is made up for by the dispatcher)."""
     from dataclasses import asdict
 
@@ -220,6 +230,8 @@ def _decide(config: Path | None, as_json: bool, decision: Callable[[Database, Se
             outcome = decision(database, settings)
         except ReviewError as error:
             fail(str(error))
+        with database.reading() as session:
+            audit_decision(settings, session, outcome.job_id, action, reviewer)
     doorbell = Doorbell(settings)
     if outcome.state is JobState.ACCEPTED:
         doorbell.ring_finish(outcome.job_id)

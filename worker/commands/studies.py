@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from worker.commands.auditing import audit_list, audit_looks
 from worker.commands.console import ConfigOption, JsonOption, fail, ledger, note, out, print_json, read_settings, table
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def studies(
     with ledger(settings) as database, database.reading() as session:
         shown = limit or (None if as_json else SHOWN_AT_MOST)
         found = queries.studies(session, limit=shown, search=search)
+    audit_list(settings, "studies", search)
     if as_json:
         print_json([study.model_dump(mode="json") for study in found])
         return
@@ -61,6 +63,7 @@ def study(
             found = queries.study(session, reference)
     except queries.QueryError as error:
         fail(str(error))
+    audit_looks(settings, found)
     if as_json:
         if len(found) > 1:
             uids = "".join(f"\n  {study.study_instance_uid}" for study in found)

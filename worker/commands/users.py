@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands.auditing import audit_user_change
 from worker.commands.console import ConfigOption, JsonOption, fail, ledger, note, out, print_json, read_settings, table
 from worker.roles import Role
 
@@ -50,7 +51,7 @@ def add(
     """Add a user; the password is asked for, or read from standard input."""
     from worker.people import accounts
 
-    with _changing(config) as (session, settings):
+    with _changing(config, login, f"added as {role}", roles=True) as (session, settings):
         password = _password(settings, one_time, (login, name, organization))
         accounts.add(
             session, login, role, person_name=name, organization=organization, password=password, is_one_time=one_time
@@ -98,7 +99,7 @@ def set_password(login: LoginArgument, one_time: OneTimeOption = False, config: 
     """Set a user's password, and log them out everywhere."""
     from worker.people import accounts
 
-    with _changing(config) as (session, settings):
+    with _changing(config, login, "password set") as (session, settings):
         account = accounts.get(session, login)
         password = _password(settings, one_time, (account.login, account.person_name, account.organization))
         accounts.set_password(session, account, password, is_one_time=one_time)
@@ -112,7 +113,7 @@ def set_role(
     """Give a user another role, and log them out everywhere."""
     from worker.people import accounts
 
-    with _changing(config) as (session, _):
+    with _changing(config, login, f"role {role}", roles=True) as (session, _):
         accounts.set_role(session, accounts.get(session, login), role)
     _done(f"user {login.lower()} is {role} now")
 
@@ -127,7 +128,7 @@ def set_name(
     """Set the name and organisation with which a user signs."""
     from worker.people import accounts
 
-    with _changing(config) as (session, _):
+    with _changing(config, login, f"signs as {name}") as (session, _):
         accounts.name(accounts.get(session, login), name, organization)
     _done(f"user {login.lower()} signs as {name or 'nobody'}")
 
@@ -137,7 +138,7 @@ def disable(login: LoginArgument, config: ConfigOption = None) -> None:
     """Let a user in no more: log them out everywhere, and revoke the tokens in their name."""
     from worker.people import accounts
 
-    with _changing(config) as (session, _):
+    with _changing(config, login, "disabled") as (session, _):
         accounts.disable(session, accounts.get(session, login))
     _done(f"user {login.lower()} is disabled")
 
@@ -147,7 +148,7 @@ def enable(login: LoginArgument, config: ConfigOption = None) -> None:
     """Let a disabled user in again."""
     from worker.people import accounts
 
-    with _changing(config) as (session, _):
+    with _changing(config, login, "enabled") as (session, _):
         accounts.enable(accounts.get(session, login))
     _done(f"user {login.lower()} is enabled")
 
@@ -163,7 +164,7 @@ def add_token(
     """Make a token and show it, once: send it as `Authorization: Bearer TOKEN`."""
     from worker.people import accounts, tokens
 
-    with _changing(config) as (session, _):
+    with _changing(config, f"token:{name}", f"token made, {role}", roles=True) as (session, _):
         token = tokens.add(session, name, role, days, accounts.get(session, user) if user else None)
     note(f"token {name} is a {role} for {days:g} days; it is shown this once:")
     typer.echo(token)
@@ -204,13 +205,13 @@ def revoke_token(
     """End a token."""
     from worker.people import tokens
 
-    with _changing(config) as (session, _):
+    with _changing(config, f"token:{name}", "token revoked") as (session, _):
         tokens.revoke(session, name)
     _done(f"token {name} is revoked")
 
 
 @contextmanager
-def _changing(config: Path | None) -> Iterator[tuple[Session, Settings]]:
+def _changing(config: Path | None, login: str, what: str, *, roles: bool = False) -> Iterator[tuple[Session, Settings]]:
     """Yield a transaction; what the people's rules refuse ends with exit code 1 and changes nothing."""
     from worker.people.accounts import PeopleError
     from worker.people.passwords import PasswordError
@@ -222,6 +223,7 @@ def _changing(config: Path | None) -> Iterator[tuple[Session, Settings]]:
                 yield session, settings
         except (PeopleError, PasswordError) as error:
             fail(str(error))
+    audit_user_change(settings, login, what, roles=roles)
 
 
 def _password(settings: Settings, one_time: bool, about: tuple[str, ...]) -> str:

@@ -53,6 +53,11 @@ def everybody(session: Session) -> list[Account]:
     return list(session.scalars(select(Account).order_by(Account.login)))
 
 
+def is_login(text: str) -> bool:
+    """Return whether a text can be a login: what is typed into its field by mistake may be a password."""
+    return _LOGIN.fullmatch(text.strip().lower()) is not None
+
+
 def add(
     session: Session,
     login: str,
@@ -65,7 +70,7 @@ def add(
 ) -> Account:
     """Add a user; without a password only an OpenID provider can vouch for them. Raises `PeopleError`."""
     wanted = login.strip().lower()
-    if not _LOGIN.fullmatch(wanted):
+    if not is_login(login):
         raise PeopleError(
             f"{login!r} cannot be a login: up to 64 letters, digits and . _ @ -, the first a letter or a digit"
         )

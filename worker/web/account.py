@@ -10,9 +10,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from worker.audit import events
 from worker.people import accounts, sessions, tokens
 from worker.people.user import User
 from worker.roles import Role
+from worker.web import auditing
 from worker.web.access import requires
 from worker.web.caller import caller_of
 from worker.web.page import render
@@ -55,6 +57,8 @@ def revoke_token(request: Request, user: UserOfPage, name: Annotated[str, Form(m
             found = name in theirs and bool(tokens.revoke(session, name))
         except accounts.PeopleError:  # gone this moment
             found = False
+    if found:
+        auditing.write(request, lambda us, who: events.user_changed(us, who, user.login, f"token {name} revoked"))
     return _back(request, found=found)
 
 

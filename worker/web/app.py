@@ -26,9 +26,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import worker
+from worker.audit.trail import AuditTrail
 from worker.db.sessions import Database
 from worker.settings import Settings, SettingsError
-from worker.web import access, account, api, case, decisions, login, pages, people, probes, worklist
+from worker.web import access, account, api, auditing, case, decisions, login, pages, people, probes, worklist
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.viewer import routes as viewer
 from worker.web.viewer.store import FrameStore
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.database = settings, database
+    app.state.audit = AuditTrail(settings)
     app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
     app.include_router(api.router)
@@ -88,11 +90,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     app.add_exception_handler(access.RefusedError, access.refusal)
+    app.add_middleware(
+        auditing.Audits, trail=app.state.audit, database=database, repeat_after_s=settings.audit.repeat_after_s
+    )
     app.add_middleware(_AddHeaders)
     if is_local(settings.web.bind):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
     if forgotten := access.undeclared(app, OPEN_TO_ALL):
         raise RuntimeError(f"routes that do not say who may see them: {', '.join(forgotten)}")
+    if forgotten := auditing.unaudited(app):
+        raise RuntimeError(f"routes whose audit message nobody has thought of: {', '.join(forgotten)}")
     return app
 
 

@@ -22,6 +22,7 @@ from worker.db.units import asked_adapter
 from worker.people.user import User
 from worker.review import Reviewer, ReviewError
 from worker.roles import Role
+from worker.web import auditing
 from worker.web.access import requires
 from worker.web.case import show
 from worker.web.finding_forms import errors_by_field, findings_in
@@ -123,6 +124,7 @@ def undo(request: Request, user: Decider, job_id: str) -> Response:
     """Take the last decision back, and show the case again."""
     try:
         review.undo(request.app.state.database, job_id, reader(request, user))
+        auditing.decided(request, job_id, "undo")
     except ReviewError as error:
         return show(request, user, job_id, trouble=str(error), status_code=409)
     return RedirectResponse(f"/cases/{job_id}", status_code=303)
@@ -193,7 +195,8 @@ def _decide(
 ) -> Response:
     """Take a decision and lead on, or show the case again with what stands in the way."""
     try:
-        decision(request.app.state.database, reader(request, user))
+        outcome = decision(request.app.state.database, reader(request, user))
+        auditing.decided(request, outcome.job_id, opened)
     except ReviewError as error:
         return show(
             request, user, job_id, trouble=str(error), opened=opened, comment=said, typed=typed, status_code=409

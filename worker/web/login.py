@@ -12,6 +12,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from worker.audit import events
+from worker.audit.events import Actor
 from worker.db.people import Account
 from worker.people import accounts, sessions
 from worker.people.login import TooSoonError, check_password
@@ -19,6 +21,7 @@ from worker.people.passwords import PasswordError, check_new, fits
 from worker.people.user import User
 from worker.roles import Role
 from worker.settings import Settings
+from worker.web import auditing
 from worker.web.access import CHANGE_PASSWORD, COOKIE, check_origin, own_address, requires
 from worker.web.caller import caller_of
 from worker.web.page import render
@@ -49,10 +52,12 @@ def log_in(
     try:
         account = check_password(request.app.state.database, login, password, peer)
     except TooSoonError as error:
+        _tell_refused(request, login, "too many attempts")
         answer = _login_page(request, next, f"{error}.", 429)
         answer.headers["Retry-After"] = str(error.wait_s)
         return answer
     if account is None:
+        _tell_refused(request, login, "wrong login or password")
         return _login_page(request, next, "This login and password do not fit together.", 403)
     return let_in(request, account, CHANGE_PASSWORD if account.must_change_password else own_address(next))
 
@@ -64,6 +69,7 @@ def log_out(request: Request, _user: UserOfPage) -> Response:
     if caller is not None and caller.session_token:
         with request.app.state.database.writing() as session:
             sessions.end(session, sessions.digest_of(caller.session_token))
+        auditing.write(request, lambda us, who: events.authentication(us, who, logs_in=False))
     answer = RedirectResponse("/login", status_code=303)
     answer.delete_cookie(COOKIE, path="/")
     # What this browser kept of the pages goes, too.
@@ -103,6 +109,7 @@ def change_password(
     with database.writing() as session:
         account = session.get_one(Account, user.id)
         accounts.set_password(session, account, password)
+    auditing.write(request, lambda us, who: events.user_changed(us, who, user.login, "password changed"))
     return let_in(request, account, "/")
 
 
@@ -116,6 +123,8 @@ def let_in(request: Request, account: Account, address: str) -> Response:
         account = session.merge(account)
         browser = request.headers.get("user-agent", "")
         token = sessions.begin(session, account, settings.web, peer_address(request), browser)
+    who = Actor(account.login, account.person_name, peer_address(request))
+    auditing.write(request, events.authentication, who)
     answer = RedirectResponse(address, status_code=303)
     # Lax: a link from elsewhere leads to the page; what changes something is checked by its Origin and CSRF token.
     answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=is_https(request), path="/")
@@ -131,6 +140,12 @@ def is_https(request: Request) -> bool:
 def peer_address(request: Request) -> str:
     """Return from where the request comes."""
     return request.client.host if request.client is not None else ""
+
+
+def _tell_refused(request: Request, login: str, reason: str) -> None:
+    """Write the audit message; what cannot be a login may be a password typed into the wrong field."""
+    who = Actor(login.strip().lower() if accounts.is_login(login) else "unknown", address=peer_address(request))
+    auditing.write(request, lambda us, who: events.authentication(us, who, refused=reason), who)
 
 
 def _login_page(request: Request, way_back: str, trouble: str = "", status_code: int = 200) -> Response:

@@ -13,16 +13,16 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
+from worker.audit import events
 from worker.db.people import Account
 from worker.people import accounts, passwords, tokens
-from worker.people.user import User
 from worker.roles import Role
+from worker.web import auditing
 from worker.web.access import requires
 from worker.web.page import render
 
 router = APIRouter(prefix="/people", include_in_schema=False, dependencies=[requires(Role.ADMINISTRATOR)])
 
-Administrator = Annotated[User, requires(Role.ADMINISTRATOR)]
 Text = Annotated[str, Form(max_length=256)]
 
 
@@ -35,7 +35,6 @@ def people(request: Request) -> Response:
 @router.post("", response_class=HTMLResponse)
 def add(
     request: Request,
-    user: Administrator,
     login: Text,
     role: Annotated[Role, Form()],
     person_name: Text = "",
@@ -44,77 +43,75 @@ def add(
     """Add a user with a one-time password."""
     password = passwords.one_time_password()
 
-    def added(session: Session) -> str:
+    def added(session: Session) -> tuple[str, str]:
         accounts.add(
             session, login, role, person_name=person_name, organization=organization, password=password,
             is_one_time=True,
         )  # fmt: skip
-        return f"{login.lower()} is added as {role}."
+        return login.lower(), f"{login.lower()} is added as {role}."
 
-    return _changed(request, user, added, password)
+    return _changed(request, added, password)
 
 
 @router.post("/{number}/role", response_class=HTMLResponse)
-def set_role(request: Request, user: Administrator, number: int, role: Annotated[Role, Form()]) -> Response:
+def set_role(request: Request, number: int, role: Annotated[Role, Form()]) -> Response:
     """Give a user another role."""
 
-    def changed(session: Session) -> str:
+    def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
         accounts.set_role(session, account, role)
-        return f"{account.login} is {role} now, and logged out everywhere."
+        return account.login, f"{account.login} is {role} now, and logged out everywhere."
 
-    return _changed(request, user, changed)
+    return _changed(request, changed, roles=True)
 
 
 @router.post("/{number}/name", response_class=HTMLResponse)
-def set_name(
-    request: Request, user: Administrator, number: int, person_name: Text = "", organization: Text = ""
-) -> Response:
+def set_name(request: Request, number: int, person_name: Text = "", organization: Text = "") -> Response:
     """Set the names with which a user signs."""
 
-    def changed(session: Session) -> str:
+    def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
         accounts.name(account, person_name, organization)
-        return f"{account.login} signs as {account.person_name or 'nobody'}."
+        return account.login, f"{account.login} signs as {account.person_name or 'nobody'}."
 
-    return _changed(request, user, changed)
+    return _changed(request, changed)
 
 
 @router.post("/{number}/password", response_class=HTMLResponse)
-def reset_password(request: Request, user: Administrator, number: int) -> Response:
+def reset_password(request: Request, number: int) -> Response:
     """Give a user a one-time password."""
     password = passwords.one_time_password()
 
-    def changed(session: Session) -> str:
+    def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
         accounts.set_password(session, account, password, is_one_time=True)
-        return f"{account.login} has a new password, and is logged out everywhere."
+        return account.login, f"{account.login} has a new password, and is logged out everywhere."
 
-    return _changed(request, user, changed, password)
+    return _changed(request, changed, password)
 
 
 @router.post("/{number}/disable", response_class=HTMLResponse)
-def disable(request: Request, user: Administrator, number: int) -> Response:
+def disable(request: Request, number: int) -> Response:
     """Let a user in no more."""
 
-    def changed(session: Session) -> str:
+    def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
         accounts.disable(session, account)
-        return f"{account.login} is disabled, and logged out everywhere."
+        return account.login, f"{account.login} is disabled, and logged out everywhere."
 
-    return _changed(request, user, changed)
+    return _changed(request, changed)
 
 
 @router.post("/{number}/enable", response_class=HTMLResponse)
-def enable(request: Request, user: Administrator, number: int) -> Response:
+def enable(request: Request, number: int) -> Response:
     """Let a disabled user in again."""
 
-    def changed(session: Session) -> str:
+    def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
         accounts.enable(account)
-        return f"{account.login} is enabled."
+        return account.login, f"{account.login} is enabled."
 
-    return _changed(request, user, changed)
+    return _changed(request, changed)
 
 
 def _account(session: Session, number: int) -> Account:
@@ -124,13 +121,19 @@ def _account(session: Session, number: int) -> Account:
     return account
 
 
-def _changed(request: Request, by: User, change: Callable[[Session], str], password: str = "") -> Response:
-    """Change something in one transaction; show the page with what was done, or with why it could not be."""
+def _changed(
+    request: Request, change: Callable[[Session], tuple[str, str]], password: str = "", *, roles: bool = False
+) -> Response:
+    """Change something in one transaction; show the page with what was done, or with why it could not be.
+
+    `change` returns whom it is about, and what was done in words.
+    """
     try:
         with request.app.state.database.writing() as session:
-            done = change(session)
+            login, done = change(session)
     except accounts.PeopleError as error:
         return _page(request, trouble=f"{str(error)[0].upper()}{str(error)[1:]}.", status_code=400)
+    auditing.write(request, lambda us, who: events.user_changed(us, who, login, done, roles=roles))
     return _page(request, done=done, password=password)
 
 

@@ -19,6 +19,8 @@ from typing import ParamSpec, TypeVar
 from dicom_node.dicomweb.transcoding import write_explicit
 from dicom_node.sandbox import Sandbox
 from dicom_node.spool import Spool
+from worker.audit.movements import of_associations
+from worker.audit.trail import AuditTrail
 from worker.celery_app import Doorbell
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
@@ -85,7 +87,8 @@ class DicomWeb:
             if self._writer is None:
                 self._doorbell = Doorbell(self.settings)
                 stable_after_s = self.settings.dicom.stable_after_s
-                self._writer = IngestWriter(self.database, stable_after_s, self._doorbell.ring_assemble)
+                audit = of_associations(AuditTrail(self.settings), self.database)
+                self._writer = IngestWriter(self.database, stable_after_s, self._doorbell.ring_assemble, audit)
             return self._writer
 
     def close(self) -> None:

@@ -1,0 +1,302 @@
+"""The audit trail: what is told of which request, command and association, and that a log server gets all of it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
+from tests import services
+from tests.audit_schema import checked, messages, told
+from tests.ledger_rows import HELD_JOB, HELD_PAGE, HELD_STUDY, RELEASED_STUDY, fill_ledger
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
+from tests.receiving_node import ct_slice, write_file
+from tests.tls_files import TlsFiles, make_tls_files
+from tests.web_server import web_settings
+from worker.audit import events, trail
+from worker.audit.forwarding import Forwarder
+from worker.audit.movements import record_sent
+from worker.audit.trail import AuditTrail
+from worker.audit_settings import SyslogSettings
+from worker.cli import app as cli
+from worker.db.records import Delivery
+from worker.people import accounts
+from worker.roles import Role
+from worker.settings import Settings
+from worker.web import auditing
+from worker.web.app import create_app
+
+HELD = f"{HELD_STUDY},P-ACC-2"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[FastAPI]:
+    """The application with a filled ledger and the viewer Vera."""
+    settings = web_settings(tmp_path, login="required")
+    fill_ledger(settings)
+    made = create_app(settings)
+    with quick_hashes(), made.state.database.writing() as session:
+        accounts.add(session, "vera", Role.VIEWER, person_name="Rubin^Vera", password=PASSWORD)
+    with quick_hashes(), TestClient(made):
+        yield made
+
+
+def said(app: FastAPI) -> list[str]:
+    return [told(message) for message in messages(app.state.audit.folder)]
+
+
+# The pages
+
+
+def test_what_a_person_does_at_the_pages_is_told_once(app: FastAPI) -> None:
+    browser = browser_of(app)
+    log_in(browser, "vera", "a wrong password")
+    log_in(browser, "vera")
+    for address in (HELD_PAGE, HELD_PAGE, "/results/2.png", "/api/studies", "/studies/9", "/account"):
+        browser.get(address)
+    token = csrf_of(browser)
+    browser.post("/search", data={"csrf_token": token, "q": "P-ACC"})
+    browser.get("/people")
+    browser.post("/logout", data={"csrf_token": token})
+    assert said(app) == [
+        "User Authentication / Login failed by vera about ",
+        "User Authentication / Login by vera about ",
+        f"DICOM Instances Accessed by vera about {HELD}",
+        f"DICOM Instances Accessed by vera about {HELD}",
+        "Query by vera about /api/studies",
+        "Query by vera about /search",
+        "User Authentication / Logout by vera about ",
+    ]
+
+
+def test_a_role_that_may_not_is_told_and_nobody_unknown_is(app: FastAPI) -> None:
+    nobody = browser_of(app)
+    assert nobody.get(HELD_PAGE).status_code == 401
+    headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER, 'viewer')}"}
+    assert nobody.post("/dicom-web/studies", headers=headers).status_code == 403
+    assert nobody.get("/dicom-web/studies", headers=headers, params={"PatientID": "P-9"}).status_code == 204
+    assert said(app) == [
+        "Security Alert / Use of Restricted Function failed by token:viewer about /dicom-web",
+        "Query by token:viewer about /dicom-web/studies",
+    ]
+
+
+def test_the_same_look_is_told_again_after_a_while(app: FastAPI) -> None:
+    trail_of_all = auditing.Audits(app, app.state.audit, app.state.database, repeat_after_s=0)
+    with TestClient(trail_of_all, base_url="http://localhost:8080") as browser:
+        headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER, 'viewer')}"}
+        for _ in range(2):
+            browser.get(f"/api/studies/{HELD_STUDY}", headers=headers)
+    # Once by the application itself, which remembers, and twice by the one around it.
+    assert said(app) == [f"DICOM Instances Accessed by token:viewer about {HELD}"] * 3
+
+
+def test_no_address_is_forgotten(app: FastAPI) -> None:
+    assert auditing.unaudited(app) == []
+    app_with_a_slip = FastAPI()
+    app_with_a_slip.get("/patients/{who}")(lambda who: who)
+    assert "/patients/{who}" in auditing.unaudited(app_with_a_slip)
+
+
+# The files
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with small audit files."""
+    return Settings(data_dir=tmp_path, audit={"largest_mib": 0.001})
+
+
+def test_files_are_for_us_alone_and_begin_anew_by_size_and_day(settings: Settings) -> None:
+    written = AuditTrail(settings)
+    for _ in range(4):
+        written.write(events.application(written.system, starts=True))
+    assert len(messages(written.folder)) == 4
+    first, second = trail.files(written.folder)
+    assert (first.name[-8:], second.name[-8:]) == ("-000.log", "-001.log")
+    assert first.stat().st_mode & 0o077 == written.folder.stat().st_mode & 0o077 == 0
+    for path in (second, first):
+        path.rename(path.with_name(path.name.replace(f"{datetime.now(UTC):%Y%m%d}", "20260101")))
+    written.write(events.application(written.system, starts=False))
+    days = [path.name[6:14] for path in trail.files(written.folder)]
+    assert days == ["20260101", "20260101", f"{datetime.now(UTC):%Y%m%d}"]
+
+
+def test_many_writers_mix_no_lines(settings: Settings) -> None:
+    def write() -> None:
+        own = AuditTrail(settings)
+        for _ in range(20):
+            own.write(events.application(own.system, starts=True))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(messages(trail.folder_of(settings))) == 80
+
+
+def test_a_disk_that_takes_nothing_is_said_and_stops_nobody(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = AuditTrail(settings)
+    own.folder.write_bytes(b"no folder")
+    own.write(events.application(own.system, starts=True))
+    assert "audit message cannot be written" in "".join(capfd.readouterr())
+
+
+# The log server
+
+
+class LogServer:
+    """A syslog server over TLS that reads octet-counted messages (RFC 5425)."""
+
+    def __init__(self, tls: TlsFiles, port: int = 0) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(tls.certificate, tls.key)
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        self.received: list[bytes] = []
+        self._connections: list[ssl.SSLSocket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), self._context.wrap_socket(plain, server_side=True) as connection:
+                self._connections.append(connection)
+                with connection.makefile("rb") as stream:
+                    while length := b"".join(iter(lambda: stream.read(1).strip(), b"")):
+                        self.received.append(stream.read(int(length)))
+
+    def close(self) -> None:
+        for sock in (self._listener, *self._connections):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # wakes who waits there
+            sock.close()
+        self._thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """An authority and a certificate for this machine."""
+    return make_tls_files(tmp_path_factory.mktemp("tls"))
+
+
+def test_a_log_server_gets_everything_in_order_however_often_it_is_down(
+    settings: Settings, tls: TlsFiles, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = AuditTrail(settings)
+
+    def write(*logins: str) -> None:
+        for login in logins:
+            own.write(events.user_changed(own.system, events.Actor("ada"), login, "added"))
+
+    port = services.free_port()
+    forwarder = Forwarder(own.folder, SyslogSettings(host="localhost", port=port, ca=tls.ca))
+    write("a", "b", "c")  # before anybody listens
+    forwarder.start()
+    started = time.monotonic()
+    write("d")
+    assert time.monotonic() - started < 1  # nobody waits for the log server
+    server = LogServer(tls, port)
+    services.wait_until(lambda: len(server.received) == 4, 20, "four messages")
+    server.close()
+    write("e", "f")
+    again = LogServer(tls, port)
+    services.wait_until(lambda: len(again.received) >= 2, 20, "two more messages")
+    write("g")
+    forwarder.stop(5)
+    again.close()
+    lines = dict.fromkeys([*server.received, *again.received])  # what was on its way may come twice
+    subjects = [
+        checked(line.decode().split("\ufeff")[1]).find("ParticipantObjectIdentification").get("ParticipantObjectID")
+        for line in lines
+    ]
+    assert subjects == list("abcdefg")
+    assert b"\n".join(lines) + b"\n" == b"".join(path.read_bytes() for path in trail.files(own.folder))
+    assert "log server cannot be reached" in "".join(capfd.readouterr())
+    # The next start goes on from there.
+    server = LogServer(tls, port)
+    write("h")
+    forwarder = Forwarder(own.folder, SyslogSettings(host="localhost", port=port, ca=tls.ca))
+    forwarder.start()
+    services.wait_until(lambda: server.received, 20, "one message")
+    forwarder.stop(5)
+    server.close()
+    assert len(server.received) == 1
+
+
+def test_a_log_server_that_nobody_vouches_for_gets_nothing(settings: Settings, tls: TlsFiles) -> None:
+    own = AuditTrail(settings)
+    own.write(events.application(own.system, starts=True))
+    server = LogServer(tls)
+    forwarder = Forwarder(own.folder, SyslogSettings(host="localhost", port=server.port))
+    forwarder.start()
+    forwarder.stop(5)
+    server.close()
+    assert server.received == []
+
+
+# Other ways to a patient's data
+
+
+def test_instances_that_come_and_go_are_told_with_both_ends(app: FastAPI, tmp_path: Path) -> None:
+    instance = ct_slice("audited", StudyInstanceUID="1.2.3")
+    boundary = new_boundary()
+    body = part_head(boundary, "application/dicom") + write_file(instance, tmp_path / "sent.dcm").read_bytes()
+    headers = {
+        "Authorization": f"Bearer {token_of(app, Role.REVIEWER, 'modality')}",
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+    }
+    assert (
+        browser_of(app).post("/dicom-web/studies", content=body + closing(boundary), headers=headers).status_code == 200
+    )
+    database = app.state.database
+    with database.reading() as session:
+        sent = [delivery.id for delivery in session.query(Delivery)]
+    record_sent(app.state.audit, database, sent, "pacs", "pacs.example", "PACS")
+    assert said(app) == [
+        f"DICOM Instances Transferred by STOW-RS about 1.2.3,{instance.PatientID}",
+        f"DICOM Instances Transferred by {app.state.audit.system.process_id} about {RELEASED_STUDY},P-ACC-1",
+    ]
+
+
+def test_commands_tell_who_looked_and_decided(app: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "linux-user")
+    file = tmp_path / "site.yaml"
+    file.write_text(yaml.safe_dump({"data_dir": str(app.state.settings.data_dir)}), encoding="utf-8")
+    for words in (
+        ("studies", "--search", "ACC"),
+        ("study", "ACC-2"),
+        ("review", "list"),
+        ("review", "show", HELD_JOB),
+        ("review", "reject", HELD_JOB, "--reviewer", "Curie^Marie", "--reason", "blurred"),
+        ("users", "set-role", "vera", "reviewer"),
+    ):
+        done = CliRunner().invoke(cli, [*words, "--config", str(file)])
+        assert done.exit_code == 0, done.output
+    assert said(app) == [
+        "Query by linux-user about dicom-worker studies",
+        f"DICOM Instances Accessed by linux-user about {HELD}",
+        "Query by linux-user about dicom-worker review list",
+        f"DICOM Instances Accessed by linux-user about {HELD}",
+        f"Procedure Record / Review of an automatic answer: reject by linux-user about {HELD}",
+        "Security Alert / Security Roles Changed by linux-user about vera",
+    ]

@@ -1,0 +1,114 @@
+"""The audit files: one syslog message (RFC 5424) a line, written by every process of this machine, only ever appended.
+
+Input: an `AuditEvent`. Output: a line that is on the disk when `write` returns; a new file each day and at a size. The
+files are never changed or removed here: a site moves them to its archive. On failure (no room, no rights) the event is
+lost and the log says so loudly, but nobody is kept from a patient's images for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from worker.audit.codes import Outcome
+from worker.audit.events import System
+from worker.audit.message import AuditEvent, to_xml
+from worker.settings import Settings
+
+log = structlog.get_logger()
+
+#: ``audit-20260304-000.log``: by day, then counted.
+NAME: Final = re.compile(r"audit-(\d{8})-(\d{3,})\.log")
+_FACILITY: Final = 10  # security and authorization (RFC 5424 6.2.1, PS3.15 A.6)
+_SEVERITY: Final = {Outcome.SUCCESS: 5, Outcome.MINOR_FAILURE: 4, Outcome.SERIOUS_FAILURE: 3}
+_MESSAGE_ID: Final = "DICOM+RFC3881"
+_BOM: Final = "\ufeff"
+
+
+class AuditTrail:
+    """The audit files of this machine, as one process writes them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened before the first event."""
+        self._settings = settings.audit
+        self.folder = folder_of(settings)
+        self._host = socket.gethostname()
+        self.system = System(str(os.getpid()), settings.dicom.ae_title, self._host)
+
+    def write(self, event: AuditEvent) -> None:
+        """Append an event; it is on the disk afterwards."""
+        try:
+            self._append(syslog_line(event, self._host, self._settings.source, self._settings.site) + b"\n")
+        except OSError as error:
+            log.error(
+                "an audit message cannot be written and is lost",
+                action="audit",
+                folder=str(self.folder),
+                message=event.id.meaning,
+                reason=error.strerror or str(error),
+            )
+
+    def _append(self, line: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            file = os.open(self._current(), os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                before = os.fstat(file).st_size
+                if os.write(file, line) != len(line):
+                    os.ftruncate(file, before)  # half a line would spoil the next one, too
+                    raise OSError("no room")
+                os.fsync(file)
+            finally:
+                os.close(file)
+        finally:
+            os.close(lock)
+
+    def _current(self) -> Path:
+        """Return the file of this moment: of today, and not too large."""
+        today = f"{datetime.now(UTC):%Y%m%d}"
+        existing = files(self.folder)
+        last = NAME.fullmatch(existing[-1].name) if existing else None
+        if last is None or last[1] < today:
+            return self.folder / f"audit-{today}-000.log"
+        if existing[-1].stat().st_size < self._settings.largest_mib * 2**20:
+            return existing[-1]
+        return self.folder / f"audit-{last[1]}-{int(last[2]) + 1:03d}.log"
+
+
+def folder_of(settings: Settings) -> Path:
+    """Return where the audit files lie."""
+    return settings.audit.folder or settings.data_dir / "audit"
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the audit files, the oldest first."""
+    found = (path for path in folder.glob("audit-*.log") if NAME.fullmatch(path.name))
+    return sorted(found, key=lambda path: _key(path.name))
+
+
+def comes_before(name: str, other: str) -> bool:
+    """Return whether an audit file is older than another, by their names; nothing is older than none."""
+    return bool(other) and _key(name) < _key(other)
+
+
+def _key(name: str) -> tuple[int, int]:
+    parts = NAME.fullmatch(name)
+    return (int(parts[1]), int(parts[2])) if parts else (0, 0)
+
+
+def syslog_line(event: AuditEvent, host: str, source: str = "", site: str = "") -> bytes:
+    """Return an event as a syslog message without line breaks (RFC 5424 6), as PS3.15 A.6 wants it."""
+    priority = _FACILITY * 8 + _SEVERITY[event.outcome]
+    moment = event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    name = re.sub(r"[^!-~]", "-", host)[:255] or "-"
+    header = f"<{priority}>1 {moment} {name} dicom-worker {os.getpid()} {_MESSAGE_ID} - "
+    return f"{header}{_BOM}{to_xml(event, source or host, site)}".encode()

@@ -1,0 +1,69 @@
+"""Audit messages of commands: what the person at this terminal looked at, decided or changed.
+
+Input: the settings, and what the command did. Output: lines of the audit trail of this machine; the person is who the
+operating system says it is, beside the name given with a decision.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from worker.audit.events import Actor
+    from worker.schemas import ReviewCase, StudyView
+    from worker.settings import Settings
+
+
+def audit_decision(settings: Settings, session: Session, job_id: str, decision: str, person_name: str) -> None:
+    """Write that somebody decided about an answer."""
+    from worker.audit.events import StudySeen, decided
+    from worker.audit.trail import AuditTrail
+    from worker.db.records import Job
+
+    study, trail = session.get_one(Job, job_id).study, AuditTrail(settings)
+    seen = StudySeen(study.study_instance_uid, study.patient_id, study.accession_number)
+    trail.write(decided(trail.system, _person(person_name), seen, job_id, decision))
+
+
+def audit_looks(settings: Settings, shown: Iterable[StudyView | ReviewCase]) -> None:
+    """Write that somebody looked at studies, a message for each."""
+    from worker.audit.events import StudySeen, accessed
+    from worker.audit.trail import AuditTrail
+
+    trail = AuditTrail(settings)
+    for study in shown:
+        seen = StudySeen(study.study_instance_uid, study.patient_id, study.accession_number)
+        trail.write(accessed(trail.system, _person(), seen))
+
+
+def audit_list(settings: Settings, command: str, criteria: str = "") -> None:
+    """Write that somebody had a list shown."""
+    from worker.audit.events import query
+    from worker.audit.trail import AuditTrail
+
+    trail = AuditTrail(settings)
+    trail.write(query(trail.system, _person(), f"dicom-worker {command}", criteria))
+
+
+def audit_user_change(settings: Settings, login: str, what: str, *, roles: bool = False) -> None:
+    """Write that somebody changed who may do what."""
+    from worker.audit.events import user_changed
+    from worker.audit.trail import AuditTrail
+
+    trail = AuditTrail(settings)
+    trail.write(user_changed(trail.system, _person(), login, what, roles=roles))
+
+
+def _person(name: str = "") -> Actor:
+    from worker.audit.events import Actor
+
+    try:
+        login = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        login = "unknown"
+    return Actor(login, name, socket.gethostname())

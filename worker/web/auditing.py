@@ -1,0 +1,218 @@
+"""Every request that shows a patient's data -> an audit message, before the first byte of the answer leaves.
+
+Input: requests and the answers to them, seen from around the application, so that no page can forget it. Output: lines
+of the audit trail. Which study an address is about is read off its parts (`_SUBJECTS`); a list is a query. One person's
+looks at the same thing within `audit.repeat_after_s` are one message. An address that nothing is known of is refused at
+the start (`unaudited`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI, Request
+from sqlalchemy import Select, or_, select
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.audit import events
+from worker.audit.events import Actor, StudySeen
+from worker.audit.message import AuditEvent
+from worker.audit.trail import AuditTrail
+from worker.db.records import Instance, Job, Result, Series, Study
+from worker.web.access import routes
+from worker.web.caller import Caller, caller_of
+
+#: Beginnings of addresses that show no patient's data, or that write their own messages.
+NO_PATIENTS: Final = (
+    *("/healthz", "/readyz", "/metrics", "/static", "/login", "/logout", "/account", "/people", "/api/openapi.json"),
+    *("/operations/pipeline", "/operations/destinations", "/operations/resend", "/operations/adapters"),
+    *("/operations/rules", "/api/pipeline", "/api/destinations", "/api/deliveries/resend", "/api/adapters"),
+    *("/api/rules", "/api/events", "/worklist/views", "/cases/next"),
+)
+#: Addresses that show lists: the message says what was searched for.
+LISTS: Final = frozenset(
+    {"/", "/studies", "/search", "/worklist", "/worklist/lines", "/api/studies", "/api/review"}
+    | {"/operations/failures", "/api/deliveries", "/api/failures/jobs"}
+    | {f"/dicom-web/{level}" for level in ("studies", "series", "instances")}
+)
+#: Ends of DICOMweb addresses that tell about instances without handing them over.
+_ABOUT: Final = ("/metadata", "/series", "/instances")
+_LONGEST_FORM: Final = 1 << 14
+_MOST_REMEMBERED: Final = 10_000
+_NOT_CRITERIA: Final = frozenset({"csrf_token"})
+
+
+def _by_study(condition: Any) -> Select[Any]:
+    return select(Study).where(condition)
+
+
+#: Part of an address -> how its study is found.
+_SUBJECTS: Final[dict[str, Callable[[str], Select[Any]]]] = {
+    "study": lambda uid: _by_study(Study.study_instance_uid == uid),
+    "reference": lambda text: _by_study(or_(Study.study_instance_uid == text, Study.accession_number == text)),
+    "job_id": lambda job_id: _by_study(Study.id.in_(select(Job.study_id).where(Job.id == job_id))),
+    "series_id": lambda number: _by_study(Study.id.in_(select(Series.study_id).where(Series.id == int(number)))),
+    "instance_id": lambda number: _by_study(
+        Study.id.in_(select(Series.study_id).join(Instance).where(Instance.id == int(number)))
+    ),
+    "/studies/number": lambda number: _by_study(Study.id == int(number)),
+    "/results/number": lambda number: _by_study(
+        Study.id.in_(select(Job.study_id).join(Result).where(Result.id == int(number)))
+    ),
+}
+
+
+def actor(request: Request, caller: Caller | None = None) -> Actor:
+    """Return who asks, as audit messages name them."""
+    caller = caller or caller_of(request)
+    address = request.client.host if request.client is not None else ""
+    return Actor("unknown" if caller is None else caller.user.login, caller.user.person_name if caller else "", address)
+
+
+def write(request: Request, make: Callable[[events.System, Actor], AuditEvent], who: Actor | None = None) -> None:
+    """Write a message about what this request did; `make` is given this system and who asks."""
+    trail: AuditTrail = request.app.state.audit
+    trail.write(make(trail.system, who or actor(request)))
+
+
+def decided(request: Request, job_id: str, decision: str) -> None:
+    """Write that the person who asks decided about an answer."""
+    with request.app.state.database.reading() as session:
+        study = session.scalar(_SUBJECTS["job_id"](job_id))
+    if study is not None:
+        write(request, lambda us, who: events.decided(us, who, _seen(study), job_id, decision))
+
+
+def unaudited(app: FastAPI) -> list[str]:
+    """Return the paths of routes of which it is not known whose data they show."""
+    return [path for path, _ in routes(app) if not (path.startswith(NO_PATIENTS) or path in LISTS or _subject(path))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one request looked at."""
+
+    caller: Caller
+    kind: str
+    key: str
+
+
+class Audits:
+    """Writes a message about each request that was served, or that a role may not make. Plain ASGI."""
+
+    def __init__(self, app: ASGIApp, trail: AuditTrail, database: Any, repeat_after_s: float) -> None:
+        self._app, self._trail, self._database = app, trail, database
+        self._repeat_after_s = repeat_after_s
+        self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path.startswith(NO_PATIENTS):
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})  # who asks is found out further in
+        form = bytearray()
+        if scope["method"] == "POST" and path in LISTS:
+            receive = _copied(receive, form)
+
+        async def send_when_told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await run_in_threadpool(self._tell, scope, path, message["status"], bytes(form))
+            await send(message)
+
+        await self._app(scope, receive, send_when_told)
+
+    def _tell(self, scope: Scope, path: str, status: int, form: bytes) -> None:
+        request = Request(scope)
+        caller = caller_of(request)
+        if caller is None or (status >= 400 and status != 403) or scope["method"] not in ("GET", "POST"):
+            return
+        if status == 403:
+            place = path if path.startswith("/api") else f"/{path.split('/')[1]}"
+            if self._is_new(_Look(caller, "refused", place)):
+                self._trail.write(events.refused(self._trail.system, actor(request, caller), place))
+            return
+        if path.startswith("/dicom-web/") and scope["method"] == "POST":
+            return  # ingest tells of what came in
+        if path in LISTS:
+            criteria = _criteria(scope.get("query_string", b""), form)
+            if self._is_new(_Look(caller, path, criteria)):
+                self._trail.write(events.query(self._trail.system, actor(request, caller), path, criteria))
+            return
+        self._tell_of_study(request, caller, path)
+
+    def _tell_of_study(self, request: Request, caller: Caller, path: str) -> None:
+        parts = request.path_params
+        name = next((name for name in parts if name in _SUBJECTS), "")
+        if not name and "number" in parts:
+            name = f"/{path.split('/')[1]}/number"
+        value = str(parts.get(name.rpartition("/")[2] if name.startswith("/") else name, ""))
+        is_handed_over = path.startswith("/dicom-web/") and not path.endswith(_ABOUT)
+        if name not in _SUBJECTS or not self._is_new(_Look(caller, f"{name} {is_handed_over}", value)):
+            return
+        with self._database.reading() as session:
+            studies = [_seen(study) for study in session.scalars(_SUBJECTS[name](value))]
+        us, who = self._trail.system, actor(request, caller)
+        for study in studies:
+            made = (
+                events.transferred(us, who, [study], to_us=False, peer_asked=True)
+                if is_handed_over
+                else events.accessed(us, who, study)
+            )
+            self._trail.write(made)
+
+    def _is_new(self, look: _Look) -> bool:
+        """Whether this person has not looked at the same thing shortly before."""
+        now, key = time.monotonic(), (look.caller.user.login, look.kind, look.key)
+        with self._lock:
+            before = self._told.get(key)
+            if before is not None and now - before < self._repeat_after_s:
+                return False
+            self._told[key] = now
+            self._told.move_to_end(key)
+            if len(self._told) > _MOST_REMEMBERED:
+                self._told.popitem(last=False)
+        return True
+
+
+def _copied(receive: Receive, form: bytearray) -> Callable[[], Awaitable[Message]]:
+    """Return `receive`, with the body copied to `form` as far as a search form can be long."""
+
+    async def copy() -> Message:
+        message = await receive()
+        form.extend(message.get("body", b"")[: max(0, _LONGEST_FORM - len(form))])
+        return message
+
+    return copy
+
+
+def _criteria(query: bytes, form: bytes) -> str:
+    """Return what was searched for, one criterion a line."""
+    given = [*parse_qsl(query.decode("latin-1")), *parse_qsl(form.decode("latin-1"))]
+    return "\n".join(f"{name}={value}" for name, value in given if name not in _NOT_CRITERIA)
+
+
+def _subject(path: str) -> bool:
+    names = set(_names(path))
+    return bool(names & set(_SUBJECTS)) or any(
+        path.startswith(f"{place.removesuffix('number')}{{number}}") for place in _SUBJECTS if place.startswith("/")
+    )
+
+
+def _names(path: str) -> Iterator[str]:
+    """Yield the names of the parameters in a path."""
+    for part in path.split("{")[1:]:
+        yield part.split("}")[0].split(":")[0]
+
+
+def _seen(study: Study) -> StudySeen:
+    return StudySeen(study.study_instance_uid, study.patient_id, study.accession_number)
