@@ -18,6 +18,7 @@ from dicom_node.pixels import read_frame, read_image
 from models.question import Question
 from models.recipe import FrameOf, Picture, Plane
 from tests.browser.chromium import keep, opened
+from tests.phantoms.angiography import Detector, run, write_dsa
 from tests.phantoms.ct import write_ct
 from tests.phantoms.images import write_image
 from tests.phantoms.pictures import ultrasound_frames, write_film_with_voi_luts, write_ultrasound_cine
@@ -263,6 +264,46 @@ def test_a_film_is_shown_through_its_own_curve(browser: Browser, room: Room, tmp
         assert np.array_equal(drawn(page)[..., 0], shade(image, read_frame(image), header_shading(image)))
         drag(page, 40, 0)
         expect(page.locator(".viewer-window")).to_contain_text("W ")
+
+
+def test_a_run_is_seen_less_its_mask_and_without(browser: Browser, room: Room, tmp_path: Path) -> None:
+    frames = run([0, 0.5, 1], Detector())
+    path = write_dsa(tmp_path, frames, Detector(), {"MaskOperation": "AVG_SUB", "MaskFrameNumbers": 1})
+    with opened(browser, room.series(path)) as page:
+        at(page, 1, 3)
+        page.keyboard.press("End")
+        at(page, 3, 3)
+        expect(page.locator(".viewer-window")).to_contain_text("less its mask")
+        subtracted = drawn(page)
+        keep(page, "viewer-subtracted")
+        page.get_by_role("button", name="Subtracted").click()
+        expect(page.locator(".viewer-window")).not_to_contain_text("mask")
+        assert (drawn(page) != subtracted).any()
+        page.keyboard.press("s")
+        expect(page.locator(".viewer-window")).to_contain_text("less its mask")
+        assert np.array_equal(drawn(page), subtracted)
+
+
+def test_viewers_that_come_and_go_with_parts_of_a_page(browser: Browser, room: Room) -> None:
+    with opened(browser, f"{room.url}/viewer/series/{room.ct}") as page:
+        at(page, 13, 24)
+        page.evaluate(
+            """address => {
+                const heard = [];
+                document.addEventListener("viewer:frame", (event) => heard.push(event.detail));
+                const prior = document.createElement("div");
+                Object.assign(prior, { className: "viewer", id: "prior", heard });
+                prior.dataset.viewer = address;
+                document.querySelector("[data-viewer]").replaceWith(prior);
+            }""",
+            f"/viewer/jobs/{room.ct_job}/frames",
+        )
+        at(page, 12, 24)
+        page.evaluate("document.querySelector('#prior').show(3)")
+        at(page, 4, 24)
+        heard = page.evaluate("document.querySelector('#prior').heard")
+        assert heard[-1] == {"index": 3, "number": 4, "seen": 2}
+        assert page.locator(".viewer-canvas canvas").count() == 1
 
 
 def test_a_broken_file_shows_the_reason_and_the_next_one_its_picture(

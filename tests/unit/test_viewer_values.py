@@ -12,9 +12,12 @@ from pydicom.data import get_testdata_file
 
 from dicom_node.display import Window, colours, is_colour, modality_values, padding_mask, shade
 from dicom_node.headers import InstanceFile, read_header
+from dicom_node.mask_module import plan_subtraction
 from dicom_node.pixels import PixelError, read_frame, read_image
+from dicom_node.subtraction import Subtractor
 from dicom_node.video import read_video, read_video_frames
 from dicom_node.voi import VoiLut
+from tests.phantoms.angiography import Detector, run, write_dsa
 from tests.phantoms.ct import write_ct
 from tests.phantoms.images import write_image
 from tests.phantoms.nuclear import write_pet
@@ -22,7 +25,9 @@ from tests.phantoms.pictures import write_film_with_voi_luts
 from tests.phantoms.volume import axial_planes
 from worker.demo.phantom_video import write_video
 from worker.web.viewer.arrangement import arrange, edge_letters
-from worker.web.viewer.values import read_values
+from worker.web.viewer.values import Look, read_values
+
+FIRST_IS_MASK = {"MaskOperation": "AVG_SUB", "MaskFrameNumbers": 1}
 
 
 def sample(name: str) -> Path:
@@ -103,9 +108,24 @@ def test_what_only_a_curve_can_say_comes_as_the_file_says_it(tmp_path: Path) -> 
     (values,) = read_values(path, [0])
     assert values.about["by_file"]
     assert not values.about["windows"]
-    (shown,) = read_values(path, [0], as_shown=True)
+    (shown,) = read_values(path, [0], Look.FILE)
     image = read_image(path)
     assert np.array_equal(shown.pixels, shade(image, read_frame(image), VoiLut(1)))
+
+
+def test_a_run_that_asks_for_it_comes_less_its_mask(tmp_path: Path) -> None:
+    path = write_dsa(tmp_path, run([0, 0.5, 1], Detector()), Detector(), FIRST_IS_MASK)
+    image = read_image(path)
+    plan, _ = plan_subtraction(image, 2)
+    assert plan is not None
+    (values,) = read_values(path, [2])
+    assert values.about["subtracted"] == plan.in_words
+    wanted = Subtractor(image).subtract(plan)
+    again = values.pixels * values.about["slope"] + values.about["intercept"]
+    np.testing.assert_allclose(again, wanted, atol=values.about["slope"] * 0.51)
+    (stored,) = read_values(path, [2], Look.STORED)
+    assert stored.about["subtracted"] == ""
+    assert np.array_equal(stored.pixels, read_frame(image, 2))
 
 
 def test_pixels_that_are_not_square_are_told_to_be_stretched(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from sqlalchemy.orm import Session
 from dicom_node.pixels import PixelError
 from dicom_node.sandbox import SandboxError
 from models.adapter import adapters
-from models.recipe import FrameOf
+from models.recipe import FrameOf, RecipeError
+from models.rendering import RenderError
 from worker.db.records import Job
+from worker.model_inputs import seen_by
 from worker.roles import Role
 from worker.web.access import requires
 from worker.web.page import render
@@ -29,6 +31,7 @@ from worker.web.viewer.arrangement import Arrangement, to_json
 from worker.web.viewer.marks import Marks, marks_of
 from worker.web.viewer.series import Scope
 from worker.web.viewer.store import FrameStore
+from worker.web.viewer.values import Look
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -73,19 +76,38 @@ def job_frames(request: Request, job_id: str) -> dict[str, Any]:
     return _listed(scope, arrangement, marks)
 
 
+@router.get("/jobs/{job_id}/inputs/{number}.png")
+def model_input(request: Request, job_id: str, number: int) -> Response:
+    """Return one of the very images that a job's model saw, counted from 1."""
+    with request.app.state.database.reading() as session:
+        job = session.get(Job, job_id)
+        if job is None:
+            raise HTTPException(404, "there is no such job here; open it from its study")
+        try:
+            record, files = seen_by(session, job)
+        except (RenderError, RecipeError) as error:
+            raise HTTPException(404, str(error)) from None
+    if not 1 <= number <= len(record.recipe):
+        raise HTTPException(404, f"the model saw {len(record.recipe)} images, there is no image {number}")
+    try:
+        return Response(_store(request).model_inputs(record, files)[number - 1], media_type="image/png")
+    except RenderError as error:
+        raise HTTPException(422, str(error)) from None
+
+
 @router.get("/series/{series_id}/instances/{instance_id}/frames/{number}")
 def frame(
     request: Request,
     series_id: int,
     instance_id: int,
     number: Annotated[int, Path(ge=1)],
-    shown: Annotated[bool, Query(description="as the file's VOI LUT shows it")] = False,
+    look: Annotated[Look, Query(description="which values")] = Look.USUAL,
 ) -> Response:
     """Return a frame, counted from 1, as values."""
     with request.app.state.database.reading() as session:
         file = _found(lambda: series.image(session, series_id, instance_id))
     try:
-        values = _store(request).frame(file, number - 1, as_shown=shown)
+        values = _store(request).frame(file, number - 1, look)
     except (PixelError, SandboxError) as error:
         log.warning("no picture", action="view", instance_id=instance_id, frame=number, error=str(error))
         raise HTTPException(422, f"{error.reason}; {error.remedy}") from None
@@ -135,7 +157,7 @@ def _listed(scope: Scope, arrangement: Arrangement, marks: Marks) -> dict[str, A
         "description": scope.description,
         "adapter": scope.adapter,
         "frame_url": f"/viewer/series/{scope.series_id}/instances/{{instance}}/frames/{{number}}",
-        "input_url": f"/jobs/{scope.job_id}/inputs/{{input}}.png" if marks.inputs else None,
+        "input_url": f"/viewer/jobs/{scope.job_id}/inputs/{{input}}.png" if marks.inputs else None,
         "first": arrangement.in_stack // 2 if key is None else key,
         "presets": [_preset(*one) for one in _CT_WINDOWS] if scope.modality == "CT" else [],
         **to_json(arrangement, scope.numbers),

@@ -18,18 +18,23 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from dicom_node.headers import InstanceFile
 from dicom_node.sandbox import Sandbox
 from dicom_node.video import is_video
+from models.rendering import InputRecord
+from worker.model_inputs import png
+from worker.rendering import renderer
 from worker.settings import RenderingSettings
 from worker.web.viewer.arrangement import Arrangement, arrange
-from worker.web.viewer.values import FrameValues, read_values
+from worker.web.viewer.values import FrameValues, Look, read_values
 
 #: Decoded frames that are kept: 250 slices of 512 x 512, or 20 frames of a video in full HD.
 _CACHE_BYTES: Final = 128 * 2**20
 #: A run of a video's frames is at most so many bytes and so long.
 _RUN_BYTES: Final = 48 * 2**20
 _RUN_FRAMES: Final = 24
+#: Jobs whose model inputs are kept, as PNG.
+_JOBS_KEPT: Final = 8
 _PLAIN: Final = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 
-_Key = tuple[str, int, bool]
+_Key = tuple[str, int, Look]
 
 
 class FrameStore:
@@ -40,13 +45,16 @@ class FrameStore:
         self._sandbox = Sandbox(
             memory_bytes=limits.memory_mib * 2**20, limit_s=limits.limit_s, decode_limit_s=limits.limit_s / 4
         )
+        self._limits = limits
         self._cache_bytes = cache_bytes
         self._held_bytes = 0
         self._frames: OrderedDict[_Key, FrameValues] = OrderedDict()
         self._lock = threading.Lock()
         self._decoding = threading.Lock()
+        self._inputs: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
+        self._drawing = threading.Lock()
 
-    def frame(self, file: InstanceFile, index: int, *, as_shown: bool = False) -> FrameValues:
+    def frame(self, file: InstanceFile, index: int, look: Look = Look.USUAL) -> FrameValues:
         """Return the values of a frame, counted from 0.
 
         Raises:
@@ -54,21 +62,37 @@ class FrameStore:
             SandboxError: Its decoder crashed or took too long.
             OSError: The file is gone.
         """
-        key = (str(file.path), index, as_shown)
+        key = (str(file.path), index, look)
         if (held := self._held(key)) is not None:
             return held
         if file.header.transfer_syntax_uid in _PLAIN:
-            (read,) = read_values(file.path, [index], as_shown=as_shown)
+            (read,) = read_values(file.path, [index], look)
             self._hold(key, read)
             return read
         with self._decoding:
             if (held := self._held(key)) is not None:  # another request's run brought it
                 return held
             indices = _run(file, index)
-            decoded = self._sandbox.call(read_values, file.path, indices, as_shown=as_shown)
+            decoded = self._sandbox.call(read_values, file.path, indices, look)
         for place, values in zip(indices, decoded, strict=False):
-            self._hold((str(file.path), place, as_shown), values)
+            self._hold((str(file.path), place, look), values)
         return decoded[0]
+
+    def model_inputs(self, record: InputRecord, files: Sequence[InstanceFile]) -> tuple[bytes, ...]:
+        """Return the very images that a model saw, as PNG; all are drawn at once, so the last few jobs' are kept.
+
+        Raises:
+            RenderError: An instance is missing or cannot be read any more, or the pixels are not the same.
+        """
+        with self._drawing:
+            if record.digest in self._inputs:
+                self._inputs.move_to_end(record.digest)
+                return self._inputs[record.digest]
+            drawn = tuple(png(image) for image in renderer(self._limits).replay(record, files))
+            self._inputs[record.digest] = drawn
+            if len(self._inputs) > _JOBS_KEPT:
+                self._inputs.popitem(last=False)
+            return drawn
 
     def arrange(self, files: Sequence[InstanceFile]) -> Arrangement:
         """Return the pictures of a series in order; multi-frame files are opened in the sandbox."""

@@ -2,8 +2,9 @@
 
 Input: the path of an instance and the index of a frame. Output: `FrameValues`: grey values of at most 16 bits with the
 slope and intercept that make modality values of them, or colours of 8 bits. The values are those that the project
-decodes for its models (`dicom_node.pixels`, `dicom_node.video`); hidden pixels (padding, display shutter) get the
-darkest value that there is. On failure: `PixelError` naming the instance, the reason and the remedy.
+decodes for its models (`dicom_node.pixels`, `dicom_node.video`), less their mask where the header of a run asks for it
+(`dicom_node.subtraction`); hidden pixels (padding, display shutter) get the darkest value that there is. On failure:
+`PixelError` naming the instance, the reason and the remedy.
 
 These functions run in the sandbox, except on uncompressed frames, which need no codec.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -33,10 +35,12 @@ from dicom_node.display import (
 )
 from dicom_node.frame_attributes import functional_group, numbers, text, texts
 from dicom_node.look_up_tables import LookUpTable
-from dicom_node.modality import Mask, modality_transform
+from dicom_node.mask_module import plan_subtraction
+from dicom_node.modality import Mask, Values, modality_transform
 from dicom_node.picture_areas import shutter_mask
 from dicom_node.pixel_aspect import square_size
 from dicom_node.pixels import Frame, FrameReader, ImageAttributes, read_attributes, read_image
+from dicom_node.subtraction import Subtractor
 from dicom_node.video import Video, is_video, read_video, read_video_frames
 
 #: Percent of the values at either end that the window of a frame's own values leaves out.
@@ -44,6 +48,17 @@ _TAIL_PERCENT: Final = 0.5
 #: Opened instances that are remembered: an enhanced image's header takes longer to read than a frame of it.
 _REMEMBERED: Final = 8
 _LARGEST: Final = 65535
+
+
+class Look(StrEnum):
+    """Which values of a frame are wanted."""
+
+    #: As the file wants them seen: less their mask where it asks for subtraction.
+    USUAL = "usual"
+    #: As they are stored, whatever is to be subtracted.
+    STORED = "stored"
+    #: As the file's own curve shows them (8 bits, VOI LUT and polarity applied), where no window can say it.
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +80,13 @@ class FrameValues:
         return self.pixels.astype(self.pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def read_values(path: Path, indices: Sequence[int], *, as_shown: bool = False) -> list[FrameValues]:
+def read_values(path: Path, indices: Sequence[int], look: Look = Look.USUAL) -> list[FrameValues]:
     """Return the values of frames.
 
     Args:
         path: The instance.
         indices: Which frames, counted from 0; of a video in ascending order.
-        as_shown: Give grey images as the file says they are to be shown (8 bits, VOI LUT and polarity applied), where
-            no window can say it.
+        look: Which values; of grey images only.
 
     Raises:
         PixelError: It is no image, has no such frame, or cannot be decoded.
@@ -81,7 +95,7 @@ def read_values(path: Path, indices: Sequence[int], *, as_shown: bool = False) -
     if isinstance(source, Video):
         return [_coloured(source.image, frame, index) for index, frame in _video_frames(source, indices)]
     frames = zip(indices, FrameReader(source).frames(indices), strict=True)
-    return [_values(source, frame, index, as_shown=as_shown) for index, frame in frames]
+    return [_values(source, frame, index, look) for index, frame in frames]
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -95,35 +109,53 @@ def _video_frames(video: Video, indices: Sequence[int]) -> Iterator[tuple[int, F
     yield from zip(there, read_video_frames(video, there), strict=True)
 
 
-def _values(image: ImageAttributes, frame: Frame, index: int, *, as_shown: bool) -> FrameValues:
+def _values(image: ImageAttributes, frame: Frame, index: int, look: Look) -> FrameValues:
     if is_colour(image):
         return _coloured(image, colours(image, frame), index)
     shutter = shutter_mask(image, index)
-    if as_shown:
+    if look is Look.FILE:
         shading = header_shading(image, index)
         return _finished(image, index, shade(image, frame, shading, index, padding=shutter), {"kind": "shown"})
     hidden = padding_mask(image, frame)
     hidden = hidden if shutter is None else hidden | shutter
-    stored, slope, intercept = _stored(image, frame, index)
+    plan, why_not = plan_subtraction(image, index) if look is Look.USUAL else (None, "")
+    if plan is None:
+        about, (stored, slope, intercept) = _as_stored(image, frame, index, hidden), _stored(image, frame, index)
+    else:
+        stored, slope, intercept = Subtractor(image).subtract(plan, frame), 1.0, 0.0
+        about = _subtracted(stored, hidden)
     pixels, slope, intercept = _in_16_bits(stored, slope, intercept, hidden)
     seen = pixels if hidden.all() else pixels[~hidden]
     inverted = shown_inverted(image)
-    about = {
+    about |= {
         "kind": str(pixels.dtype),
         "slope": slope,
         "intercept": intercept,
         "low": int(seen.min()),
         "high": int(seen.max()),
         "inverted": inverted,
-        "unit": _unit(image),
-        "windows": _windows(image, index),
-        "auto": _bounds(percentile_window(modality_values(image, frame, index), _TAIL_PERCENT, hidden), ""),
-        "by_file": _needs_curve(image, index),
+        "subtracted": "" if plan is None else plan.in_words,
+        "not_subtracted": why_not,
     }
     if hidden.any():
         kind = np.iinfo(pixels.dtype)
         pixels = np.where(hidden, pixels.dtype.type(kind.max if inverted != (slope < 0) else kind.min), pixels)
     return _finished(image, index, pixels, about | {"min": int(pixels.min()), "max": int(pixels.max())})
+
+
+def _as_stored(image: ImageAttributes, frame: Frame, index: int, hidden: Mask) -> dict[str, Any]:
+    return {
+        "unit": _unit(image),
+        "windows": _windows(image, index),
+        "auto": _bounds(percentile_window(modality_values(image, frame, index), _TAIL_PERCENT, hidden), ""),
+        "by_file": _needs_curve(image, index),
+    }
+
+
+def _subtracted(values: Values, hidden: Mask) -> dict[str, Any]:
+    # The header's windows are for values that nothing was taken from.
+    auto = _bounds(percentile_window(values, _TAIL_PERCENT, hidden), "")
+    return {"unit": "", "windows": [], "auto": auto, "by_file": False}
 
 
 def _coloured(image: ImageAttributes, picture: Frame, index: int) -> FrameValues:

@@ -109,6 +109,7 @@ function act(viewer, key) {
   else if (key === "n" || key === "p") viewer.nextMark(key === "n" ? 1 : -1);
   else if (key === "m") viewer.toggleInput();
   else if (key === "i") viewer.invert();
+  else if (key === "s") viewer.toggleSubtraction();
   else if (key === "r") viewer.reset();
   else if (key === "+" || key === "=") viewer.zoomBy(1.25, viewer.middle());
   else if (key === "-") viewer.zoomBy(0.8, viewer.middle());

@@ -52,7 +52,7 @@ export class Frames {
   get(index, { background = false } = {}) {
     if (this.held.has(index)) return Promise.resolve(this.held.get(index));
     if (!this.underway.has(index)) {
-      const fetched = this.#fetch(index, false, background).then(
+      const fetched = this.#fetch(index, "usual", background).then(
         (frame) => this.#keep(index, frame),
         (error) => {
           this.failed.set(index, error.message);
@@ -66,11 +66,12 @@ export class Frames {
     return this.underway.get(index);
   }
 
-  // Returns a frame as its file says it is to be shown, where no window can say it.
-  async byFile(index) {
+  // Returns another look at a frame: "stored" (nothing subtracted) or "file" (through the file's own curve).
+  async other(index, look) {
     const frame = await this.get(index);
-    frame.byFile ??= await this.#fetch(index, true, false);
-    return frame.byFile;
+    frame.looks ??= {};
+    frame.looks[look] ??= await this.#fetch(index, look, false);
+    return frame.looks[look];
   }
 
   // Fetches ahead around a place, first in the direction of scrolling.
@@ -111,16 +112,16 @@ export class Frames {
     return null;
   }
 
-  async #fetch(index, byFile, background) {
+  async #fetch(index, look, background) {
     const [instance, number] = this.list.frames[index];
     const address = this.list.frame_url.replace("{instance}", instance).replace("{number}", number);
     const headers = background ? { Accept: "application/json", "X-Background": "1" } : { Accept: "application/json" };
-    const response = await read(byFile ? `${address}?shown=true` : address, { headers, signal: this.ended.signal });
+    const response = await read(look === "usual" ? address : `${address}?look=${look}`, { headers, signal: this.ended.signal });
     const about = JSON.parse(response.headers.get("Frame-Values"));
     const bytes = await response.arrayBuffer();
     const Values = TYPES[about.kind] ?? Uint8Array;
     if (about.kind === "shown") Object.assign(about, { min: 0, max: 255 });
-    return { id: `frame:${instance}/${number}${byFile ? "/shown" : ""}`, index, about, pixels: new Values(bytes) };
+    return { id: `frame:${instance}/${number}/${look}`, index, about, pixels: new Values(bytes) };
   }
 
   #keep(index, frame) {

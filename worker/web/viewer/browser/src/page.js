@@ -30,6 +30,7 @@ export function layOut(root) {
     windows: make("select", { className: "viewer-windows", title: "window (keys 1 to 9)" }),
     invert: button("invert", "Invert", "black for white (i)"),
     reset: button("reset", "Reset", "window, size and place as at first (r)"),
+    subtract: button("subtract", "Subtracted", "less its mask (s)"),
     cine: button("cine", "Play", "cine (space)"),
     input: button("input", "Model input", "what the model saw, side by side (m)"),
     help: button("help", "?", "keys (?)"),
@@ -49,6 +50,7 @@ export function layOut(root) {
     keys: make("div", { className: "viewer-keys" }),
     notes: make("p", { className: "viewer-notes", hidden: true }),
   };
+  parts.subtract.hidden = true;
   parts.modes.setAttribute("aria-label", "what dragging does");
   parts.windows.setAttribute("aria-label", "window");
   parts.slider.setAttribute("aria-label", "picture");
@@ -56,7 +58,7 @@ export function layOut(root) {
   parts.seenBox.append(parts.seen, parts.seenWords);
   parts.pane = make("div", { className: "viewer-pane" }, parts.canvas, parts.marks, parts.number, parts.place);
   parts.pane.append(parts.window, parts.value, ...parts.edges, parts.message);
-  const tools = [parts.modes, parts.windows, parts.invert, parts.reset, parts.cine, parts.input, parts.help];
+  const tools = [parts.modes, parts.windows, parts.invert, parts.subtract, parts.reset, parts.cine, parts.input, parts.help];
   const bar = make("div", { className: "viewer-bar" }, parts.keys, parts.slider, parts.loaded);
   root.replaceChildren(
     make("div", { className: "viewer-tools" }, ...tools),
@@ -76,6 +78,7 @@ const KEYS = [
   ["m", "what the model saw, side by side"],
   ["1 … 9", "windows, in the order of the list"],
   ["i", "invert"],
+  ["s", "with the mask subtracted, or as stored"],
   ["+, −, Ctrl + wheel", "larger, smaller"],
   ["r", "reset"],
   ["drag", "as chosen: window, scroll, move, size"],

@@ -20,6 +20,7 @@ export class Viewer {
     this.choice = 0;
     this.byHand = null;
     this.inverted = false;
+    this.unsubtracted = false;
     this.count = 0;
     this.seen = new Set();
     this.showsInput = false;
@@ -78,7 +79,7 @@ export class Viewer {
   async #display(index, frame) {
     this.picture ??= new Picture(this.parts.canvas);
     this.index = index;
-    this.frame = frame;
+    this.loaded = this.frame = frame;
     this.parts.pane.classList.remove("is-broken");
     this.say("");
     this.seen.add(index);
@@ -90,7 +91,7 @@ export class Viewer {
 
   #displayFailure(index, reason) {
     this.index = index;
-    this.frame = null;
+    this.loaded = this.frame = null;
     this.parts.pane.classList.add("is-broken");
     this.#showPlace();
     this.fail(`Picture ${index + 1} cannot be shown: ${reason}`);
@@ -107,10 +108,15 @@ export class Viewer {
   }
 
   async redraw() {
-    const { frame, window } = this;
-    if (!frame) return;
+    const { loaded } = this;
+    if (!loaded) return;
+    const plain = this.unsubtracted && loaded.about.subtracted;
+    const frame = plain ? await this.frames.other(this.index, "stored") : loaded;
+    if (this.loaded !== loaded) return;
+    this.frame = frame;
+    const { window } = this;
     if (window.byFile) {
-      const shown = await this.frames.byFile(this.index);
+      const shown = await this.frames.other(this.index, "file");
       if (this.frame !== frame) return;
       this.picture.show(shown, { low: 0, high: 255 }, this.inverted);
     } else {
@@ -120,6 +126,13 @@ export class Viewer {
     this.#showWindow(window);
     this.#showInput();
     drawMarks(this);
+  }
+
+  toggleSubtraction() {
+    if (!this.loaded?.about.subtracted) return;
+    this.unsubtracted = !this.unsubtracted;
+    this.byHand = null;
+    this.redraw();
   }
 
   chooseWindow(choice) {
@@ -272,7 +285,15 @@ export class Viewer {
   }
 
   #showWindow(window) {
-    this.parts.window.textContent = `${inWords(window)}${this.inverted ? " · inverted" : ""}`;
+    const { subtracted, not_subtracted: whyNot } = this.frame.about;
+    const words = [inWords(window), this.inverted && "inverted", subtracted && "less its mask"];
+    this.parts.window.textContent = words.filter(Boolean).join(" · ");
+    this.parts.subtract.hidden = !this.loaded.about.subtracted;
+    this.parts.subtract.setAttribute("aria-pressed", Boolean(subtracted));
+    this.parts.subtract.title = `${this.loaded.about.subtracted} (s)`;
+    const notes = [...this.list.problems, ...(whyNot ? [whyNot] : [])];
+    this.parts.notes.hidden = !notes.length;
+    this.parts.notes.textContent = notes.join("; ");
     const names = this.windows.map((one, number) => `${number + 1}  ${one.name}`);
     const options = this.byHand ? [...names, window.name] : names;
     if (this.parts.windows.dataset.names !== options.join("\n")) {
@@ -296,13 +317,12 @@ export class Viewer {
     parts.windows.addEventListener("change", () => this.chooseWindow(Number(parts.windows.value)));
     parts.invert.addEventListener("click", () => this.invert());
     parts.reset.addEventListener("click", () => this.reset());
+    parts.subtract.addEventListener("click", () => this.toggleSubtraction());
     parts.cine.addEventListener("click", () => this.toggleCine());
     parts.input.addEventListener("click", () => this.toggleInput());
     parts.help.addEventListener("click", () => this.help());
     parts.cine.disabled = this.count < 2;
     parts.input.hidden = !this.list.input_url;
-    parts.notes.hidden = !this.list.problems.length;
-    parts.notes.textContent = this.list.problems.join("; ");
     listen(this, this.over.signal);
     this.sizes = new ResizeObserver(() => {
       this.picture?.resize();
