@@ -14,12 +14,14 @@ from rich.text import Text
 
 from worker.commands.console import ConfigOption, JsonOption, fail, note, out, print_json, read_settings, wrong_usage
 from worker.commands.dicom_files import PathsArgument, read_instances
+from worker.commands.route_replay import replay
 
 if TYPE_CHECKING:
     from dicom_node.headers import InstanceHeader
     from worker.routing import RouteDecision
 
-app = typer.Typer(help="Why a series goes where it goes: explain.", no_args_is_help=True)
+app = typer.Typer(help="Why a series goes where it goes: explain, replay.", no_args_is_help=True)
+app.command()(replay)
 
 
 @app.callback()

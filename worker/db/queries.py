@@ -105,9 +105,9 @@ def _details(session: Session, meant: ColumnElement[bool]) -> list[StudyDetail]:
     return [views.study_detail(row, _state_of(row), counts, history[row.id]) for row in found]
 
 
-def review_queue(session: Session) -> list[ReviewCase]:
+def review_queue(session: Session, *, limit: int | None = None, offset: int = 0) -> list[ReviewCase]:
     """Return the jobs that wait for a person: most urgent first, then the one that waits longest."""
-    wanted = _cases().where(Job.state == JobState.HELD)
+    wanted = _cases().where(Job.state == JobState.HELD).limit(limit).offset(offset)
     found = session.scalars(wanted.order_by(Job.priority.desc(), Job.created_at, Job.id)).all()
     return [views.review_case(job) for job in found]
 

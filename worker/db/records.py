@@ -57,8 +57,25 @@ def probability_of(confidence: Any) -> float | None:
     return confidence.get("probability") if isinstance(confidence, dict) else None
 
 
+def seconds_of(generation: Any) -> float | None:
+    """Return the seconds in a stored `Generation`."""
+    return generation.get("elapsed_s") if isinstance(generation, dict) else None
+
+
 def _probability(context: DefaultExecutionContext) -> float | None:
-    return probability_of(context.get_current_parameters().get("confidence"))  # type: ignore[no-untyped-call]
+    return probability_of(_given(context, "confidence"))
+
+
+def _seconds(context: DefaultExecutionContext) -> float | None:
+    return seconds_of(_given(context, "generation"))
+
+
+def _parsed(context: DefaultExecutionContext) -> bool | None:
+    return True if isinstance(_given(context, "findings"), dict) else None
+
+
+def _given(context: DefaultExecutionContext, column: str) -> Any:
+    return context.get_current_parameters().get(column)  # type: ignore[no-untyped-call]
 
 
 class Association(Record):
@@ -199,8 +216,8 @@ class Job(Record):
     #: Of `confidence`, kept apart for lists (`worker.db.transitions.move_job`).
     probability: Mapped[float | None] = mapped_column(default=_probability)
     #: Seconds the engine spent on the answer, and whether the answer had the adapter's form; empty until it is known.
-    answer_s: Mapped[float | None]
-    parsed: Mapped[bool | None]
+    answer_s: Mapped[float | None] = mapped_column(default=_seconds)
+    parsed: Mapped[bool | None] = mapped_column(default=_parsed)
     #: One person gave an opinion; another must decide.
     second_reader: Mapped[bool] = mapped_column(default=False)
     study: Mapped[Study] = relationship(back_populates="jobs")

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from worker.db.announcements import note_change
-from worker.db.records import Delivery, Event, Job, Series, probability_of, utc_now
+from worker.db.records import Delivery, Event, Job, Series, probability_of, seconds_of, utc_now
 from worker.states import (
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -68,8 +68,7 @@ def move_job(
     if "confidence" in values:
         values["probability"] = probability_of(values["confidence"])
     if "generation" in values:
-        answer = values["generation"]
-        values["answer_s"] = answer.get("elapsed_s") if isinstance(answer, dict) else None
+        values["answer_s"] = seconds_of(values["generation"])
     if "findings" in values:
         values["parsed"] = {dict: True, type(None): False}.get(type(values["findings"]))
     from_state = job.state

@@ -1,0 +1,166 @@
+"""Destinations with what is on its way to each; deliveries, page by page; and dead letters put back into the outbox.
+
+Input: the ledger and the settings. Output: shapes. Counts come from an index (`ix_deliveries_counted`): what was
+delivered is counted for the last day only, so that years of it cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from worker import delivery
+from worker.db.records import Delivery, Job, Result, Study, utc_now
+from worker.db.sessions import Database
+from worker.operations.pipeline import ON_THE_WAY, made_at
+from worker.operations.shapes import DeliveryEntry, DeliveryPage, DestinationState, Resent
+from worker.settings import Settings
+from worker.states import DeliveryState
+
+DAY = timedelta(days=1)
+#: States that a delivery stays in only until somebody or something acts: few rows, counted all.
+COUNTED = (*ON_THE_WAY, *delivery.RESENDABLE)
+SENT = (DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.UNCONFIRMED)
+#: Waiting deliveries that are looked at for what went wrong last: the senders try the oldest first.
+LOOKED_AT = 200
+LINES = 50
+
+
+def destination_states(session: Session, settings: Settings) -> list[DestinationState]:
+    """Return every destination of the settings, in their order, and then those that only the ledger still knows."""
+    counts: dict[str, dict[DeliveryState, tuple[int, int | None]]] = defaultdict(dict)
+    grouped = select(Delivery.destination, Delivery.state, func.count(), func.min(Delivery.id))
+    for name, state, count, oldest in session.execute(
+        grouped.where(Delivery.state.in_(COUNTED)).group_by(Delivery.destination, Delivery.state)
+    ):
+        counts[name][state] = (count, oldest)
+    known = {target.name: target for target in settings.destinations}
+    found = []
+    for name in [*known, *sorted(set(counts) - set(known))]:
+        target, mine = known.get(name), counts[name]
+        waiting, first = mine.get(DeliveryState.PENDING, (0, None))
+        sent = {state: _sent_lately(session, name, state) for state in SENT}
+        last_error, paused_until = _last_error(session, name) if waiting else (None, None)
+        found.append(
+            DestinationState(
+                name=name,
+                kind=target.kind if target else "",
+                address=target.address if target else "",
+                is_known=target is not None,
+                results=[str(kind) for kind in target.results] if target else [],
+                waiting=waiting,
+                sending=mine.get(DeliveryState.SENDING, (0, None))[0],
+                dead=mine.get(DeliveryState.DEAD, (0, None))[0],
+                unconfirmed=mine.get(DeliveryState.UNCONFIRMED, (0, None))[0],
+                delivered=sum(sent.values()),
+                confirmed=sent[DeliveryState.CONFIRMED],
+                oldest_since=made_at(session, first),
+                paused_until=paused_until,
+                last_error=last_error or (_dead_because(session, name) if DeliveryState.DEAD in mine else None),
+            )
+        )
+    return found
+
+
+def deliveries(
+    session: Session,
+    *,
+    states: Collection[DeliveryState] = (),
+    destination: str = "",
+    before: int | None = None,
+    limit: int = LINES,
+) -> DeliveryPage:
+    """Return deliveries, the newest first.
+
+    Args:
+        session: An open session.
+        states: Only these; empty for all.
+        destination: Only to this one; empty for all.
+        before: Only those with a lower number: `DeliveryPage.next_before` of the page before.
+        limit: At most so many.
+    """
+    wanted = select(Delivery.id).order_by(Delivery.id.desc()).limit(limit + 1)
+    if states:
+        wanted = wanted.where(Delivery.state.in_(states))
+    if destination:
+        wanted = wanted.where(Delivery.destination == destination)
+    if before is not None:
+        wanted = wanted.where(Delivery.id < before)
+    numbers = session.scalars(wanted).all()
+    shown = numbers[:limit]
+    return DeliveryPage(
+        deliveries=_entries(session, shown), next_before=shown[-1] if len(numbers) > limit and shown else None
+    )
+
+
+def resend(
+    db: Database,
+    *,
+    by: str,
+    delivery_ids: Collection[int] | None = None,
+    job_id: str | None = None,
+    destination: str | None = None,
+) -> Resent:
+    """Put dead letters, and what nobody vouched for, back into the outbox; without conditions all of them.
+
+    The dispatcher finds them at its next look. Each gets an event that names who asked.
+    """
+    if delivery_ids is None and job_id is None and destination is None:
+        with db.reading() as session:
+            names = session.scalars(
+                select(Delivery.destination).where(Delivery.state.in_(delivery.RESENDABLE)).distinct()
+            ).all()
+        return Resent(queued_again=sum(delivery.resend(db, destination=name, by=by) for name in names))
+    count = delivery.resend(db, delivery_ids=delivery_ids, job_id=job_id, destination=destination, by=by)
+    return Resent(queued_again=count)
+
+
+def _sent_lately(session: Session, name: str, state: DeliveryState) -> int:
+    wanted = select(func.count()).where(
+        Delivery.state == state, Delivery.destination == name, Delivery.delivered_at >= utc_now() - DAY
+    )
+    return session.scalar(wanted) or 0
+
+
+def _last_error(session: Session, name: str) -> tuple[str | None, datetime | None]:
+    """Return what went wrong last with what waits, and until when all of it waits."""
+    waiting = (
+        select(Delivery.id)
+        .where(Delivery.state == DeliveryState.PENDING, Delivery.destination == name)
+        .order_by(Delivery.id)
+        .limit(LOOKED_AT)
+    )
+    rows = session.execute(
+        select(Delivery.last_error, Delivery.not_before).where(Delivery.id.in_(waiting.scalar_subquery()))
+    ).all()
+    failed = [row for row in rows if row.last_error]
+    error = max(failed, key=lambda row: row.not_before).last_error if failed else None
+    first = min((row.not_before for row in rows), default=None)
+    return error, first if first is not None and first > utc_now() else None
+
+
+def _dead_because(session: Session, name: str) -> str | None:
+    wanted = select(Delivery.last_error).where(Delivery.state == DeliveryState.DEAD, Delivery.destination == name)
+    return session.scalar(wanted.order_by(Delivery.id.desc()).limit(1))
+
+
+def _entries(session: Session, numbers: Sequence[int]) -> list[DeliveryEntry]:
+    wanted = (
+        select(
+            *(Delivery.id, Delivery.destination, Delivery.state, Delivery.attempts, Delivery.tries),
+            *(Delivery.last_error, Delivery.not_before, Delivery.delivered_at, Delivery.confirmed_at),
+            *(Result.kind, Result.created_at, Result.id.label("result_id"), Result.sop_instance_uid),
+            *(Job.id.label("job_id"), Job.adapter, Study.id.label("study_id")),
+            *(Study.study_instance_uid, Study.accession_number),
+        )
+        .join(Result, Result.id == Delivery.result_id)
+        .join(Job, Job.id == Result.job_id)
+        .join(Study, Study.id == Job.study_id)
+        .where(Delivery.id.in_(numbers))
+        .order_by(Delivery.id.desc())
+    )
+    return [DeliveryEntry(**row._mapping) for row in session.execute(wanted)]

@@ -1,0 +1,46 @@
+"""Jobs that have no usable answer: with the reason, those that wait longest first.
+
+Input: the ledger. Output: a page of them. What can be done about one is in `worker.review` (retry) and for results that
+did not arrive in `worker.operations.destinations`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from worker.db.records import Job, Series, Study
+from worker.operations.pipeline import without_answer
+from worker.operations.shapes import FailedJob, FailedJobPage
+
+LINES = 50
+
+
+def failed_jobs(session: Session, *, offset: int = 0, limit: int = LINES, adapter: str = "") -> FailedJobPage:
+    """Return jobs that wait for a person and whose answer is missing or cannot be read."""
+    chosen = select(Job.id).where(*without_answer()).order_by(Job.waiting_since, Job.id)
+    if adapter:
+        chosen = chosen.where(Job.adapter == adapter)
+    ids = session.scalars(chosen.offset(offset).limit(limit + 1)).all()
+    wanted = (
+        select(
+            *(Job.id, Job.adapter, Job.state, Job.attempts, Job.waiting_since, Job.error, Job.decision_reason),
+            *(Job.study_id, Series.modality, Study.study_instance_uid, Study.accession_number),
+        )
+        .join(Series, Series.id == Job.series_id)
+        .join(Study, Study.id == Job.study_id)
+        .where(Job.id.in_(ids[:limit]))
+        .order_by(Job.waiting_since, Job.id)
+    )
+    jobs = []
+    for row in session.execute(wanted):
+        values = dict(row._mapping)
+        reason = values.pop("error") or values["decision_reason"] or "no reason was kept"
+        del values["decision_reason"]
+        jobs.append(FailedJob(**values, reason=reason))
+    return FailedJobPage(jobs=jobs, next_offset=offset + limit if len(ids) > limit else None)
+
+
+def count_failed(session: Session) -> int:
+    """Return how many there are."""
+    return session.scalar(select(func.count()).where(*without_answer())) or 0

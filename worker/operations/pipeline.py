@@ -1,0 +1,192 @@
+"""The state of the whole pipeline at one moment: what is where, since when, who works, and what is wrong.
+
+Input: the ledger, what processes reported of themselves, the disk. Output: a `Pipeline`. What is counted are states
+that rows pass through, each from an index of its own: a ledger of any size costs the same. A disk that cannot be read
+is left out, with a remark.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from worker.db.process_reports import ProcessReport, reports
+from worker.db.records import Delivery, Event, Job, Result, Series, Study, utc_now
+from worker.operations.shapes import BrokerState, Disk, EngineState, Pipeline, ProcessState, Stage
+from worker.settings import Settings
+from worker.states import DeliveryState, JobState, SeriesState
+
+#: Less free disk than this is worth a remark.
+LITTLE_DISK_BYTES = 5 << 30
+HOUR = timedelta(hours=1)
+WORKED_ON = (JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.ACCEPTED)
+ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
+
+
+def pipeline(session: Session, settings: Settings) -> Pipeline:
+    """Return what there is to see now."""
+    said = reports(session)
+    stages, disk = _stages(session), _disk(settings)
+    processes, engines, broker = _processes(said), _engines(said), _broker(said)
+    troubles = list(_troubles(settings, stages, disk, processes, broker))
+    return Pipeline(
+        at=utc_now(),
+        stages=stages,
+        disk=disk,
+        broker=broker,
+        processes=processes,
+        engines=engines,
+        troubles=troubles,
+    )
+
+
+def _stages(session: Session) -> list[Stage]:
+    since = utc_now() - HOUR
+    day = utc_now() - timedelta(days=1)
+
+    def came(subject: str, *states: str) -> int:
+        passed = select(func.count()).where(Event.subject == subject, Event.to_state.in_(states), Event.at >= since)
+        return session.scalar(passed) or 0
+
+    def stage(name: str, means: str, chosen: Any, last_hour: int | None) -> Stage:
+        count, oldest = session.execute(chosen).one()
+        return Stage(name=name, means=means, count=count, oldest_since=oldest, last_hour=last_hour)
+
+    received = select(func.count(Study.id), func.min(Study.first_received_at))
+    hour = session.scalar(select(func.count()).where(Study.first_received_at >= since)) or 0
+    silent = select(func.count(), func.min(Series.last_instance_at))
+    jobs = select(func.count(), func.min(Job.created_at))
+    held = select(func.count(), func.min(Job.waiting_since)).where(Job.state == JobState.HELD)
+    return [
+        stage("received", "studies of the last 24 hours", received.where(Study.first_received_at >= day), hour),
+        stage(
+            "receiving",
+            "series that images are still expected for",
+            silent.where(Series.state == SeriesState.RECEIVING),
+            None,
+        ),
+        stage(
+            "stable",
+            "whole series whose route is being decided",
+            silent.where(Series.state == SeriesState.STABLE),
+            came("series", SeriesState.STABLE),
+        ),
+        stage(
+            "routed",
+            "jobs that wait for a model",
+            jobs.where(Job.state == JobState.QUEUED),
+            came("series", SeriesState.ROUTED),
+        ),
+        stage(
+            "running",
+            "jobs being answered, scored or written",
+            jobs.where(Job.state.in_(WORKED_ON)),
+            came("job", JobState.GENERATED),
+        ),
+        stage("held", "answers that wait for a person", held, came("job", JobState.HELD)),
+        _deliveries(session, "delivering", "results on their way", ON_THE_WAY, came("delivery", "delivered")),
+        _failed(session, came("delivery", DeliveryState.DEAD)),
+    ]
+
+
+def _deliveries(
+    session: Session, name: str, means: str, states: Sequence[DeliveryState], last_hour: int | None
+) -> Stage:
+    count, oldest = session.execute(select(func.count(), func.min(Delivery.id)).where(Delivery.state.in_(states))).one()
+    return Stage(name=name, means=means, count=count, oldest_since=made_at(session, oldest), last_hour=last_hour)
+
+
+def _failed(session: Session, last_hour: int) -> Stage:
+    """Count dead letters, and jobs without a usable answer."""
+    dead = _deliveries(session, "failed", "", (DeliveryState.DEAD,), last_hour)
+    count, oldest = session.execute(select(func.count(), func.min(Job.waiting_since)).where(*without_answer())).one()
+    since = min((at for at in (dead.oldest_since, oldest) if at is not None), default=None)
+    means = f"dead letters ({dead.count}), and jobs without a usable answer ({count})"
+    return Stage(name="failed", means=means, count=dead.count + count, oldest_since=since, last_hour=last_hour)
+
+
+def without_answer() -> tuple[Any, ...]:
+    """Return the conditions of jobs that wait for a person with nothing to look at (index `ix_jobs_failed`)."""
+    return Job.state == JobState.HELD, or_(Job.parsed.is_(None), Job.parsed.is_(False))
+
+
+def made_at(session: Session, delivery_id: int | None) -> datetime | None:
+    """Return when the result of a delivery was made."""
+    if delivery_id is None:
+        return None
+    return session.scalar(select(Result.created_at).join(Result.deliveries).where(Delivery.id == delivery_id))
+
+
+def _disk(settings: Settings) -> Disk | None:
+    try:
+        usage = shutil.disk_usage(settings.data_dir)
+    except OSError:
+        return None
+    return Disk(
+        folder=str(settings.data_dir),
+        free=usage.free,
+        total=usage.total,
+        little=LITTLE_DISK_BYTES,
+        is_little=usage.free < LITTLE_DISK_BYTES,
+    )
+
+
+def _processes(said: Sequence[ProcessReport]) -> list[ProcessState]:
+    found = []
+    for report in said:
+        if report.subject == "supervisor":
+            for facts in report.facts["processes"]:
+                alive = facts["alive"] and report.is_fresh
+                found.append(ProcessState(**{**facts, "alive": alive}, place=report.place))
+    return found
+
+
+def _engines(said: Sequence[ProcessReport]) -> list[EngineState]:
+    return [
+        EngineState(**report.facts, place=report.place, at=report.at, is_fresh=report.is_fresh)
+        for report in said
+        if report.subject == "engine"
+    ]
+
+
+def _broker(said: Sequence[ProcessReport]) -> BrokerState:
+    fresh = [report for report in said if report.subject == "broker" and report.is_fresh]
+    if not fresh:
+        return BrokerState(reachable=None, rings={}, at=None)
+    last = max(fresh, key=lambda report: report.at)
+    return BrokerState(reachable=last.facts["reachable"], rings=last.facts["rings"], at=last.at)
+
+
+def _troubles(
+    settings: Settings,
+    stages: Sequence[Stage],
+    disk: Disk | None,
+    processes: Sequence[ProcessState],
+    broker: BrokerState,
+) -> Sequence[str]:
+    found = []
+    if disk is None:
+        found.append(f"{settings.data_dir} cannot be read from this machine: see `dicom-worker doctor`")
+    elif disk.is_little:
+        found.append(
+            f"only {disk.free / (1 << 30):.1f} GiB are free in {disk.folder}: make room, or images are refused"
+        )
+    if not processes:
+        found.append("no process has reported yet: start the daemon with `dicom-worker run`")
+    for process in processes:
+        if not process.alive:
+            ended = "" if process.exit_code is None else f" (it ended with {process.exit_code})"
+            found.append(f"{process.name} on {process.place} does not run{ended}: see its log")
+    if broker.reachable is False:
+        found.append("the broker cannot be reached: work waits in the database, see broker_url and `doctor`")
+    counts = {stage.name: stage for stage in stages}
+    if counts["routed"].count and not any(process.name == "inference" and process.alive for process in processes):
+        found.append(f"{counts['routed'].count} jobs wait and no inference process runs: start the role `worker`")
+    if counts["failed"].count:
+        found.append(f"{counts['failed'].count} failed: see Failures")
+    return found
