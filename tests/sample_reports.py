@@ -140,12 +140,12 @@ def awkward_headers() -> dict[str, Dataset]:
         for keyword, value in values.items():
             ds.pop(keyword, None)
             if value is not None:
-                ds[keyword] = _as_stored(keyword, value)
+                ds[keyword] = as_stored(keyword, value)
         headers[name] = ds
     return headers
 
 
-def _as_stored(keyword: str, value: str) -> RawDataElement:
+def as_stored(keyword: str, value: str) -> RawDataElement:
     """An element as it is read from a file: bytes, valid or not."""
     tag = Tag(keyword)
     return RawDataElement(tag, dictionary_VR(tag), len(value), value.encode(), 0, False, True)
