@@ -2,7 +2,7 @@
 
 Input: a `Report` with the frames that its answer rests on; or the results of an answer that a person rejected. Output:
 a Key Object Selection Document, the same for the same input. A rejection note is one whose title says why its objects
-are rejected, as IHE Imaging Object Change Management (RAD TF-2 4.66) asks: archives that know the profile hide them,
+are rejected (IHE Imaging Object Change Management, RAD-66): archives that know the profile hide them,
 others keep the note beside them. On failure `KeyObjectError` (or `EvidenceError`) names the reason.
 """
 

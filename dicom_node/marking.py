@@ -76,10 +76,10 @@ def series_description(report: Report, kind: str) -> str:
 
 
 def mark_equipment(ds: Dataset, algorithm: Algorithm, answered_at: datetime) -> None:
-    """Write who made the object (PS3.3 C.7.5.1, C.7.5.2) and which algorithm spoke, and when (C.12.1.1.5, IHE AIR)."""
+    """Write who made the object (PS3.3 C.7.5.1, C.7.5.2) and which algorithm spoke, and when (C.12.1.1.5)."""
     ds.Manufacturer = OWN_MANUFACTURER
     ds.ManufacturerModelName = shorten(algorithm.name)
-    # The weights are the device: another set of weights is another serial number (IHE AIR).
+    # The weights are the device: another set of weights is another serial number.
     ds.DeviceSerialNumber = algorithm.device_uid
     ds.SoftwareVersions = [OWN_VERSION, shorten(algorithm.version)]
     contributor = Dataset()

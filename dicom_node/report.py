@@ -86,7 +86,7 @@ class Algorithm:
     name: str
     version: str
     manufacturer: str
-    #: Changes with the weights (IHE AIR): derived from base and adapter digests.
+    #: Changes with the weights: derived from base and adapter digests.
     device_uid: str
     #: "key=value" lines: base model, revision, adapter digest, engine, preprocessing record digest.
     parameters: tuple[str, ...] = ()

@@ -83,7 +83,7 @@ def report_of(answer: Answer, predecessor: Predecessor | None) -> Report:
 
 
 def algorithm(answer: Answer) -> Algorithm:
-    """Name what answered (TID 4019); its device UID changes with the weights (IHE AIR)."""
+    """Name what answered (TID 4019); its device UID changes with the weights."""
     adapter, provenance = answer.adapter, answer.provenance
     author, _, _ = adapter.lora.hub_id.partition("/")
     stored = provenance.to_json()

@@ -1,7 +1,7 @@
 """Rejected answers -> rejection notes: what a person took back is taken back wherever it had been sent.
 
 Input: a REJECTED job of which destinations have results. Output, in one transaction: a Key Object Selection for each
-set of results that destinations have (IHE Imaging Object Change Management, RAD TF-2 4.66), a message that takes back
+set of results that destinations have (IHE Imaging Object Change Management, RAD-66), a message that takes back
 what was told by FHIR or HL7, and the deliveries to those destinations, whatever kinds and rules they are set to. On
 failure `RetractionError`, `MessageError` or `SpoolError`; the job stays in the dispatcher's view and is tried again.
 """

@@ -221,7 +221,7 @@ def test_the_moments_of_a_video_are_seconds_after_its_start(results: Any) -> Non
 
 @every_adapter
 def test_the_algorithm_is_contributing_equipment_of_every_object(name: str, results: Any) -> None:
-    """As IHE AI Results asks: who made it, which version, a device UID that changes with the weights, and when."""
+    """Who made it, which version, a device UID that changes with the weights, and when."""
     _, paths = results(name)
     for path in paths:
         (algorithm,) = dcmread(path).ContributingEquipmentSequence
