@@ -39,6 +39,8 @@ class FhirServer:
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Statuses to answer before anything is taken.
     refusals: list[int] = field(default_factory=list)
+    #: Identifiers of the patients it has, as `system|value`; a reference to another fails the transaction.
+    patients: set[str] = field(default_factory=set)
     seen: list[dict[str, str]] = field(default_factory=list)
     transactions: int = 0
     #: While it is set, what was taken is not answered.
@@ -57,6 +59,10 @@ class FhirServer:
         """Do a transaction: references to other entries become references to what was written."""
         Bundle.model_validate_json(body)
         entries = json.loads(body)["entry"]
+        for entry in entries:
+            searched = urlsplit(entry["resource"].get("subject", {}).get("reference", "")).query
+            if searched and parse_qs(searched)["identifier"][0] not in self.patients:
+                raise LookupError(f"no resource matches Patient?{searched}")
         places = {entry["fullUrl"]: self._key(entry) for entry in entries}
         self.transactions += 1
         answers = []
@@ -141,9 +147,13 @@ def fhir_server(port: int = 0) -> Iterator[FhirServer]:
                 outcome = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "not today"}]}
                 self.answer(refused or 404, outcome)
                 return
-            done = state.transact(body)
+            try:
+                status, done = 200, state.transact(body)
+            except LookupError as error:
+                outcome = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": str(error)}]}
+                status, done = 404, outcome
             _wait_while(state.hold_answers)
-            self.answer(200, done)
+            self.answer(status, done)
 
     with _serving(Handler, port) as state.port:
         state.url = f"http://{LOCALHOST}:{state.port}/r4"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from sqlalchemy import delete, select
@@ -125,7 +126,7 @@ def _told(
     alike: dict[str, list[WebhookDestination]] = {}
     for hook in hooks:
         alike.setdefault(_telling(hook).key(happening), []).append(hook)
-    source = settings.web.public_url or f"urn:dicom-worker:{settings.dicom.ae_title.replace(' ', '-')}"
+    source = settings.web.public_url or f"urn:dicom-worker:{quote(settings.dicom.ae_title, safe='')}"
     messages = []
     for key, same in alike.items():
         uid = event_uid(case.id, row.to_state, row.at, key)

@@ -9,42 +9,37 @@ process has moved on in the meantime is dropped; a full disk or a lost database 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_node.report import Person
 from dicom_node.spool import Spool, StoredFile
 from models.adapter import AdapterDefinition
 from models.adapter import adapters as known_adapters
-from models.confidence import Confidence, Outcome
-from models.generation import ModelProvenance
-from models.rendering import InputRecord, RenderInterrupted
+from models.confidence import Outcome
+from models.rendering import RenderInterrupted
+from worker.answer_rows import SIGNED, answer_of, predecessor_of, signature_of
 from worker.db.outbox import queue_result
 from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
 from worker.db.records import Delivery, Instance, Job, Result, utc_now
 from worker.db.review_records import signing_review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
-from worker.db.units import asked_adapter, unit_files
+from worker.db.units import asked_adapter
 from worker.destination_rules import kinds_to_write, recipients
-from worker.documents import Answer, Document, Predecessor, Signature, build_documents, document_uid
+from worker.documents import Answer, Document, Predecessor, Signature, build_documents
 from worker.messages.outgoing import Told, build_messages, kinds_to_tell, told_before
 from worker.rendering import renderer
-from worker.result_kinds import ResultKind
 from worker.settings import Settings
-from worker.states import DeliveryState, InstanceState, JobState
+from worker.states import DeliveryState, JobState
 
 log = structlog.get_logger()
 
 #: Earlier revisions that a newer one takes the place of.
 REPLACEABLE = (JobState.HELD, JobState.RELEASED, JobState.VERIFIED)
-SIGNED = (JobState.ACCEPTED, JobState.VERIFIED)
 SIGNED_EARLIER = "a person has signed the result of an earlier revision of this series"
 
 
@@ -106,7 +101,7 @@ def write_results(
 
 
 def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str, AdapterDefinition]) -> _Assignment:
-    signature = _signature(settings, job) if job.state is JobState.ACCEPTED else None
+    signature = signature_of(settings, job) if job.state is JobState.ACCEPTED else None
     findings = signing_review(job).findings if signature else job.findings
     adapter, obstacle = None, None
     try:
@@ -120,78 +115,14 @@ def _read(session: Session, settings: Settings, job: Job, adapters: Mapping[str,
     if obstacle is not None or adapter is None or findings is None:
         return _Assignment(job.id, job.state, obstacle, None, None)
     try:
-        answer = _answer(session, job, adapter, findings, signature)
+        answer = answer_of(session, job, adapter, findings, signature)
     except ValidationError as error:
         obstacle = f"the findings do not fit this release of the adapter: {error.errors()[0]['msg']}; retry the job"
         return _Assignment(job.id, job.state, obstacle, None, None)
     may_leave = signature is not None or job.decision == Outcome.RELEASE.value
     told = told_before(session, job, earlier_jobs(session, job)) if may_leave else Told()
-    predecessor = _predecessor(session, job, answer)
+    predecessor = predecessor_of(session, job, answer)
     return _Assignment(job.id, job.state, None, answer, predecessor, may_leave, job.unit_uid, told)
-
-
-def _signature(settings: Settings, job: Job) -> Signature:
-    review = signing_review(job)
-    return Signature(
-        person=Person(review.reviewer_name, review.reviewer_organization or settings.review.organization),
-        edited=review.findings != job.findings,
-        signed_at=review.decided_at,
-    )
-
-
-def _answer(
-    session: Session, job: Job, adapter: AdapterDefinition, findings: Mapping[str, Any], signature: Signature | None
-) -> Answer:
-    files = unit_files(session, job, adapter)
-    digests = session.scalars(
-        select(Instance.digest).where(
-            Instance.series_id == job.series_id,
-            Instance.state == InstanceState.STORED,
-            Instance.sop_instance_uid.in_([file.header.sop_instance_uid for file in files]),
-        )
-    )
-    return Answer(
-        adapter=adapter,
-        findings=adapter.findings.model_validate(findings),
-        input_record=InputRecord.from_json(job.model_input or {}),
-        provenance=ModelProvenance.from_json(job.provenance or {}),
-        confidence=None if job.confidence is None else Confidence.from_json(job.confidence),
-        answered_at=job.answered_at or job.created_at,
-        revision=job.revision,
-        files=tuple(files),
-        digests=tuple(sorted(digests)),
-        signature=signature,
-        question_key=job.question_key,
-    )
-
-
-def _predecessor(session: Session, job: Job, answer: Answer) -> Predecessor | None:
-    """Return the report that the new one stands in the place of: the one the destinations have, else our own draft."""
-    out = _last_report(job) if answer.signature else None
-    for earlier in earlier_jobs(session, job):
-        if out is None and earlier.state in (JobState.RELEASED, *SIGNED):
-            out = _last_report(earlier)
-    if out is None and answer.signature:
-        out = _draft(job, answer)
-    return None if out is None else Predecessor(out.sop_instance_uid, Path(out.path))
-
-
-def _last_report(job: Job) -> Result | None:
-    """Return the newest SR of a job that was sent or queued."""
-    reports = [result for result in job.results if result.kind == ResultKind.SR and result.deliveries]
-    return max(reports, key=lambda result: (result.verified, result.id), default=None)
-
-
-def _draft(job: Job, answer: Answer) -> Result | None:
-    """Return the unsigned SR of a held answer; a job that was retried may have others, of other answers."""
-    if job.findings is None:
-        return None
-    unsigned = replace(answer, findings=answer.adapter.findings.model_validate(job.findings), signature=None)
-    for result in job.results:
-        uid = document_uid(unsigned, result.predecessor_sop_instance_uid, ResultKind.SR)
-        if result.kind == ResultKind.SR and result.sop_instance_uid == uid:
-            return result
-    return None
 
 
 def _build(settings: Settings, assignment: _Assignment) -> tuple[list[Document], str | None]:
@@ -229,7 +160,7 @@ def _commit(
     if (
         job.state is not assignment.state
         or answer is None
-        or _predecessor(session, job, answer) != assignment.predecessor
+        or predecessor_of(session, job, answer) != assignment.predecessor
     ):
         raise _MovedOnError("the job, or the report it stands in the place of, has changed")
     earlier = earlier_jobs(session, job)

@@ -113,6 +113,20 @@ def test_a_refusal_is_about_the_message_or_about_the_server(
         assert classes([second]) == [(Outcome.DELIVERED, True) if outcome[1] else (Outcome.TRANSIENT, False)]
 
 
+def test_a_patient_that_the_server_lacks_costs_that_message_and_no_other(
+    tmp_path: Path, bundles: tuple[bytes, bytes]
+) -> None:
+    with fhir_server() as server:
+        settings = destination(tmp_path, kind="fhir", url=f"{server.url}/", patient_system="urn:oid:1.2.3")
+        (refused,) = send(tmp_path, settings, bundles[:1])
+        assert classes([refused]) == [(Outcome.PERMANENT, True)]
+        assert "no resource matches" in refused.comment
+        server.patients.add("urn:oid:1.2.3|1CT1")
+        assert classes(send(tmp_path, settings, bundles[:1])) == [(Outcome.DELIVERED, True)]
+        (elsewhere,) = send(tmp_path, destination(tmp_path, kind="fhir", url=f"{server.url}/x"), bundles[:1])
+        assert classes([elsewhere]) == [(Outcome.TRANSIENT, False)], "a wrong address is no fault of the message"
+
+
 def test_a_page_that_answers_200_is_not_taken_for_a_transaction(tmp_path: Path, bundles: tuple[bytes, bytes]) -> None:
     half = {"resourceType": "Bundle", "entry": [{"response": {"status": "201"}}, {"response": {"status": "404"}}]}
     for body in (b"<html>log in</html>", {"resourceType": "Bundle"}, [], half):
@@ -125,9 +139,12 @@ def test_a_page_that_answers_200_is_not_taken_for_a_transaction(tmp_path: Path, 
 
 
 def test_a_server_of_another_fhir_version_is_named(tmp_path: Path) -> None:
-    with scripted_server((200, {"resourceType": "CapabilityStatement", "fhirVersion": "5.0.0"})) as server:
-        with pytest.raises(UnreachableError, match="speaks FHIR 5.0.0; messages are R4"):
-            check(destination(tmp_path, kind="fhir", url=server.url))
+    capability = {"resourceType": "CapabilityStatement", "fhirVersion": "5.0.0"}
+    with (
+        scripted_server((200, capability)) as server,
+        pytest.raises(UnreachableError, match=r"speaks FHIR 5\.0\.0; messages are R4"),
+    ):
+        check(destination(tmp_path, kind="fhir", url=server.url))
 
 
 @pytest.mark.parametrize("kind", ["fhir", "hl7", "webhook"])

@@ -17,6 +17,7 @@ from fhir.resources.R4B.bundle import Bundle
 from typer.testing import CliRunner
 
 from tests.integration.hospital import ADA, BLOCKED, INJURED, Hospital, hospital_with, provenance
+from tests.integration.test_dispatch import Doorbell
 from tests.message_peers import SECRET, FhirServer, Ris, WebhookReceiver, fhir_server, ris, webhook_receiver
 from tests.services import free_port
 from tests.services.process import LOCALHOST
@@ -26,13 +27,16 @@ from worker.cli import app
 from worker.db.announcements import to_announce
 from worker.db.records import Delivery, Job, utc_now
 from worker.db.retractions import to_retract
+from worker.db.transitions import move_job
 from worker.delivery import deliver, rescue_expired
+from worker.dispatch import Dispatcher
 from worker.engine_settings import CHILD_PROCESS
 from worker.message_destinations import FhirDestination, Hl7Destination, WebhookDestination
 from worker.reporting import write_results
 from worker.result_kinds import MESSAGES
 from worker.retraction import write_rejection_notes
 from worker.settings import Destination
+from worker.states import JobState
 from worker.web.dicomweb.catalogue import objects, studies_with_instance
 
 PATENT = {"patency": "patent", "probabilities": {"patent": 0.97, "blocked": 0.03}}
@@ -363,3 +367,26 @@ def test_a_decision_that_was_taken_back_is_not_told(tmp_path: Path, sqlite_url: 
         finish(hospital, job_id)
         assert (told(receiver), statuses(there)) == (["released"], ["P"])
         assert report_of(server)["status"] == "preliminary"
+
+
+def test_a_change_that_was_made_anywhere_is_rung_for_until_it_is_told(tmp_path: Path, sqlite_url: str) -> None:
+    with (
+        webhook_receiver() as receiver,
+        hospital_with(tmp_path, sqlite_url, to_hook(receiver, events=["rejected", "superseded"])) as hospital,
+    ):
+        first = hospital.decided_volume("A1", [6, 7, 8], 1, decision="review")
+        finish(hospital, first)
+        assert not receiver.events
+        with hospital.db.writing() as session:
+            job = session.get_one(Job, first)
+            move_job(session, job, JobState.SUPERSEDED, "late images made revision 2")  # as assembly does
+        bell = Doorbell()
+        dispatcher = Dispatcher(hospital.db, bell, 0)  # type: ignore[arg-type]
+        dispatcher.look()
+        assert ("finish", first) in bell.rings
+        finish(hospital, first)
+        assert told(receiver) == ["superseded"]
+        assert "findings" not in receiver.events[0]["data"]
+        bell.take_all()
+        dispatcher.look()
+        assert ("finish", first) not in bell.rings

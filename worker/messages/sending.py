@@ -42,11 +42,14 @@ def send_fhir(settings: Settings, target: FhirDestination, parcels: Sequence[Par
     def send(parcel: Parcel) -> StoreOutcome:
         server = fhir_server(target)
         body = fhir.addressed(parcel.path.read_bytes(), target.patient_system)
-        headers = {"Content-Type": FHIR_JSON, "Accept": FHIR_JSON}
+        headers = {"Content-Type": FHIR_JSON, "Accept": FHIR_JSON, "Prefer": "return=minimal"}
         answer = exchange(server, "POST", timeout_s=settings.delivery.timeout_s, body=body, headers=headers)
         if answer.is_success and not _is_done(answer):
             said = f"{server} answered {answer}, but not with the outcome of a transaction"
             return _outcome(parcel, Outcome.TRANSIENT, said, is_reached=False)
+        if answer.code == 404 and target.patient_system and _json(answer).get("resourceType") == "OperationOutcome":
+            # It is the patient of the conditional reference that is not there; the server is.
+            return _outcome(parcel, Outcome.PERMANENT, f"{server} answered {answer}: {_diagnostics(answer)}")
         return _http_outcome(parcel, server, answer, _diagnostics(answer))
 
     return _each(parcels, send)
@@ -114,7 +117,7 @@ def fhir_server(target: FhirDestination) -> HttpServer:
     """Return the server with its credentials. Raises `TlsError`."""
     tls = None if target.ca is None else https_context(target.ca)
     token, password = target.token.get_secret_value(), target.password.get_secret_value()
-    return HttpServer(target.url, token, target.username, password, tls)
+    return HttpServer(target.url.rstrip("/"), token, target.username, password, tls)
 
 
 def webhook_server(target: WebhookDestination) -> HttpServer:
