@@ -165,7 +165,7 @@ def test_a_fork_starts_a_child_of_its_own(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("fault", ["crash", "hang", "raise"])
 def test_a_decoder_that_crashes_hangs_or_raises_is_left_out_and_the_next_one_decodes(fault: str, run: Path) -> None:
     expected = np.stack(list(FrameReader(read_image(run)).frames()))
-    with Sandbox(memory_bytes=1024 * MIB, limit_s=1.5) as sandbox:
+    with Sandbox(memory_bytes=1024 * MIB, limit_s=30, decode_limit_s=1) as sandbox:
         assert sandbox.call(sandboxed.decode, run)[1] == ("imagecodecs",)
         frames, decoders = sandbox.call(sandboxed.decode_with_broken, run, {"imagecodecs": fault})
         assert decoders == ("pydicom",)
