@@ -118,10 +118,10 @@ def _send(db: Database, settings: Settings, target: Destination, parcels: Sequen
                     taken.append(parcel.delivery_id)
                 _settle(db, settings, target, parcel, outcome, jitter)
     finally:
+        _hand_back(db, settings, list(waiting.values()))
         if taken:
             host, ae_title = getattr(target, "host", ""), getattr(target, "ae_title", "")
             record_sent(AuditTrail(settings), db, taken, target.name, host, ae_title)
-        _hand_back(db, settings, list(waiting.values()))
 
 
 def _settle(

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 #: Settings whose values are never repeated.
-SECRETS: Final = frozenset({"api_key", "token", "password", "secret"})
+SECRETS: Final = frozenset({"api_key", "client_secret", "token", "password", "secret"})
 
 
 def mistakes_in_words(error: ValidationError) -> list[str]:

@@ -7,11 +7,44 @@ value raises pydantic's `ValidationError`, which `worker.settings.load_settings`
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from worker.engine_settings import Section
+from worker.engine_settings import Secret, Section
+from worker.roles import Role
+
+
+class OidcSettings(Section):
+    """An OpenID provider (Keycloak, Microsoft Entra and alike) that vouches for users."""
+
+    name: str = Field("single sign-on", min_length=1, description="what the log-in page calls it")
+    issuer: str = Field(pattern="^https?://", description="its address, exactly as it names itself")
+    client_id: str = Field(min_length=1, description="name under which it knows this software")
+    client_secret: Secret = Field(SecretStr(""), description="secret that goes with it; better from the environment")
+    scopes: list[str] = Field(["profile"], description="what is asked for beyond `openid`")
+    login_claim: str = Field(
+        "preferred_username", description="claim that becomes the login here"
+    )
+    role_claim: str = Field("roles", description="claim that names roles; dots lead inwards, as in realm_access.roles")
+    roles: dict[str, Role] = Field(
+        min_length=1, description="value of that claim -> viewer, reviewer or administrator; who has none stays out"
+    )
+    organization: str = Field(
+        "", max_length=64, description="organisation of its users; empty stands for review.organization"
+    )
+    ca: Path | None = Field(
+        None, description="PEM file of the authorities that its https certificate is signed by; null for the system's"
+    )
+
+    @model_validator(mode="after")
+    def _nobody_listens_on_the_way(self) -> Self:
+        address = urlsplit(self.issuer)
+        if address.scheme != "https" and not is_local(address.hostname or ""):
+            raise ValueError(f"web.oidc.issuer {self.issuer}: passwords and tokens pass there, it must be https")
+        return self
 
 
 class WebSettings(Section):
@@ -36,6 +69,8 @@ class WebSettings(Section):
     session_idle_s: float = Field(900, gt=0, description="seconds without a click after which a log-in ends")
     session_longest_s: float = Field(36000, gt=0, description="seconds after which a log-in ends in any case")
     password_length: int = Field(15, ge=8, le=128, description="fewest characters of a password")
+
+    oidc: OidcSettings | None = Field(None, description="OpenID provider that vouches for users; null for none")
 
     @model_validator(mode="after")
     def _log_in_is_off_for_this_machine_only(self) -> Self:

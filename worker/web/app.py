@@ -28,8 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import worker
 from worker.audit.trail import AuditTrail
 from worker.db.sessions import Database
+from worker.people.oidc import Provider
 from worker.settings import Settings, SettingsError
-from worker.web import access, account, api, auditing, case, decisions, login, pages, people, probes, worklist
+from worker.web import access, account, api, auditing, case, decisions, login, pages, people, probes, provider, worklist
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.viewer import routes as viewer
 from worker.web.viewer.store import FrameStore
@@ -42,7 +43,9 @@ LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 #: Longest time that a process outlives the supervisor that was killed above it.
 PORT_HELD_AT_MOST_S = 3.0
 #: Open to whoever reaches the port: they tell nothing of any patient.
-OPEN_TO_ALL = frozenset({"/healthz", "/readyz", "/static", "/login", "/api/openapi.json"})
+OPEN_TO_ALL = frozenset(
+    {"/healthz", "/readyz", "/static", "/login", "/login/provider", "/login/back", "/api/openapi.json"}
+)
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -80,10 +83,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.database = settings, database
     app.state.audit = AuditTrail(settings)
+    app.state.provider = None if settings.web.oidc is None else Provider(settings.web.oidc)
     app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
     app.include_router(api.router)
-    for module in (login, account, people, worklist, decisions, case, pages):
+    for module in (login, provider, account, people, worklist, decisions, case, pages):
         app.include_router(module.router)
     app.include_router(viewer.router)
     app.mount("/dicom-web", dicomweb)

@@ -36,7 +36,7 @@ def login_page(request: Request, next: Annotated[str, Query(max_length=512)] = "
     """Ask who it is; who is logged in already goes on."""
     if request.app.state.settings.web.login == "off":
         return RedirectResponse("/", status_code=303)
-    return _login_page(request, next)
+    return login_page_with(request, next)
 
 
 @router.post("/login", response_class=HTMLResponse)
@@ -52,13 +52,13 @@ def log_in(
     try:
         account = check_password(request.app.state.database, login, password, peer)
     except TooSoonError as error:
-        _tell_refused(request, login, "too many attempts")
-        answer = _login_page(request, next, f"{error}.", 429)
+        tell_refused(request, login, "too many attempts")
+        answer = login_page_with(request, next, f"{error}.", 429)
         answer.headers["Retry-After"] = str(error.wait_s)
         return answer
     if account is None:
-        _tell_refused(request, login, "wrong login or password")
-        return _login_page(request, next, "This login and password do not fit together.", 403)
+        tell_refused(request, login, "wrong login or password")
+        return login_page_with(request, next, "This login and password do not fit together.", 403)
     return let_in(request, account, CHANGE_PASSWORD if account.must_change_password else own_address(next))
 
 
@@ -142,14 +142,17 @@ def peer_address(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
-def _tell_refused(request: Request, login: str, reason: str) -> None:
+def tell_refused(request: Request, login: str, reason: str) -> None:
     """Write the audit message; what cannot be a login may be a password typed into the wrong field."""
     who = Actor(login.strip().lower() if accounts.is_login(login) else "unknown", address=peer_address(request))
     auditing.write(request, lambda us, who: events.authentication(us, who, refused=reason), who)
 
 
-def _login_page(request: Request, way_back: str, trouble: str = "", status_code: int = 200) -> Response:
-    context = {"next": own_address(way_back), "trouble": trouble, "bare": True}
+def login_page_with(request: Request, way_back: str, trouble: str = "", status_code: int = 200) -> Response:
+    """Return the log-in page, with what stands in the way."""
+    oidc = request.app.state.settings.web.oidc
+    provider = "" if oidc is None else oidc.name
+    context = {"next": own_address(way_back), "trouble": trouble, "bare": True, "provider": provider}
     return render(request, "login.html", context, status_code)
 
 

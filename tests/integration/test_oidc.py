@@ -1,0 +1,151 @@
+"""Log-in by an OpenID provider that signs real tokens, and what is not believed of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from joserfc.jwk import ECKey
+
+from tests.ledger_rows import HELD_PAGE
+from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider
+from tests.people import browser_of
+from tests.web_server import web_settings
+from worker.people import accounts, oidc
+from worker.roles import Role
+from worker.settings import SettingsError
+from worker.web.app import create_app
+
+OIDC = {
+    "name": "City Hospital",
+    "client_id": CLIENT_ID,
+    "client_secret": CLIENT_SECRET,
+    "role_claim": "realm_access.roles",
+    "roles": {"radiologists": "reviewer", "pacs-readers": "viewer"},
+    "organization": "City Hospital",
+}
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenIdProvider]:
+    """A provider; nothing on the way to it is a proxy."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with openid_provider() as running:
+        yield running
+
+
+@pytest.fixture
+def app(tmp_path: Path, provider: OpenIdProvider) -> Iterator[FastAPI]:
+    """The application of a site that logs in there."""
+    made = create_app(web_settings(tmp_path, login="required", oidc={**OIDC, "issuer": provider.issuer}))
+    with TestClient(made):
+        yield made
+
+
+def log_in_there(browser: TestClient, way_back: str = "/account") -> httpx.Response:
+    """Follow the log-in to the provider and back; return the answer to what it brings back."""
+    led = browser.get("/login/provider", params={"next": way_back}, follow_redirects=False)
+    back = httpx.get(led.headers["location"], follow_redirects=False, trust_env=False).headers["location"]
+    answer: httpx.Response = browser.get(back, follow_redirects=False)
+    return answer
+
+
+def test_whom_the_provider_vouches_for_is_let_in_with_name_and_role(app: FastAPI, provider: OpenIdProvider) -> None:
+    browser = browser_of(app)
+    assert "Log in with City Hospital" in browser.get("/login").text
+    answer = log_in_there(browser, HELD_PAGE)
+    assert (answer.status_code, answer.headers["location"]) == (303, HELD_PAGE)
+    assert "Meitner^Lise" in browser.get("/account").text
+    with app.state.database.reading() as session:
+        (account,) = accounts.everybody(session)
+    assert (account.login, account.role, account.organization) == ("lise", Role.REVIEWER, "City Hospital")
+    assert account.password_hash == ""
+    # The provider says next time that she is a viewer, and is called otherwise there: it is still her.
+    provider.claims |= {"realm_access": {"roles": "pacs-readers"}, "preferred_username": "meitner"}
+    assert log_in_there(browser_of(app)).status_code == 303
+    assert "viewer · signs as Meitner^Lise" in browser.get("/account").text
+
+
+def test_who_has_no_role_or_another_ones_login_stays_out(app: FastAPI, provider: OpenIdProvider) -> None:
+    provider.claims["realm_access"] = {"roles": ["nurses"]}
+    answer = log_in_there(browser_of(app))
+    assert answer.status_code == 403
+    assert "has no role here" in answer.text
+    provider.claims["realm_access"] = {"roles": ["radiologists"]}
+    with app.state.database.writing() as session:
+        accounts.add(session, "lise", Role.ADMINISTRATOR)
+    assert "there is a user &#39;lise&#39; already" in log_in_there(browser_of(app)).text
+    provider.claims |= {"sub": "4712", "preferred_username": "ida"}
+    assert log_in_there(browser_of(app)).status_code == 303
+    with app.state.database.writing() as session:
+        accounts.get(session, "ida").disabled = True
+    assert "disabled" in log_in_there(browser_of(app)).text
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda claims: claims.update(iss="https://evil.example"),
+        lambda claims: claims.update(aud="another-client"),
+        lambda claims: claims.update(aud=[CLIENT_ID, "another-client"]),
+        lambda claims: claims.update(nonce="of another log-in"),
+        lambda claims: claims.update(exp=claims["iat"] - 3600),
+        lambda claims: claims.pop("exp"),
+        lambda claims: claims.pop("sub"),
+    ],
+    ids=["issuer", "audience", "audiences", "nonce", "expired", "endless", "nobody"],
+)
+def test_a_token_that_is_not_for_us_now_is_not_believed(
+    app: FastAPI, provider: OpenIdProvider, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    provider.spoil = spoil
+    answer = log_in_there(browser_of(app))
+    assert answer.status_code == 403
+    assert "log-in at City Hospital failed" in answer.text
+    assert "set-cookie" not in answer.headers or "dicom_worker_session" not in answer.headers["set-cookie"]
+
+
+def test_a_forged_signature_is_not_believed_and_a_new_key_is_fetched(
+    app: FastAPI, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert log_in_there(browser_of(app)).status_code == 303
+    known, provider.key = provider.key, ECKey.generate_key("P-256", {"kid": "first", "alg": "ES256"})
+    assert log_in_there(browser_of(app)).status_code == 403  # the same name, another key
+    provider.key = ECKey.generate_key("P-256", {"kid": "second", "use": "sig", "alg": "ES256"})
+    provider.published = [known, provider.key]
+    monkeypatch.setattr(oidc, "_ASKED_AGAIN_AFTER_S", 0)
+    assert log_in_there(browser_of(app)).status_code == 303
+
+
+def test_what_another_browser_began_is_not_finished_here(app: FastAPI) -> None:
+    led = browser_of(app).get("/login/provider", follow_redirects=False)
+    back = httpx.get(led.headers["location"], follow_redirects=False, trust_env=False).headers["location"]
+    assert "broken off" in browser_of(app).get(back).text
+    mine = browser_of(app)
+    mine.get("/login/provider", follow_redirects=False)
+    assert mine.get(back).status_code == 403  # another state
+    for query in ("", "error=access_denied", "code=x&state=y&iss=https://evil.example"):
+        assert browser_of(app).get(f"/login/back?{query}").status_code == 403
+
+
+def test_a_provider_that_is_away_is_said_so(app: FastAPI, provider: OpenIdProvider) -> None:
+    provider.close()
+    answer = browser_of(app).get("/login/provider")
+    assert answer.status_code == 502
+    assert "cannot be reached" in answer.text
+
+
+def test_settings_say_what_cannot_work(tmp_path: Path) -> None:
+    for wrong, reason in (
+        ({"issuer": "http://login.example"}, "must be https"),
+        ({"issuer": "https://login.example", "roles": {"x": "king"}}, "viewer"),
+        ({"issuer": "https://login.example", "client_secret": ["never shown"]}, "client_secret"),
+    ):
+        with pytest.raises(SettingsError, match=reason) as error:
+            web_settings(tmp_path, oidc={**OIDC, **wrong})
+        assert "never shown" not in str(error.value)

@@ -1,0 +1,252 @@
+"""Log-in by an OpenID provider: authorization code with PKCE (OpenID Connect Core 1.0 3.1, RFC 7636, RFC 9700).
+
+Input: the settings of a provider, and what a browser brings back from it. Output: who it is, in which role. Nothing but
+a signed ID token is believed: its signature, issuer, audience, nonce and times are checked. On failure `OidcError`, in
+words for the log-in page; what the provider said in detail goes to the log.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from worker.db.people import Account
+from worker.people import accounts
+from worker.people.accounts import PeopleError
+from worker.roles import Role
+from worker.web_settings import OidcSettings
+
+if TYPE_CHECKING:
+    import httpx
+    from joserfc.jwk import KeySet
+
+log = structlog.get_logger()
+
+#: Asymmetric signatures only: with a shared secret, whoever checks a token could make one.
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+_TIMEOUT_S: Final = 10.0
+_LEEWAY_S: Final = 60
+#: What the provider says of itself, and its keys, are asked for again after this time, or when a key is unknown.
+_KEPT_S, _ASKED_AGAIN_AFTER_S = 3600.0, 30.0
+
+
+class OidcError(Exception):
+    """The provider's log-in cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A log-in on its way: what the browser must bring back, or prove that it had."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+    @classmethod
+    def new(cls) -> Attempt:
+        """Return a new attempt."""
+        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48))
+
+    @property
+    def challenge(self) -> str:
+        """The verifier's hash (RFC 7636 4.2, S256)."""
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the provider says that it is."""
+
+    issuer: str
+    subject: str
+    login: str
+    person_name: str
+    role: Role
+
+
+class Provider:
+    """One OpenID provider."""
+
+    def __init__(self, settings: OidcSettings) -> None:
+        """Nothing is asked before the first log-in."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._metadata: tuple[float, Mapping[str, Any]] | None = None
+        self._keys: tuple[float, KeySet] | None = None
+
+    def address(self, attempt: Attempt, redirect_uri: str) -> str:
+        """Return where the browser logs in. Raises `OidcError`."""
+        query = {
+            "response_type": "code",
+            "client_id": self._settings.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(dict.fromkeys(("openid", *self._settings.scopes))),
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "code_challenge": attempt.challenge,
+            "code_challenge_method": "S256",
+        }
+        endpoint = str(self._describes_itself()["authorization_endpoint"])
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+
+    def identity(self, attempt: Attempt, code: str, redirect_uri: str) -> Identity:
+        """Return who logged in, for the code that the browser brought back. Raises `OidcError`."""
+        answer = self._ask("POST", str(self._describes_itself()["token_endpoint"]), data={
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "client_id": self._settings.client_id,
+            "code_verifier": attempt.verifier,
+        })  # fmt: skip
+        claims = self._checked(str(answer.get("id_token", "")), attempt.nonce)
+        return Identity(
+            issuer=self._settings.issuer,
+            subject=str(claims["sub"]),
+            login=str(claims.get(self._settings.login_claim, "")).lower(),
+            person_name=_person_name(claims),
+            role=self._role(claims),
+        )
+
+    def _role(self, claims: Mapping[str, Any]) -> Role:
+        """Return the highest role that the claims name."""
+        value: Any = claims
+        for part in self._settings.role_claim.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        named = {value} if isinstance(value, str) else set(map(str, value)) if isinstance(value, list) else set()
+        roles = [role for name, role in self._settings.roles.items() if name in named]
+        if not roles:
+            raise OidcError("this account has no role here; ask who administers it")
+        return max(roles, key=list(Role).index)
+
+    def _checked(self, id_token: str, nonce: str) -> Mapping[str, Any]:
+        """Return the claims of a token that is meant for us, now (OpenID Connect Core 3.1.3.7)."""
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
+        registry = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY_S,
+            iss={"essential": True, "value": self._settings.issuer},
+            sub={"essential": True},
+            aud={"essential": True, "value": self._settings.client_id},
+            exp={"essential": True},
+            iat={"essential": True},
+            nonce={"essential": True, "value": nonce},
+        )
+        try:
+            token = self._decoded(id_token)
+            registry.validate(token.claims)
+        except (JoseError, ValueError) as error:
+            raise self._failed("its answer cannot be trusted", error) from None
+        claims: Mapping[str, Any] = token.claims
+        if len(_listed(claims["aud"])) > 1 and claims.get("azp") != self._settings.client_id:
+            raise self._failed("its answer is meant for somebody else", ValueError(str(claims.get("azp"))))
+        return claims
+
+    def _decoded(self, id_token: str) -> Any:
+        from joserfc import jwt
+        from joserfc.errors import InvalidKeyIdError, MissingKeyError
+
+        offered = self._describes_itself().get("id_token_signing_alg_values_supported", ["RS256"])
+        algorithms = [name for name in ALGORITHMS if name in offered]
+        try:
+            return jwt.decode(id_token, self._public_keys(), algorithms=algorithms)
+        except (InvalidKeyIdError, MissingKeyError, ValueError):  # the provider may have a new key
+            return jwt.decode(id_token, self._public_keys(anew=True), algorithms=algorithms)
+
+    def _public_keys(self, *, anew: bool = False) -> KeySet:
+        from joserfc.jwk import KeySet
+
+        with self._lock:
+            kept = self._keys
+            if kept is not None and time.monotonic() - kept[0] < (_ASKED_AGAIN_AFTER_S if anew else _KEPT_S):
+                return kept[1]
+        published = self._ask("GET", str(self._describes_itself()["jwks_uri"]))
+        try:
+            keys = KeySet.import_key_set({"keys": [key for key in published["keys"] if key.get("kty") != "oct"]})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._failed("its keys cannot be read", error) from None
+        with self._lock:
+            self._keys = (time.monotonic(), keys)
+        return keys
+
+    def _describes_itself(self) -> Mapping[str, Any]:
+        """Return what the provider says of itself (OpenID Connect Discovery 1.0 4)."""
+        with self._lock:
+            if self._metadata is not None and time.monotonic() - self._metadata[0] < _KEPT_S:
+                return self._metadata[1]
+        found = self._ask("GET", f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration")
+        if found.get("issuer") != self._settings.issuer:
+            raise self._failed("it names itself otherwise than web.oidc.issuer", ValueError(str(found.get("issuer"))))
+        if missing := {"authorization_endpoint", "token_endpoint", "jwks_uri"} - set(found):
+            raise self._failed("it does not say where to log in", ValueError(", ".join(sorted(missing))))
+        with self._lock:
+            self._metadata = (time.monotonic(), found)
+        return found
+
+    def _ask(self, method: str, url: str, data: dict[str, str] | None = None) -> Mapping[str, Any]:
+        import httpx
+
+        secret = self._settings.client_secret.get_secret_value()
+        auth = (self._settings.client_id, secret) if data is not None and secret else None
+        try:
+            with self._client() as client:
+                answer = client.request(method, url, data=data, auth=auth)
+            content = answer.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise self._failed("it cannot be reached", error) from None
+        if answer.is_error or not isinstance(content, dict):
+            said = content.get("error") if isinstance(content, dict) else ""
+            raise self._failed("it refused the log-in", ValueError(f"{answer.status_code} {said}"))
+        return content
+
+    def _client(self) -> httpx.Client:
+        import ssl
+
+        import httpx
+
+        context = ssl.create_default_context(cafile=self._settings.ca)
+        return httpx.Client(timeout=_TIMEOUT_S, verify=context, headers={"Accept": "application/json"})
+
+    def _failed(self, why: str, error: Exception) -> OidcError:
+        log.error("log-in by the provider failed", action="login", issuer=self._settings.issuer, reason=str(error))
+        return OidcError(f"the log-in at {self._settings.name} failed: {why}; see the log, or log in with a password")
+
+
+def account_of(session: Session, identity: Identity, organization: str) -> Account:
+    """Return the user who a provider vouches for, made or brought up to date. Raises `OidcError`."""
+    known = select(Account).where(Account.issuer == identity.issuer, Account.subject == identity.subject)
+    account = session.scalar(known.with_for_update())
+    try:
+        if account is None:
+            # A user of the same login who has a password here is somebody else until an administrator says otherwise.
+            account = accounts.add(session, identity.login, identity.role)
+            account.issuer, account.subject = identity.issuer, identity.subject
+        accounts.name(account, identity.person_name, organization)
+    except PeopleError as error:
+        raise OidcError(f"the log-in cannot be used: {error}; ask an administrator") from None
+    if account.disabled:
+        raise OidcError("this account is disabled here; ask an administrator")
+    account.role = identity.role
+    return account
+
+
+def _person_name(claims: Mapping[str, Any]) -> str:
+    """Return a name as DICOM writes it, of the standard claims (OpenID Connect Core 5.1)."""
+    family, given, middle = (str(claims.get(f"{part}_name") or "") for part in ("family", "given", "middle"))
+    return "^".join((family, given, middle)).rstrip("^").replace("=", "-").replace("\\", "-")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

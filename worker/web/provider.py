@@ -1,0 +1,104 @@
+"""Log-in by an OpenID provider: to it, and back.
+
+Input: a click on the log-in page, and what the browser brings back. Output: a session, as after a password. On failure
+the log-in page with the reason. What must come back lies in a cookie of this browser for ten minutes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.exc import IntegrityError
+
+from worker.people.oidc import Attempt, Identity, OidcError, Provider, account_of
+from worker.settings import Settings
+from worker.web.access import own_address
+from worker.web.login import is_https, let_in, login_page_with, tell_refused
+
+router = APIRouter(prefix="/login", include_in_schema=False)
+
+COOKIE: Final = "dicom_worker_login"
+_LASTS_S: Final = 600
+BACK: Final = "/login/back"
+
+
+@router.get("/provider")
+def to_provider(request: Request, next: Annotated[str, Query(max_length=512)] = "/") -> Response:
+    """Lead to the provider."""
+    provider: Provider | None = request.app.state.provider
+    if provider is None:
+        return RedirectResponse("/login", status_code=303)
+    attempt = Attempt.new()
+    try:
+        address = provider.address(attempt, _redirect_uri(request))
+    except OidcError as error:
+        return login_page_with(request, next, f"{error}.", 502)
+    answer = RedirectResponse(address, status_code=303)
+    kept = json.dumps([attempt.state, attempt.nonce, attempt.verifier, own_address(next)])
+    answer.set_cookie(
+        COOKIE, kept.encode().hex(), max_age=_LASTS_S, path="/login", httponly=True, samesite="lax",
+        secure=is_https(request),
+    )  # fmt: skip
+    return answer
+
+
+@router.get("/back")
+def back(
+    request: Request,
+    code: Annotated[str, Query(max_length=4096)] = "",
+    state: Annotated[str, Query(max_length=256)] = "",
+    iss: Annotated[str | None, Query(max_length=512)] = None,
+) -> Response:
+    """Let in whom the provider vouches for."""
+    provider: Provider | None = request.app.state.provider
+    settings: Settings = request.app.state.settings
+    if provider is None or settings.web.oidc is None:
+        return RedirectResponse("/login", status_code=303)
+    way_back = "/"
+    try:
+        attempt, way_back = _kept(request, state)
+        if not code or iss not in (None, settings.web.oidc.issuer):  # RFC 9207
+            raise _broken_off()
+        identity = provider.identity(attempt, code, _redirect_uri(request))
+        answer = _let_in(request, identity, way_back, settings.web.oidc.organization)
+    except OidcError as error:
+        tell_refused(request, "", str(error))
+        answer = login_page_with(request, way_back, f"{str(error)[0].upper()}{str(error)[1:]}.", 403)
+    answer.delete_cookie(COOKIE, path="/login")
+    return answer
+
+
+def _let_in(request: Request, identity: Identity, way_back: str, organization: str) -> Response:
+    try:
+        with request.app.state.database.writing() as session:
+            account = account_of(session, identity, organization)
+    except IntegrityError:  # the same person in two windows at once
+        raise OidcError("the log-in was used twice at the same moment; try again") from None
+    return let_in(request, account, way_back)
+
+
+def _kept(request: Request, state: str) -> tuple[Attempt, str]:
+    """Return the attempt that this browser began, and where it goes on. Raises `OidcError`."""
+    try:
+        begun, nonce, verifier, way_back = map(str, json.loads(bytes.fromhex(request.cookies.get(COOKIE, ""))))
+    except (ValueError, TypeError):
+        raise _broken_off() from None
+    if not hmac.compare_digest(begun.encode(), state.encode()):
+        raise _broken_off()
+    return Attempt(begun, nonce, verifier), own_address(way_back)
+
+
+def _broken_off() -> OidcError:
+    return OidcError("the log-in was broken off, or took too long; try again")
+
+
+def _redirect_uri(request: Request) -> str:
+    """Return the address that the provider knows us by."""
+    public: str = request.app.state.settings.web.public_url
+    base = urlsplit(public or str(request.base_url))
+    return f"{base.scheme}://{base.netloc}{BACK}"
