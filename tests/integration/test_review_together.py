@@ -366,7 +366,7 @@ def test_the_work_list_filters_sorts_and_counts(hospital: Hospital) -> None:
     assert ids(sort="waiting") == [unsure, urgent, volume]
     assert ids(sort="least sure")[0] == unsure
     assert ids(modality="CT") == [volume]
-    assert ids(adapter="dsa_patency", priority=0) == [unsure]
+    assert ids(adapter="dsa_patency", priority="routine") == [unsure]
     assert ids(search="c3") == [volume]
     assert ids(search="100%") == []
     assert ids(who="free for me") == [unsure, volume]

@@ -18,12 +18,18 @@ from sqlalchemy.orm import Session
 
 from worker.db.records import Job, Review, Series, Study, utc_now
 from worker.db.review_records import CaseClaim
-from worker.states import JobState
+from worker.states import JobState, Priority
 
 Sort = Literal["urgency", "waiting", "newest", "least sure", "most sure", "adapter"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
 Who = Literal["everything", "free for me", "open with me", "second reader"]
 WHOS: tuple[Who, ...] = get_args(Who)
+#: Value of a `Priority` -> the ranks that are called so: adapters rank their answers between the three.
+RANKS: dict[str, tuple[int, int]] = {
+    Priority.STAT.value: (Priority.STAT.rank, 1000),
+    Priority.HIGH.value: (Priority.HIGH.rank, Priority.STAT.rank - 1),
+    Priority.ROUTINE.value: (-1000, Priority.HIGH.rank - 1),
+}
 LONGEST_SEARCH = 64
 LINES = 50
 
@@ -34,8 +40,8 @@ class Filters:
 
     adapter: str = ""
     modality: str = ""
-    #: `Priority.rank`.
-    priority: int | None = None
+    #: Value of a `Priority`.
+    priority: str = ""
     who: Who = "everything"
     #: Part of an accession number, patient ID or study description.
     search: str = ""
@@ -52,7 +58,7 @@ class Filters:
         return cls(
             adapter=str(stored.get("adapter") or ""),
             modality=str(stored.get("modality") or ""),
-            priority=priority if isinstance(priority, int) else None,
+            priority=priority if isinstance(priority, str) and priority in RANKS else "",
             who=who if who in WHOS else "everything",
             search=str(stored.get("search") or "")[:LONGEST_SEARCH],
             sort=sort if sort in SORTS else "urgency",
@@ -101,6 +107,11 @@ class WorkList:
     counts: dict[str, Counter[Any]] = field(default_factory=dict)
 
 
+def priority_name(rank: int) -> str:
+    """Return what a job's rank is called."""
+    return next(name for name, (least, most) in RANKS.items() if least <= rank <= most)
+
+
 def work_list(session: Session, filters: Filters, account: str, name: str, *, offset: int = 0) -> WorkList:
     """Return a page of the work list, as this person may see it."""
     chosen = _chosen(filters, account, name)
@@ -120,8 +131,9 @@ def _chosen(filters: Filters, account: str, name: str) -> Select[str]:
     chosen = select(Job.id).select_from(Job).where(Job.state == JobState.HELD)
     if filters.adapter:
         chosen = chosen.where(Job.adapter == filters.adapter)
-    if filters.priority is not None:
-        chosen = chosen.where(Job.priority == filters.priority)
+    if filters.priority:
+        least, most = RANKS[filters.priority]
+        chosen = chosen.where(Job.priority.between(least, most))
     if filters.modality:
         chosen = chosen.join(Series, Series.id == Job.series_id).where(Series.modality == filters.modality)
     if filters.search:
@@ -180,7 +192,7 @@ def _counts(session: Session) -> dict[str, Counter[Any]]:
     )
     counts: dict[str, Counter[Any]] = {name: Counter() for name in ("adapter", "modality", "priority", "second_reader")}
     for adapter, modality, priority, second_reader, count in session.execute(waiting):
-        for name, value in (("adapter", adapter), ("modality", modality), ("priority", priority)):
+        for name, value in (("adapter", adapter), ("modality", modality), ("priority", priority_name(priority))):
             counts[name][value] += count
         counts["second_reader"][second_reader] += count
     return counts

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from annotated_types import MaxLen
 from pydantic import BaseModel, ValidationError
 
 from worker.wording import label
@@ -61,9 +62,21 @@ def form_of(
     model: type[BaseModel], values: Mapping[str, Any] | None, errors: Mapping[str, str] | None = None
 ) -> tuple[Field, ...]:
     """Return the fields of a findings model, filled with values, with what is wrong at each (`errors_by_field`)."""
-    schema = model.model_json_schema()
+    schema = _schema_for_people(model)
     drawing = _Drawing(schema.get("$defs", {}), errors or {})
     return drawing.group(START, schema, values or {})
+
+
+def _schema_for_people(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a schema with the lengths that the model takes: those that keep a model short bind no person."""
+    schema = model.model_json_schema()
+    for name, info in model.model_fields.items():
+        longest = next((known.max_length for known in info.metadata if isinstance(known, MaxLen)), None)
+        part = schema["properties"][name]
+        for bound in ("maxLength", "maxItems"):
+            if longest is not None and bound in part:
+                part[bound] = longest
+    return schema
 
 
 def errors_by_field(error: ValidationError) -> dict[str, str]:
@@ -173,7 +186,8 @@ class _Drawing(_Schemas):
 
     def _list(self, name: str, title: str, schema: dict[str, Any], value: Any, error: str) -> Field:
         entry = self.resolved(schema.get("items", {}))
-        kind = self.kind(entry)
+        entry.pop("maxLength", None)  # as in `_schema_for_people`; the findings model says what is too long
+        kind = "text" if self.kind(entry) == "long text" else self.kind(entry)
         values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
         if kind == "number" and (length := _fixed_length(schema)):
             parts = [

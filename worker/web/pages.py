@@ -7,8 +7,9 @@ proxies keep addresses. A study that is not there, or a picture that cannot be m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -19,6 +20,7 @@ from models.recipe import RecipeError
 from models.rendering import RenderError
 from worker.db import queries
 from worker.db.records import Delivery, Job, Result, Study
+from worker.db.study_lines import LINES, StudyLine, study_lines
 from worker.model_inputs import png, seen_by
 from worker.rendering import renderer
 from worker.roles import Role
@@ -30,25 +32,20 @@ from worker.web.page import render
 
 router = APIRouter(include_in_schema=False, dependencies=[requires(Role.VIEWER)])
 
-STUDIES_SHOWN = 100
 #: Seconds after which a page on which something still moves is fetched again.
 REFRESH_S = 5
 MOVING = frozenset({StudyState.RECEIVING, StudyState.PROCESSING, StudyState.DELIVERING})
 
 
 @router.get("/studies", response_class=HTMLResponse)
-def newest(request: Request) -> Response:
-    """Show the newest studies."""
+def newest(request: Request, start: Annotated[int, Query(ge=0, le=10_000_000)] = 0) -> Response:
+    """Show studies, the newest first."""
     with request.app.state.database.reading() as session:
-        studies = queries.studies(session, limit=STUDIES_SHOWN)
-        counts = _counts(session)
-    context = {
-        "studies": studies,
-        "counts": counts,
-        "shown_at_most": STUDIES_SHOWN,
-        "refresh_s": REFRESH_S if any(study.state in MOVING for study in studies) else None,
-    }
-    return render(request, "studies.html", context, jobs=[job for study in studies for job in study.jobs])
+        studies = study_lines(session, start=start)
+        counts = {} if start else _counts(session)
+    moving = any(study.state in MOVING for study in studies)
+    context = {"start": start, "counts": counts, "refresh_s": REFRESH_S if moving and not start else None}
+    return _studies(request, studies, context)
 
 
 @router.get("/search")
@@ -64,9 +61,14 @@ def search(request: Request, q: Annotated[str, Form(max_length=64)] = "") -> Res
     if not wanted:
         return back_from_search()
     with request.app.state.database.reading() as session:
-        studies = queries.studies(session, limit=STUDIES_SHOWN, search=wanted)
-    context = {"studies": studies, "q": wanted, "shown_at_most": STUDIES_SHOWN}
-    return render(request, "studies.html", context, jobs=[job for study in studies for job in study.jobs])
+        studies = study_lines(session, search=wanted)
+    return _studies(request, studies, {"q": wanted})
+
+
+def _studies(request: Request, studies: Sequence[StudyLine], context: dict[str, Any]) -> Response:
+    shown = any(answer.is_standin for study in studies for answer in study.answers)
+    standin = shown or request.app.state.settings.engine.kind == "standin"
+    return render(request, "studies.html", {"studies": studies, "lines": LINES, "standin": standin, **context})
 
 
 @router.get("/studies/{number}", response_class=HTMLResponse)

@@ -15,10 +15,9 @@ from pydantic import BaseModel, Field
 
 from worker.db import saved_views
 from worker.db.records import utc_now
-from worker.db.work_list import LINES, SORTS, WHOS, Filters, work_list
+from worker.db.work_list import LINES, SORTS, WHOS, Filters, priority_name, work_list
 from worker.people.user import User
 from worker.roles import Role
-from worker.states import Priority
 from worker.web.access import requires
 from worker.web.decided import decided_banner
 from worker.web.page import render
@@ -27,7 +26,6 @@ from worker.web.reading_room import account_of, why_only_looking
 router = APIRouter(include_in_schema=False)
 #: Seconds between two looks of the page.
 REFRESH_S = 5
-PRIORITIES = {priority.rank: priority.value for priority in reversed(Priority)}
 Viewer = Annotated[User, requires(Role.VIEWER)]
 
 
@@ -36,7 +34,7 @@ class FilterForm(BaseModel):
 
     adapter: str = Field("", max_length=64)
     modality: str = Field("", max_length=16)
-    priority: str = Field("", max_length=4)
+    priority: str = Field("", max_length=16)
     who: str = Field("", max_length=32)
     search: str = Field("", max_length=256)
     sort: str = Field("", max_length=32)
@@ -44,12 +42,11 @@ class FilterForm(BaseModel):
     @property
     def filters(self) -> Filters:
         """Return the filters; what is none takes the default."""
-        rank = int(self.priority) if self.priority.isascii() and self.priority.isdigit() else None
         return Filters.from_json(
             {
                 "adapter": self.adapter,
                 "modality": self.modality,
-                "priority": rank,
+                "priority": self.priority,
                 "who": self.who,
                 "search": self.search.strip(),
                 "sort": self.sort,
@@ -70,7 +67,7 @@ def page(
     with request.app.state.database.reading() as session:
         context["views"] = saved_views.saved_views(session, account_of(user))
         context["decided"] = decided_banner(session, user, decided)
-    context |= {"sorts": SORTS, "whos": WHOS, "priorities": PRIORITIES, "refresh_every_s": REFRESH_S}
+    context |= {"sorts": SORTS, "whos": WHOS, "refresh_every_s": REFRESH_S}
     return render(request, "worklist.html", context | {"only_looking": why_only_looking(user)})
 
 
@@ -142,6 +139,6 @@ def _list(request: Request, user: User, view: str, start: int) -> dict[str, Any]
         "earlier_start": max(start - LINES, 0) if start else None,
         "now": utc_now(),
         "account": account,
-        "priorities": PRIORITIES,
+        "priority_name": priority_name,
         "standin": request.app.state.settings.engine.kind == "standin" or any(line.is_standin for line in found.lines),
     }

@@ -165,7 +165,13 @@ function growingForms(within) {
 function grow(fieldset) {
   const most = Number(fieldset.dataset.most ?? Infinity);
   const list = find(".row-list", fieldset);
-  if (list.children.length >= most) return;
+  const fields = all("input, textarea", list);
+  const empty = fields.find((field) => !field.value);
+  // What is typed next must go into a field, and never be taken for keys.
+  if (empty || list.children.length >= most) {
+    (empty ?? fields.at(-1))?.focus();
+    return;
+  }
   const number = Number(fieldset.dataset.rows);
   fieldset.dataset.rows = String(number + 1);
   const holder = document.createElement("div");
