@@ -20,7 +20,7 @@ from worker.cli import app as cli
 from worker.db.people import Account, LoginAttempts, OpenSession
 from worker.db.records import utc_now
 from worker.db.sessions import Database
-from worker.people import accounts, login, passwords, sessions
+from worker.people import accounts, login, passwords, sessions, tokens
 from worker.roles import Role
 from worker.settings import Settings
 from worker.web.app import create_app
@@ -116,6 +116,28 @@ def test_a_disabled_user_is_out_at_once(app: FastAPI, browser: TestClient) -> No
         accounts.get(session, "rea").disabled = True
     assert browser.get("/api/studies").status_code == 401
     assert log_in(browser, "rea").status_code == 403
+
+
+def test_it_is_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    settings = web_settings(tmp_path, postgres_url, login="required")
+    app = create_app(settings)
+    with TestClient(app):
+        database: Database = app.state.database
+        password = accounts.first_administrator(database)
+        assert password is not None
+        assert accounts.first_administrator(database) is None
+        browser = browser_of(app)
+        assert [log_in(browser, "administrator", "a wrong password").status_code for _ in range(5)] == [403] * 4 + [429]
+        with database.writing() as session:
+            session.query(LoginAttempts).update({"not_before": utc_now()})
+        assert log_in(browser, "administrator", password).url.path == "/account/password"
+        with database.writing() as session:
+            token = tokens.add(session, "monitor", Role.VIEWER, 1)
+        headers = {"Authorization": f"Bearer {token}"}
+        assert browser_of(app).get("/api/studies", headers=headers).json() == []
+        with database.writing() as session:
+            accounts.log_out_everywhere(session, accounts.get(session, "administrator"))
+        assert browser.get("/account").status_code == 401
 
 
 # Sessions

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from worker.audit import events
+from worker.db.people import Account
 from worker.people import accounts, sessions, tokens
 from worker.people.user import User
 from worker.roles import Role
@@ -31,11 +32,13 @@ def account(request: Request, user: UserOfPage) -> Response:
         number = -1 if user.id is None else user.id
         opened = sessions.of_user(session, number, request.app.state.settings.web)
         in_their_name = tokens.listed(session, number)
+        row = session.get(Account, number)
     caller = caller_of(request)
     context = {
         "sessions": opened,
         "this": sessions.digest_of(caller.session_token) if caller is not None else "",
         "tokens": in_their_name,
+        "has_password": row is not None and bool(row.password_hash),
     }
     return render(request, "account.html", context)
 

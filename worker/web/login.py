@@ -164,6 +164,5 @@ def _password_page(request: Request, user: User, trouble: str = "") -> Response:
         "must": must,
         "bare": must,
         "shortest": request.app.state.settings.web.password_length,
-        "has_password": user.id is not None,
     }
     return render(request, "password.html", context, 400 if trouble else 200)
