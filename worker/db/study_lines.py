@@ -71,12 +71,9 @@ def study_lines(session: Session, *, search: str = "", start: int = 0) -> list[S
     if not search:
         return _lines(session, None, start)
     whole = (Study.accession_number == search, Study.patient_id == search, Study.study_instance_uid == search)
-    parts = (Study.accession_number, Study.patient_id, Study.patient_name, Study.study_description)
-    return _lines(session, or_(*whole), start) or _lines(
-        session,
-        or_(*(column.icontains(search, autoescape=True) for column in (*parts, Study.study_instance_uid))),
-        start,
-    )
+    columns = (Study.accession_number, Study.patient_id, Study.patient_name, Study.study_description)
+    part = (column.icontains(search, autoescape=True) for column in (*columns, Study.study_instance_uid))
+    return _lines(session, or_(*whole), start) or _lines(session, or_(*part), start)
 
 
 def _lines(session: Session, condition: ColumnElement[bool] | None, start: int) -> list[StudyLine]:
@@ -113,7 +110,7 @@ def _by_study(rows: Any) -> dict[int, list[Any]]:
 def _instances(session: Session, series_ids: Sequence[int]) -> dict[int, int]:
     stored = (Instance.series_id.in_(series_ids), Instance.state == InstanceState.STORED)
     counted = select(Instance.series_id, func.count()).where(*stored).group_by(Instance.series_id)
-    return {series_id: count for series_id, count in session.execute(counted)}
+    return dict(session.execute(counted).tuples().all())
 
 
 def _sent(session: Session, job_ids: Sequence[str]) -> dict[str, dict[tuple[str, DeliveryState], int]]:
