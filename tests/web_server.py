@@ -16,7 +16,7 @@ from tests.services.process import LOCALHOST, free_port, wait_until
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.settings import Settings, load_settings
-from worker.web.app import create_app
+from worker.web.app import Server, create_app
 
 
 class WebServer:
@@ -68,7 +68,7 @@ def web_server(settings: Settings) -> Iterator[WebServer]:
     config = uvicorn.Config(
         create_app(settings), host=LOCALHOST, port=settings.web.port, log_config=None, timeout_graceful_shutdown=3
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     served = WebServer(settings)

@@ -30,8 +30,28 @@ from worker.audit.trail import AuditTrail
 from worker.db.sessions import Database
 from worker.people.oidc import Provider
 from worker.settings import Settings, SettingsError
-from worker.web import access, account, api, auditing, case, decisions, login, pages, people, probes, provider, worklist
+from worker.web import (
+    access,
+    account,
+    api,
+    api_events,
+    api_operations,
+    api_review,
+    auditing,
+    case,
+    decisions,
+    login,
+    pages,
+    people,
+    probes,
+    provider,
+    worklist,
+)
+from worker.web.api_document import describe_security
 from worker.web.dicomweb.app import create_dicomweb
+from worker.web.operations import pages as operations_pages
+from worker.web.operations import routes as operations_routes
+from worker.web.operations.parts import prepare
 from worker.web.viewer import routes as viewer
 from worker.web.viewer.store import FrameStore
 from worker.web_settings import is_local
@@ -70,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         dicomweb.state.dicomweb.close()
         app.state.frames.close()
+        app.state.replays.close()
         database.close()
 
     app = FastAPI(
@@ -86,8 +107,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.provider = None if settings.web.oidc is None else Provider(settings.web.oidc)
     app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
-    app.include_router(api.router)
+    prepare(app)
+    for part in (api, api_operations, api_review, api_events):
+        app.include_router(part.router)
+    describe_security(app)
     for module in (login, provider, account, people, worklist, decisions, case, pages):
+        app.include_router(module.router)
+    for module in (operations_pages, operations_routes):
         app.include_router(module.router)
     app.include_router(viewer.router)
     app.mount("/dicom-web", dicomweb)
@@ -155,7 +181,17 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=max(1, int(settings.grace_s)),
     )
     log.info("pages are served", action="serve", url=address(settings))
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """Ends the streams of events first: they would keep it from ending until `grace_s` is over."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way, and end."""
+        app: FastAPI = self.config.app  # type: ignore[assignment]
+        app.state.feed.end()
+        await super().shutdown(sockets)
 
 
 def address(settings: Settings) -> str:

@@ -35,7 +35,7 @@ ACTIONS = {"accept": "Accepted", "edit": "Edited and signed", "reject": "Rejecte
            "reroute": "Re-routed", "opinion": "Opinion", "comment": "Comment"}  # fmt: skip
 #: Address, name, and who may go there.
 PLACES = (("/", "Work list", Role.VIEWER), ("/studies", "Studies", Role.VIEWER),
-          ("/people", "People", Role.ADMINISTRATOR))  # fmt: skip
+          ("/operations/pipeline", "Operations", Role.VIEWER), ("/people", "People", Role.ADMINISTRATOR))  # fmt: skip
 
 
 def _colour(state: str) -> str:

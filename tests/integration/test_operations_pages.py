@@ -1,0 +1,185 @@
+"""The pages of operations as each role meets them: empty and filled, and what an administrator can set going."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import select, update
+
+from tests.ledger_rows import HELD_JOB, fill_ledger
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
+from tests.web_server import web_settings
+from worker.db.process_reports import report
+from worker.db.records import Delivery, Event, Job, Series
+from worker.people import accounts
+from worker.roles import Role
+from worker.states import DeliveryState, JobState, SeriesState
+from worker.web.app import create_app
+
+PAGES = ("pipeline", "failures", "failures?show=unconfirmed", "failures?show=jobs", "destinations", "adapters", "rules")
+RULE = "- {name: x, when: {modality: CT}, adapter: flare}"
+UNROUTED = "/studies/3/routes"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """The application with three studies and a user of each role."""
+    settings = web_settings(tmp_path_factory.mktemp("operations"), login="required")
+    fill_ledger(settings)
+    made = create_app(settings)
+    with quick_hashes(), TestClient(made):
+        with made.state.database.writing() as session:
+            for role in Role:
+                accounts.add(session, role.value, role, person_name="Curie^Marie", password=PASSWORD)
+        yield made
+
+
+def as_role(app: FastAPI, role: Role) -> TestClient:
+    browser = browser_of(app)
+    with quick_hashes():
+        log_in(browser, role.value)
+    return browser
+
+
+def change(app: FastAPI, table: type, row_id: object, **columns: object) -> None:
+    with app.state.database.writing() as session:
+        session.execute(update(table).where(table.id == row_id).values(**columns))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def administrator(app: FastAPI) -> TestClient:
+    """A browser of an administrator."""
+    return as_role(app, Role.ADMINISTRATOR)
+
+
+def test_every_page_says_what_to_do_where_there_is_nothing(tmp_path: Path) -> None:
+    with TestClient(create_app(web_settings(tmp_path)), base_url="http://localhost:8080") as browser:
+        shown = {page: browser.get(f"/operations/{page}") for page in PAGES}
+    assert {answer.status_code for answer in shown.values()} == {200}
+    for page, words in (
+        ("pipeline", "Start the daemon with <code>dicom-worker run</code>"),
+        ("failures", "No delivery was given up"),
+        ("failures?show=unconfirmed", "Every destination that was asked vouched"),
+        ("failures?show=jobs", "has an answer to look at"),
+        ("destinations", "Add one to <code>destinations</code>"),
+        ("adapters", "nobody has decided about an answer yet"),
+        ("rules", "The site has no rules of its own"),
+    ):
+        assert words in shown[page].text, page
+
+
+def test_the_pipeline_shows_stages_processes_and_models(app: FastAPI, administrator: TestClient) -> None:
+    process = {"name": "steps", "pid": 7, "alive": True, "up_s": 3700, "restarts": 2, "exit_code": 1}
+    report(app.state.database, "supervisor", {"processes": [process]})
+    device = {"device": "cuda:0", "device_name": "NVIDIA H100", "memory_used": 40 << 30, "memory_total": 80 << 30}
+    engine = {"kind": "transformers", "resident": {"google/base": ["flare"]}, **device}
+    report(app.state.database, "engine", engine)
+    report(app.state.database, "broker", {"reachable": True, "rings": {"steps": 3}})
+    page, part = (administrator.get(f"/operations/{name}").text for name in ("pipeline", "pipeline/now"))
+    assert page.split('<div data-live="/operations/pipeline/now"')[1].count("<li") == part.count("<li")
+    assert "<html" not in part
+    for words in (
+        "NVIDIA H100",
+        "40.0 of 80.0 GiB",
+        "google/base",
+        "1 h 01 min",
+        "broker reachable",
+        "steps: 3",
+        "held",
+    ):
+        assert words in part, words
+    assert administrator.get("/operations/adapters").text.count(">in memory<") == 1
+
+
+def test_a_dead_letter_is_sent_again_by_an_administrator_alone(app: FastAPI, administrator: TestClient) -> None:
+    form = {"delivery": "1", "show": "dead"}
+    for role in (Role.VIEWER, Role.REVIEWER):
+        browser = as_role(app, role)
+        page = browser.get("/operations/failures").text
+        assert "refused: no" in page
+        assert "Send again" not in page
+        answer = browser.post("/operations/resend", data={**form, "csrf_token": csrf_of(browser)})
+        assert answer.status_code == 403
+    assert administrator.post("/operations/resend", data=form).status_code == 403  # no token of a page
+    assert "Send again" in administrator.get("/operations/failures").text
+    assert "Send all 1 again" in administrator.get("/operations/destinations").text
+    form["csrf_token"] = csrf_of(administrator)
+    assert "1 deliveries queued again" in administrator.post("/operations/resend", data=form).text
+    with app.state.database.reading() as session:
+        assert session.get_one(Delivery, 1).state is DeliveryState.PENDING
+        last = session.scalars(select(Event.reason).order_by(Event.id.desc()).limit(1)).one()
+    assert last == "Curie^Marie (administrator) asked to send it again"
+    again = administrator.post("/operations/resend", data={**form, "show": "destinations", "destination": "pacs"})
+    assert "taken care of already" in again.text
+    change(app, Delivery, 1, state=DeliveryState.DEAD)
+
+
+def test_a_job_without_an_answer_is_tried_again_by_an_administrator_alone(
+    app: FastAPI, administrator: TestClient
+) -> None:
+    change(app, Job, HELD_JOB, parsed=False, error="<b>no JSON</b>")
+    page = administrator.get("/operations/failures?show=jobs").text
+    assert "&lt;b&gt;no JSON" in page
+    reviewer = as_role(app, Role.REVIEWER)
+    address = f"/operations/jobs/{HELD_JOB}/retry"
+    assert reviewer.post(address, data={"csrf_token": csrf_of(reviewer)}).status_code == 403
+    assert "1 jobs queued again" in administrator.post(address, data={"csrf_token": csrf_of(administrator)}).text
+    again = administrator.post(address, data={"csrf_token": csrf_of(administrator)})
+    assert again.status_code == 409
+    assert "it is queued" in again.text
+    change(app, Job, HELD_JOB, state=JobState.HELD, parsed=True)
+
+
+def test_rules_are_tried_by_a_reviewer_and_mistakes_are_told_line_by_line(app: FastAPI) -> None:
+    viewer, reviewer = as_role(app, Role.VIEWER), as_role(app, Role.REVIEWER)
+    assert "Trying rules is for the role reviewer" in viewer.get("/operations/rules").text
+    form = {"text": RULE, "days": "2", "csrf_token": csrf_of(viewer)}
+    assert viewer.post("/operations/rules/replay", data=form).status_code == 403
+    form["csrf_token"] = csrf_of(reviewer)
+    wrong = reviewer.post("/operations/rules/replay", data={**form, "text": "- {name: x, when: {modalty: CT}}"})
+    assert wrong.status_code == 400
+    for words in ("0.when.modalty: unknown setting", "0.adapter: Field required", "{name: x, when: {modalty: CT}}"):
+        assert words in wrong.text
+    begun = reviewer.post("/operations/rules/replay", data=form)
+    app.state.replays.wait(begun.url.path.rpartition("/")[2], 20)
+    shown = reviewer.get(begun.url.path).text
+    assert "No series was routed in the last 2 days" in shown
+    assert "adapter: flare" in shown
+    assert reviewer.get("/operations/rules/replays/none").status_code == 404
+
+
+def test_a_study_is_explained_without_naming_it_in_an_address(app: FastAPI) -> None:
+    viewer = as_role(app, Role.VIEWER)
+    found = viewer.post("/operations/rules/explain", data={"q": "ACC-3", "csrf_token": csrf_of(viewer)})
+    assert found.url.path == UNROUTED
+    assert "Why there is no result yet" in found.text
+    assert "modality MR is not accepted" in found.text
+    missing = viewer.post("/operations/rules/explain", data={"q": "nothing", "csrf_token": csrf_of(viewer)})
+    assert missing.status_code == 404
+    assert "No study has this accession number" in missing.text
+    assert viewer.get("/studies/99/routes").status_code == 404
+
+
+def test_a_study_that_waits_says_for_what(app: FastAPI) -> None:
+    change(app, Series, 3, state=SeriesState.RECEIVING)
+    viewer = as_role(app, Role.VIEWER)
+    assert "Images are still expected; 1 are here" in viewer.get(UNROUTED).text
+    change(app, Series, 3, state=SeriesState.UNROUTED)
+
+
+def test_pages_load_nothing_inline_and_label_everything(administrator: TestClient) -> None:
+    for name in PAGES:
+        page = administrator.get(f"/operations/{name}").text
+        main = page.split("<main")[1].split("</main>")[0]
+        assert "<script>" not in main
+        assert "style=" not in main
+        for field in re.findall(r"<(?:input|textarea|select|meter|progress)[^>]*>", main):
+            named = 'type="hidden"' in field or "aria-label" in field
+            known = re.search(r'id="([^"]+)"', field)
+            assert named or (known and f'for="{known[1]}"' in main), field
+        assert main.count("<h1") == 1

@@ -1,0 +1,143 @@
+"""Pages of operations: what is where, what is on its way, what failed, which adapters answer.
+
+Input: the ledger and what processes reported. Output: HTML; the pipeline's part also alone, for the page that looks
+again when something happens. A resend and another try are for administrators; each leaves an event that names them.
+Addresses hold this software's own numbers only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from worker import review
+from worker.db.records import utc_now
+from worker.operations import destinations as outbox
+from worker.operations import failures
+from worker.operations.adapters import LAST_ANSWERS
+from worker.operations.pipeline import pipeline
+from worker.people.user import User
+from worker.review import ReviewError
+from worker.roles import Role
+from worker.states import DeliveryState
+from worker.web import auditing
+from worker.web.access import requires
+from worker.web.api_document import LAST_NUMBER, NO_NUL, who
+from worker.web.operations.parts import TABS, adapter_states
+from worker.web.page import render
+from worker.web.reading_room import reader
+
+router = APIRouter(prefix="/operations", include_in_schema=False, dependencies=[requires(Role.VIEWER)])
+
+Administrator = Annotated[User, requires(Role.ADMINISTRATOR)]
+Number = Annotated[int, Query(ge=0, le=LAST_NUMBER)]
+Told = Annotated[str, Query(max_length=10)]
+#: What the page of failures shows, beside jobs.
+FAILED = {"dead": DeliveryState.DEAD, "unconfirmed": DeliveryState.UNCONFIRMED}
+
+
+@router.get("/pipeline", response_class=HTMLResponse)
+def the_pipeline(request: Request) -> Response:
+    """Show what is where."""
+    return _pipeline(request, "operations/pipeline.html")
+
+
+@router.get("/pipeline/now", response_class=HTMLResponse)
+def pipeline_now(request: Request) -> Response:
+    """Show the part of the page that changes."""
+    return _pipeline(request, "operations/pipeline_now.html")
+
+
+@router.get("/destinations", response_class=HTMLResponse)
+def destinations(request: Request, resent: Told = "") -> Response:
+    """Show each destination."""
+    with request.app.state.database.reading() as session:
+        found = outbox.destination_states(session, request.app.state.settings)
+    context = {"destinations": found, "resent": _number(resent), "now": utc_now(), "tabs": TABS}
+    return render(request, "operations/destinations.html", context)
+
+
+@router.get("/adapters", response_class=HTMLResponse)
+def adapters(request: Request) -> Response:
+    """Show each adapter."""
+    with request.app.state.database.reading() as session:
+        found = adapter_states(request).all(session)
+    return render(request, "operations/adapters.html", {"adapters": found, "last_answers": LAST_ANSWERS, "tabs": TABS})
+
+
+@router.get("/failures", response_class=HTMLResponse)
+def failed(
+    request: Request,
+    show: Annotated[str, Query(pattern="^(dead|unconfirmed|jobs)$")] = "dead",
+    destination: Annotated[str, Query(max_length=64, pattern=NO_NUL)] = "",
+    before: Number = 0,
+    start: Number = 0,
+    resent: Told = "",
+) -> Response:
+    """Show dead letters, what nobody vouched for, or jobs without a usable answer."""
+    context: dict[str, Any] = {"show": show, "destination": destination, "resent": _number(resent), "trouble": ""}
+    return _failures(request, context, before=before, start=start)
+
+
+@router.post("/resend")
+def resend(
+    request: Request,
+    user: Administrator,
+    delivery: Annotated[int | None, Form(ge=1, le=LAST_NUMBER)] = None,
+    destination: Annotated[str, Form(max_length=64, pattern=NO_NUL)] = "",
+    show: Annotated[str, Form(pattern="^(dead|unconfirmed|destinations)$")] = "dead",
+) -> Response:
+    """Put one delivery, all of a destination, or all there are back into the outbox."""
+    done = outbox.resend(
+        request.app.state.database,
+        by=who(user),
+        delivery_ids=None if delivery is None else [delivery],
+        destination=destination or None,
+    )
+    told = {"resent": done.queued_again}
+    if show == "destinations":
+        return RedirectResponse(f"/operations/destinations?{urlencode(told)}", status_code=303)
+    return RedirectResponse(f"/operations/failures?{urlencode({'show': show, **told})}", status_code=303)
+
+
+@router.post("/jobs/{job_id}/retry", response_class=HTMLResponse)
+def retry(request: Request, user: Administrator, job_id: str) -> Response:
+    """Ask the model once more."""
+    try:
+        review.retry(request.app.state.database, job_id, reader(request, user))
+    except ReviewError as error:
+        context: dict[str, Any] = {"show": "jobs", "destination": "", "resent": None, "trouble": str(error)}
+        return _failures(request, context, status_code=409)
+    auditing.decided(request, job_id, "retry")
+    return RedirectResponse("/operations/failures?show=jobs&resent=1", status_code=303)
+
+
+def _pipeline(request: Request, template: str) -> Response:
+    with request.app.state.database.reading() as session:
+        found = pipeline(session, request.app.state.settings)
+    return render(request, template, {"pipeline": found, "now": found.at, "tabs": TABS})
+
+
+def _failures(
+    request: Request, context: dict[str, Any], *, before: int = 0, start: int = 0, status_code: int = 200
+) -> Response:
+    show, destination = str(context["show"]), str(context["destination"])
+    with request.app.state.database.reading() as session:
+        states = outbox.destination_states(session, request.app.state.settings)
+        counts = {"dead": sum(one.dead for one in states), "unconfirmed": sum(one.unconfirmed for one in states)}
+        counts["jobs"] = failures.count_failed(session)
+        if show == "jobs":
+            context["jobs"] = failures.failed_jobs(session, offset=start)
+        else:
+            context["page"] = outbox.deliveries(
+                session, states=[FAILED[show]], destination=destination, before=before or None
+            )
+    context |= {"counts": counts, "destinations": states, "now": utc_now(), "tabs": TABS}
+    return render(request, "operations/failures.html", context, status_code=status_code)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None
