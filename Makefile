@@ -43,11 +43,12 @@ format: venv ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: venv system-packages ## what is measured against peers: ingest, rendering, answering, latency
+benchmark: venv system-packages ## what is measured against peers: ingest, rendering, answering, latency, viewer
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.render
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.viewer
 
 viewer: ## the viewer's JavaScript from its sources (needs Node and npm; what comes out is committed)
 	@scripts/build_viewer.sh

@@ -198,6 +198,22 @@ def test_marks_lead_to_what_the_model_saw(ct: Page) -> None:
     expect(ct.locator(".viewer-seen figcaption")).to_contain_text("did not see this picture")
 
 
+def test_a_model_input_that_cannot_be_drawn_says_why(browser: Browser, room: Room, tmp_path: Path) -> None:
+    files = write_ct(tmp_path, axial_planes(3))
+    series = room.store.series([file.path for file in files])
+    planes = [Plane(FrameOf(files[1].header.sop_instance_uid), SOFT)]
+    job = room.store.job(series, [Picture(planes=tuple(planes))])
+    with files[1].path.open("r+b") as file:  # other pixels than those that were seen
+        file.seek(-2000, 2)
+        file.write(b"\1" * 2000)
+    with opened(browser, f"{room.url}/viewer/jobs/{job}", troubles=[]) as page:
+        at(page, 2, 3)
+        page.keyboard.press("m")
+        expect(page.locator(".viewer-seen figcaption")).to_contain_text(
+            "differ from those the model saw", timeout=20_000
+        )
+
+
 def test_help_names_the_keys(ct: Page) -> None:
     ct.keyboard.press("?")
     expect(ct.get_by_role("dialog")).to_contain_text("space")

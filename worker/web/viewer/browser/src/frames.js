@@ -121,7 +121,7 @@ export class Frames {
     const bytes = await response.arrayBuffer();
     const Values = TYPES[about.kind] ?? Uint8Array;
     if (about.kind === "shown") Object.assign(about, { min: 0, max: 255 });
-    return { id: `frame:${instance}/${number}/${look}`, index, about, pixels: new Values(bytes) };
+    return { id: `frame:${instance}/${number}/${look}`, index, instance, about, pixels: new Values(bytes) };
   }
 
   #keep(index, frame) {

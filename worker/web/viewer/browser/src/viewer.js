@@ -5,7 +5,7 @@ import { Frames, read } from "./frames.js";
 import { drawMarks, inputFor } from "./marks.js";
 import { layOut, make, showHelp } from "./page.js";
 import { Picture } from "./picture.js";
-import { dragged, inWords, windowsOf } from "./windows.js";
+import { Automatic, dragged, inWords, windowsOf } from "./windows.js";
 
 const SLOWEST = 1;
 const FASTEST = 60;
@@ -23,6 +23,7 @@ export class Viewer {
     this.unsubtracted = false;
     this.count = 0;
     this.seen = new Set();
+    this.automatic = new Automatic();
     this.showsInput = false;
     this.mode = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
     root.tabIndex = 0;
@@ -100,7 +101,7 @@ export class Viewer {
   // --- how it is shown
 
   get windows() {
-    return windowsOf(this.frame, this.list);
+    return windowsOf(this.frame, this.list, this.automatic);
   }
 
   get window() {
@@ -229,7 +230,24 @@ export class Viewer {
     if (!this.showsInput) return;
     const found = inputFor(this.list, this.index);
     const address = this.list.input_url.replace("{input}", found.input.input);
-    if (this.parts.seen.getAttribute("src") !== address) this.parts.seen.src = address;
+    if (this.parts.seen.getAttribute("src") === address && this.parts.seen.complete) this.#nameInput(found);
+    else this.#loadInput(address, found);
+  }
+
+  #loadInput(address, found) {
+    const { seen, seenWords } = this.parts;
+    seenWords.textContent = "Drawing what the model saw …";
+    const isWanted = () => seen.getAttribute("src") === address;
+    seen.onload = () => isWanted() && this.#nameInput(found);
+    seen.onerror = async () => {
+      // An image's failure has no reason in it; asked for once more, the server gives one.
+      const reason = await read(address).then(() => "load the page again", (error) => error.message);
+      if (isWanted()) seenWords.textContent = `What the model saw cannot be shown: ${reason}`;
+    };
+    if (!isWanted()) seen.src = address;
+  }
+
+  #nameInput(found) {
     this.parts.seenBox.classList.toggle("is-other", !found.isHere);
     const which = `Model input ${found.input.input} of ${this.list.inputs.length}`;
     const where = found.input.shown === null ? "" : ` (picture ${found.input.shown + 1})`;

@@ -3,21 +3,33 @@
 
 const COLOUR = { name: "As stored", low: 0, high: 255 };
 
+// The automatic windows of frames -> one for each instance, which holds those of all its frames seen so far: a run whose
+// window followed each frame would flicker.
+export class Automatic {
+  #seen = new Map();
+
+  of(frame) {
+    const { auto, subtracted } = frame.about;
+    const key = `${frame.instance}/${subtracted ? "subtracted" : ""}`;
+    const before = this.#seen.get(key) ?? auto;
+    const both = { low: Math.min(auto.low, before.low), high: Math.max(auto.high, before.high) };
+    this.#seen.set(key, both);
+    return both;
+  }
+}
+
 // Returns the windows of a frame, the one to begin with first.
-export function windowsOf(frame, list) {
+export function windowsOf(frame, list, automatic) {
   const { about } = frame;
   if (about.kind === "rgb") return [COLOUR];
   const own = about.windows.map((one, number) => ({ ...one, name: one.name || (about.windows.length > 1 ? `File ${number + 1}` : "File") }));
-  const curve = about.by_file ? [{ name: "File's curve", byFile: true, ...bounds(about.auto) }] : [];
+  const bounds = automatic.of(frame);
+  const curve = about.by_file ? [{ name: "File's curve", byFile: true, ...bounds }] : [];
   const all = [...curve, ...own, ...list.presets];
-  const auto = { ...about.auto, name: "Automatic" };
+  const auto = { ...bounds, name: "Automatic" };
   const whole = [about.low, about.high].map((value) => value * about.slope + about.intercept).sort((a, b) => a - b);
   const full = { name: "All values", low: whole[0], high: Math.max(whole[1], whole[0] + Math.abs(about.slope)) };
   return own.length || curve.length ? [...all, auto, full] : [auto, ...all, full];
-}
-
-function bounds({ low, high }) {
-  return { low, high };
 }
 
 // Centre and width as PS3.3 C.11.2.1.2.1 counts them, for people.
