@@ -59,6 +59,18 @@ def match_for_ever() -> None:
         re.match(r"(a|aa)+$", "a" * 100 + "b")
 
 
+def wait_for_ever() -> None:
+    while True:
+        signal.pause()
+
+
+def work(seconds: float) -> None:
+    """Use up so much processor time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 def slow(seconds: float) -> str:
     time.sleep(seconds)
     return "slow"

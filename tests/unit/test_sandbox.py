@@ -88,7 +88,7 @@ def test_a_hang_in_c_code_is_ended_at_the_limit(hasty: Sandbox) -> None:
     began = time.monotonic()
     with pytest.raises(SandboxTimeout, match=r"longer than the 1 s that it may take \(matching for ever\)"):
         hasty.call(sandboxed.match_for_ever)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20, "it would match for ever; the limit is a second, and the machine may be busy"
     assert hasty.call(os.getpid)
 
 
@@ -181,7 +181,7 @@ def test_a_decoder_has_its_own_limit_for_each_frame(run: Path) -> None:
         began = time.monotonic()
         decoders = sandbox.call(sandboxed.decode_with_broken, run, {"imagecodecs": "hang"})[1]
         assert decoders == ("pydicom",)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 25, "not the whole time of the call, however busy the machine is"
         assert sandbox.call(sandboxed.slow, 0.8) == "slow", "what is not decoding has the whole time"
 
 
