@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Build the viewer's JavaScript from worker/web/viewer/browser into worker/web/static/viewer, with Node and npm.
+# Build the viewer's JavaScript from browser/viewer into worker/web/static/viewer, with Node and npm.
 # What comes out is committed, so that nothing else needs Node; a test compares it with its sources.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-sources=worker/web/viewer/browser out=worker/web/static/viewer place=build/viewer
+sources=browser/viewer out=worker/web/static/viewer place=build/viewer
 if ! command -v npm >/dev/null; then
     echo "npm is needed to build the viewer: apt-get install nodejs npm" >&2
     exit 1

@@ -234,7 +234,7 @@ def test_the_cache_is_bounded_by_bytes(tmp_path: Path) -> None:
 
 def test_the_bundle_is_the_one_of_its_sources() -> None:
     manifest = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-    sources = ROOT / "worker/web/viewer/browser"
+    sources = ROOT / "browser/viewer"
     there = ["package.json", "package-lock.json", "build.mjs"]
     there += [f"src/{path.name}" for path in sorted((sources / "src").iterdir())]
     digests = {name: hashlib.sha256((sources / name).read_bytes()).hexdigest() for name in there}
