@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from worker.audit import events
-from worker.audit.forwarding import Forwarder
 from worker.audit.trail import AuditTrail
 from worker.db.process_reports import Reporter
 from worker.db.schema import upgrade
@@ -32,6 +31,9 @@ from worker.log import configure_logging
 from worker.people import accounts
 from worker.settings import WRONG_CONFIGURATION, Settings, SettingsError
 from worker.site import check_destinations, check_rules, enabled_adapters
+
+if TYPE_CHECKING:
+    from worker.audit.forwarding import Forwarder
 
 log = structlog.get_logger()
 
@@ -169,6 +171,8 @@ class Supervisor:
         trail.write(events.application(trail.system, starts=True))
         if self._settings.audit.syslog is None:
             return trail, None
+        from worker.audit.forwarding import Forwarder  # only sites with a log server pay for it
+
         forwarder = Forwarder(trail.folder, self._settings.audit.syslog)
         forwarder.start()
         return trail, forwarder
