@@ -121,6 +121,7 @@ def test_everything_that_waits_is_rung_for(ward: Ward) -> None:
         ("assemble", series_id),
         ("infer", queued),
         *(("finish", job_id) for job_id in (generated, decided, accepted)),
+        ("finish", held),  # others are still to be told that it waits for a person
         ("deliver", "pacs"),
     }
 

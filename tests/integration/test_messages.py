@@ -117,6 +117,7 @@ def test_an_answer_is_told_as_preliminary_then_as_what_a_person_made_of_it(tmp_p
         assert (second["data"]["notice"], second["data"]["reviews"][0]["reviewer_name"]) == (None, "Lovelace^Ada")
         assert first["subject"] == second["subject"] == job_id
         assert first["data"]["accession_number"] == "A1"
+        assert first["data"]["provenance"]["adapter_digest"] == "a" * 64
         assert "patient_name" not in first["data"]
         assert {row.state.value for row in hospital.deliveries(job_id)} == {"delivered"}
 
@@ -247,6 +248,26 @@ def test_an_answer_that_was_replaced_while_the_receiver_was_down_is_not_told(tmp
         with ris(port) as there:
             send_all(hospital)
             assert statuses(there) == ["F"]
+
+
+def test_a_rejection_reaches_who_was_told_an_earlier_revision_only(tmp_path: Path, sqlite_url: str) -> None:
+    port = free_port()
+    target = Hl7Destination(kind="hl7", name="ris", host=LOCALHOST, port=port)
+    with hospital_with(tmp_path, sqlite_url, target, retry_after_s=60, retry_at_most_s=60) as hospital:
+        first = hospital.decided_volume("A1", [6, 7, 8], 1)
+        with ris(port) as there:
+            finish(hospital, first)
+            assert statuses(there) == ["P"]
+        second = hospital.decided_volume("A1", [9], 2)
+        finish(hospital, second)
+        review.reject(hospital.db, second, ADA, "motion")
+        with hospital.db.reading() as session:
+            assert session.scalars(to_retract()).all() == [second]
+        with ris(port) as there:
+            finish(hospital, second)
+            assert statuses(there) == ["X"], "what the RIS has is out of date, and what replaced it was rejected"
+            finish(hospital, second)
+            assert len(there.messages) == 1
 
 
 SENDER = """

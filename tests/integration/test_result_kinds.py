@@ -255,6 +255,7 @@ def test_the_same_rejection_is_the_same_object(hospital: Hospital) -> None:
     with hospital.db.reading() as session:
         from worker.retraction import _notes
 
-        first, second = (_notes(session, hospital.settings, job_id) for _ in range(2))
+        job = session.get_one(Job, job_id)
+        first, second = (_notes(session, hospital.settings, job, job.reviews[-1]) for _ in range(2))
     assert first == second
     assert dcmread(BytesIO(first[0].data)).Modality == "KO"

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dicom_node import codes
 from dicom_node.marking import RESEARCH_STATEMENT, STANDIN_WARNING
-from tests.sample_reports import CHARSET_FILES, awkward_headers, frames_of, trauma_report, vessel_report
+from dicom_node.report import Narrative
+from tests.sample_reports import ANSWERED_AT, CHARSET_FILES, awkward_headers, frames_of, trauma_report, vessel_report
 from tests.statements import CT, signed, statement
 from worker.messages.fhir import addressed, build_bundle, build_retraction
-from worker.messages.statement import UNSIGNED_STATEMENT, MessageError, Standing, Statement
+from worker.messages.statement import UNSIGNED_STATEMENT, MessageError, Standing, Statement, name_groups
 
 AWKWARD = awkward_headers()
 
@@ -162,3 +165,25 @@ def test_what_is_no_message_of_ours_is_refused() -> None:
     for broken in (b"", b"{}", b'{"entry": [{}]}', b'{"entry": [1]}'):
         with pytest.raises(MessageError, match="earlier FHIR message"):
             build_retraction(broken, "A", "", datetime.now(UTC))
+
+
+BASE = signed(statement(trauma_report([frames_of(CT)])))
+TOLD = build_bundle(BASE)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text(), st.text(), st.text(min_size=1))
+def test_whatever_the_images_or_the_model_say_the_message_is_valid(words: str, identifier: str, name: str) -> None:
+    subject = replace(
+        BASE.subject,
+        patient_id=identifier,
+        issuer_of_patient_id=words,
+        accession_number=identifier,
+        study_description=words,
+        name=name_groups(name),
+    )
+    finding = replace(BASE.report.findings[0], tracking_id=words, finding_type=codes.NAMED_IN_TEXT)
+    report = replace(
+        BASE.report, headline=words, findings=(finding,), narratives=(Narrative(codes.IMPRESSION, identifier),)
+    )
+    build_retraction(build_bundle(replace(BASE, report=report, subject=subject), TOLD), name, words, ANSWERED_AT)

@@ -7,7 +7,7 @@ yet whether the destination will have the object.
 from __future__ import annotations
 
 from sqlalchemy import Select, and_, exists, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from worker.db.queries import deliveries_of
 from worker.db.records import Delivery, Job, Result, utc_now
@@ -26,15 +26,28 @@ def to_retract() -> Select[str]:
     arrived, written = of_job.where(Delivery.state.in_(ARRIVED)), select(Result.id).where(Result.job_id == Job.id)
     in_a_pacs = arrived.where(Result.kind.not_in((*MESSAGES, REJECTION)))
     still_stand = [and_(exists(in_a_pacs), ~exists(written.where(Result.kind == REJECTION)))]
-    still_stand += [
-        and_(exists(arrived.where(Result.kind == kind)), ~exists(written.where(Result.kind == kind.ending)))
-        for kind in _TAKEN_BACK_BY_MESSAGE
-    ]
+    for kind in _TAKEN_BACK_BY_MESSAGE:
+        told = or_(exists(arrived.where(Result.kind == kind)), exists(_told_earlier().where(Result.kind == kind)))
+        still_stand.append(and_(told, ~exists(written.where(Result.kind == kind.ending))))
     return select(Job.id).where(
         Job.state == JobState.REJECTED,
         Job.not_before <= utc_now(),  # until then the rejection can be taken back
         ~exists(of_job.where(Delivery.state == DeliveryState.SENDING)),
         or_(*still_stand),
+    )
+
+
+def _told_earlier() -> Select[int]:
+    """Return the query for what was told of earlier revisions that the job stood in the place of."""
+    earlier = aliased(Job)
+    same = (earlier.series_id == Job.series_id, earlier.adapter == Job.adapter, earlier.unit_uid == Job.unit_uid)
+    return (
+        select(Delivery.id)
+        .join(Delivery.result)
+        .join(earlier, Result.job_id == earlier.id)
+        .where(*same, earlier.question_key == Job.question_key, earlier.revision < Job.revision)
+        .where(earlier.state == JobState.SUPERSEDED, Delivery.state.in_(ARRIVED))
+        .correlate(Job)
     )
 
 

@@ -82,6 +82,8 @@ def _data(happening: Happening, case: ReviewCase, reason: str, telling: Telling)
         del told[name]
     for result in told["results"]:
         del result["path"]  # a place on this machine's disk
+    if told["provenance"] is not None:
+        del told["provenance"]["files"]  # their digests are combined in base_digest and adapter_digest
     notices = [STANDIN_NOTICE] if case.is_standin else []
     if happening not in (Happening.VERIFIED, Happening.AMENDED):
         notices.append(UNSIGNED_NOTICE)

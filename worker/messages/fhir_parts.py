@@ -77,30 +77,31 @@ def quantity(measurement: Measurement) -> Json:
 def patient(subject: Subject) -> Json:
     """Return the patient by the identifier that the images carry; by name only where they carry none."""
     reference: Json = {"type": "Patient"}
-    if subject.patient_id:
+    if patient_id := clean_text(subject.patient_id):
         kind = hl7_concept("v2-0203", "PI", "Patient internal identifier")
-        reference["identifier"] = {"type": kind, "value": clean_text(subject.patient_id)}
-        if subject.issuer_of_patient_id:
-            reference["identifier"]["assigner"] = {"display": clean_text(subject.issuer_of_patient_id)}
-    if subject.display_name:
-        reference["display"] = clean_text(subject.display_name)
+        reference["identifier"] = {"type": kind, "value": patient_id}
+        if issuer := clean_text(subject.issuer_of_patient_id):
+            reference["identifier"]["assigner"] = {"display": issuer}
+    if name := clean_text(subject.display_name):
+        reference["display"] = name
     return reference
 
 
 def imaging_study(subject: Subject) -> Json:
     """Return the study by its Study Instance UID."""
     reference: Json = {"type": "ImagingStudy", "identifier": identifier(subject.study_instance_uid, DICOM_UID_SYSTEM)}
-    if subject.study_description:
-        reference["display"] = clean_text(subject.study_description)
+    if description := clean_text(subject.study_description):
+        reference["display"] = description
     return reference
 
 
 def order(subject: Subject) -> list[Json]:
     """Return the order by its accession number; none where the images carry none."""
-    if not subject.accession_number:
+    accession_number = clean_text(subject.accession_number)
+    if not accession_number:
         return []
     kind = hl7_concept("v2-0203", "ACSN", "Accession ID")
-    return [{"type": "ServiceRequest", "identifier": {"type": kind, "value": clean_text(subject.accession_number)}}]
+    return [{"type": "ServiceRequest", "identifier": {"type": kind, "value": accession_number}}]
 
 
 def practitioner(person: Person) -> Json:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.uids import derive_uid
 from worker.answers import Answer, report_of
-from worker.db.queries import deliveries_of
+from worker.db.queries import deliveries_of, earlier_jobs
 from worker.db.records import Job, Result, Review
 from worker.db.retractions import ARRIVED
 from worker.documents import Document, Predecessor
@@ -24,7 +24,7 @@ from worker.messages import fhir, hl7v2
 from worker.messages.statement import MessageError, Standing, Statement, answer_uid, name_groups, subject_of
 from worker.result_kinds import MessageKind, ResultKind
 from worker.settings import Destination
-from worker.states import DeliveryState
+from worker.states import DeliveryState, JobState
 
 _BUILDERS: Final = {MessageKind.FHIR: fhir.build_bundle, MessageKind.HL7: hl7v2.build_oru}
 _RETRACTORS: Final = {MessageKind.FHIR: fhir.build_retraction, MessageKind.HL7: hl7v2.build_retraction}
@@ -111,15 +111,17 @@ def build_messages(
 def to_take_back(session: Session, job: Job) -> dict[int, list[str]]:
     """Return the messages (ids of their results) that destinations were told last, and those destinations.
 
+    Where it never arrived itself, what was told of an earlier revision that it took the place of is taken back.
     Nothing is left of a kind that was taken back already.
     """
     done = {result.kind for result in job.results}
     last: dict[tuple[str, str], int] = {}
-    for delivery in deliveries_of(session, job.id):
-        kind = delivery.result.kind
-        if kind in _BUILDERS and delivery.state in ARRIVED and MessageKind(kind).ending not in done:
-            key = (kind, delivery.destination)
-            last[key] = max(last.get(key, 0), delivery.result_id)
+    for known in (job, *_replaced(session, job)):
+        for delivery in deliveries_of(session, known.id):
+            kind = delivery.result.kind
+            if kind in _BUILDERS and delivery.state in ARRIVED and MessageKind(kind).ending not in done:
+                key = (kind, delivery.destination)
+                last[key] = max(last.get(key, 0), delivery.result_id)
     told: dict[int, list[str]] = {}
     for (_, destination), result_id in sorted(last.items()):
         told.setdefault(result_id, []).append(destination)
@@ -133,8 +135,11 @@ def build_endings(session: Session, job: Job, rejection: Review) -> list[Ending]
         MessageError: A message that was sent cannot be read any more.
     """
     told = to_take_back(session, job)
-    results = {result.id: result for result in job.results}
-    return [Ending(_ending(results[row_id], rejection), tuple(names)) for row_id, names in told.items()]
+    return [Ending(_ending(session.get_one(Result, row_id), rejection), tuple(names)) for row_id, names in told.items()]
+
+
+def _replaced(session: Session, job: Job) -> list[Job]:
+    return [earlier for earlier in earlier_jobs(session, job) if earlier.state is JobState.SUPERSEDED]
 
 
 def _ending(told: Result, rejection: Review) -> Document:
