@@ -260,6 +260,21 @@ def test_a_held_answer_is_listed_shown_and_rejected(filled: Path) -> None:
     assert "Curie^Marie" in again.stderr
 
 
+def test_a_person_passes_on_and_takes_back(filled: Path) -> None:
+    me, other = ("--reviewer", "Curie^Marie"), ("--reviewer", "Bohr^Niels")
+    asked = cli("review", "second-reader", "ACC-2", *me, "--opinion", "is that the liver?")
+    assert "waits for a second reader" in asked.stdout
+    refused = cli("review", "reject", "ACC-2", *me, "--reason", "motion")
+    assert refused.returncode == 1
+    assert "must be another person" in refused.stderr
+    assert cli("review", "reject", "ACC-2", *other, "--reason", "motion", "--undo-s", "600").returncode == 0
+    assert cli("review", "undo", "ACC-2", *me).returncode == 1, "another person's decision"
+    assert "is held again" in cli("review", "undo", "ACC-2", *other).stdout
+    assert cli("review", "comment", "ACC-2", *me, "--text", "to be discussed").returncode == 0
+    actions = [review["action"] for review in json_of("review", "show", "ACC-2")["reviews"]]
+    assert actions == ["opinion", "reject", "comment"]
+
+
 def test_the_reviewer_can_come_from_the_environment(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICOM_REVIEWER", "Curie^Marie")
     outcome = json_of("review", "accept", HELD_JOB)

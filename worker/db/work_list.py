@@ -23,7 +23,7 @@ from worker.states import JobState, Priority
 Sort = Literal["urgency", "waiting", "newest", "least sure", "most sure", "adapter"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
 Who = Literal["everything", "free for me", "open with me", "second reader"]
-WHOS: tuple[Who, ...] = get_args(Who)
+CASES: tuple[Who, ...] = get_args(Who)
 #: Value of a `Priority` -> the ranks that are called so: adapters rank their answers between the three.
 RANKS: dict[str, tuple[int, int]] = {
     Priority.STAT.value: (Priority.STAT.rank, 1000),
@@ -59,7 +59,7 @@ class Filters:
             adapter=str(stored.get("adapter") or ""),
             modality=str(stored.get("modality") or ""),
             priority=priority if isinstance(priority, str) and priority in RANKS else "",
-            who=who if who in WHOS else "everything",
+            who=who if who in CASES else "everything",
             search=str(stored.get("search") or "")[:LONGEST_SEARCH],
             sort=sort if sort in SORTS else "urgency",
         )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from worker.db import saved_views
 from worker.db.records import utc_now
-from worker.db.work_list import LINES, SORTS, WHOS, Filters, priority_name, work_list
+from worker.db.work_list import CASES, LINES, SORTS, Filters, priority_name, work_list
 from worker.people.user import User
 from worker.roles import Role
 from worker.web.access import requires
@@ -67,7 +67,7 @@ def page(
     with request.app.state.database.reading() as session:
         context["views"] = saved_views.saved_views(session, account_of(user))
         context["decided"] = decided_banner(session, user, decided)
-    context |= {"sorts": SORTS, "whos": WHOS, "refresh_every_s": REFRESH_S}
+    context |= {"sorts": SORTS, "cases": CASES, "refresh_every_s": REFRESH_S}
     return render(request, "worklist.html", context | {"only_looking": why_only_looking(user)})
 
 
