@@ -35,6 +35,8 @@ class Acceptance:
     min_age_years: float | None = 18
     #: Accepted modalities at the edge of the intended use, and why: their answers are held for review.
     edge_modalities: Mapping[str, str] = field(default_factory=dict)
+    #: The same by SOP class.
+    edge_sop_class_uids: Mapping[str, str] = field(default_factory=dict)
 
     def obstacle(self, header: InstanceHeader) -> str | None:
         """Return why this instance is not for the adapter; SOP class first: that header alone cannot be wrong."""
@@ -53,9 +55,9 @@ class Acceptance:
 
     def doubts(self, header: InstanceHeader) -> tuple[str, ...]:
         """Return what makes an accepted series doubtful by its kind, one sentence each; each one forces review."""
-        found = []
-        if why := self.edge_modalities.get(header.modality):
-            found.append(f"at the edge of the intended use: {why}")
+        found: list[str] = []
+        edges = (self.edge_modalities.get(header.modality), self.edge_sop_class_uids.get(header.sop_class_uid))
+        found.extend(f"at the edge of the intended use: {why}" for why in edges if why)
         if named := named_nuclear_study(header):
             found.append(f"input in doubt: the CT belongs to a PET or SPECT study ({named}) and may be a low-dose one")
         return tuple(found)

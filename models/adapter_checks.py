@@ -58,6 +58,9 @@ def _acceptance_faults(acceptance: Acceptance) -> list[str]:
         "a modality at the edge of its use is not among those it accepts": (
             set(acceptance.edge_modalities) <= acceptance.modalities
         ),
+        "a SOP class at the edge of its use is not among those it accepts": (
+            set(acceptance.edge_sop_class_uids) <= acceptance.sop_class_uids
+        ),
         "min_instances must be at least 1": acceptance.min_instances >= 1,
         "min_age_years is negative": acceptance.min_age_years is None or acceptance.min_age_years >= 0,
     }

@@ -9,7 +9,8 @@ Which pictures:
 - Other instances give a picture each, in order of InstanceNumber; of more than `at_most`, evenly spread ones.
 - Of PET and scintigraphy see `models.nuclear_pictures`: a stack gives its middle slice, other frames (views, times,
   angles) the middle ones of equal parts.
-- A cine (ultrasound, endoscopy and alike) gives its sharpest frame, any other multi-frame instance its middle one.
+- Of an instance with several frames see `models.frame_choice`: videos and endoscopies share the places between them,
+  any other gives one frame.
 Whatever is left out is said in `incomplete`, so that the answer is held: a finding may lie where nobody looked.
 
 How they are shown (PS3.3 C.11.2): an MR slice by the whole acquisition's range, because MR values have no unit;
@@ -25,16 +26,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from dicom_node.display import Window, header_shading, is_colour, modality_values, padding_mask
 from dicom_node.headers import InstanceFile
 from dicom_node.picture_areas import ultrasound_box
 from dicom_node.pixel_aspect import square_size
 from dicom_node.pixels import ImageAttributes, PixelError, read_attributes, read_frames, read_image
 from dicom_node.projection import is_for_processing, view_of
-from dicom_node.video import is_video, read_video
+from dicom_node.video import is_video
 from dicom_node.volumes import Slice, SliceStack, slice_stack
+from models.frame_choice import choose_frames
 from models.nuclear_pictures import activity_window, is_planar, nuclear_facts, spread_frames
 from models.recipe import Filter, FrameOf, Percentiles, Picture, Plane, Size
 from models.rendering import RenderError
@@ -48,10 +48,8 @@ BASE_MODEL_CT_WINDOWS: Final = tuple(
 
 #: Modalities whose instances are slices of one volume.
 _STACKED: Final = frozenset({"MR", "CT", "PT", "NM"})
-#: Modalities whose frames follow each other in time and may be blurred.
-_CINE: Final = frozenset({"US", "IVUS", "ES", "XC", "GM", "OP"})
-#: Frames of a cine, or slices of an acquisition, that are looked at to decide; of more, evenly spread ones.
-_MOST_FRAMES, _MOST_SLICES = 64, 256
+#: Slices of an acquisition that are looked at for its range; of more, evenly spread ones.
+_MOST_SLICES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,8 @@ class _Choice:
     left_out: tuple[str, ...] = ()
     #: Slices of the acquisition that is behind what is shown, where it is shown on one scale.
     acquisition: tuple[Slice, ...] = ()
+    #: Of each frame shown, seconds after the first one of its run; empty where no run was shown.
+    times_s: tuple[float | None, ...] = ()
 
 
 def series_pictures(
@@ -109,6 +109,8 @@ def series_pictures(
         "left_out": list(choice.left_out),
         **facts,
     }
+    if any(time is not None for time in choice.times_s):
+        record["times_s"] = [None if time is None else round(time, 3) for time in choice.times_s]
     return SeriesPictures(
         pictures=pictures,
         instances=tuple(dict.fromkeys(one.instance for one in choice.shown)),
@@ -131,14 +133,20 @@ def _choose(instances: Sequence[InstanceFile], at_most: int) -> _Choice:
         chosen_by = "evenly spread by InstanceNumber"
         said = [f"only {at_most} of {len(ordered)} images of the series {'was' if at_most == 1 else 'were'} shown"]
         ordered = [ordered[number * len(ordered) // at_most] for number in range(at_most)]
-    shown = []
+    shown, times = list[Slice](), list[float | None]()
     for instance in ordered:
-        frames, index, how = _frame_of(instance)
-        shown.append(Slice(instance, index))
-        if frames > 1:
-            chosen_by = f"{chosen_by}; {how}"
-            said.append(f"only frame {index + 1} of {frames} of a multi-frame image was shown")
-    return _Choice(tuple(shown), "; ".join(dict.fromkeys(chosen_by.split("; "))), tuple(dict.fromkeys(said)))
+        found = choose_frames(instance, at_most // len(ordered))
+        shown += [Slice(instance, index) for index in found.chosen]
+        times += found.times_s or (None,) * len(found.chosen)
+        if found.frames > 1:
+            chosen_by = f"{chosen_by}; {found.chosen_by}"
+            said += [found.left_out, *found.doubts]
+    return _Choice(
+        tuple(shown),
+        "; ".join(dict.fromkeys(chosen_by.split("; "))),
+        tuple(dict.fromkeys(sentence for sentence in said if sentence)),
+        times_s=tuple(times),
+    )
 
 
 def _middle_slice(stack: SliceStack) -> _Choice:
@@ -152,33 +160,6 @@ def _middle_slice(stack: SliceStack) -> _Choice:
         left_out=(*stack.taken, *stack.left_out),
         acquisition=() if stack.slices[middle].header.modality == "CT" else stack.slices,
     )
-
-
-def _frame_of(instance: InstanceFile) -> tuple[int, int, str]:
-    """Return how many frames an instance has, which to show, counted from 0, and why that one."""
-    if is_video(instance.header.transfer_syntax_uid):
-        frames = read_video(instance.path).frames
-        return frames, frames // 2, "its middle frame"
-    image = read_image(instance.path)
-    if image.frames > 1 and instance.header.modality in _CINE:
-        return image.frames, _sharpest(image), "its sharpest frame"
-    return image.frames, image.frames // 2, "its middle frame"
-
-
-def _sharpest(image: ImageAttributes) -> int:
-    """Return the frame of a cine with the steepest edges, counted from 0; of equal ones the one nearest the middle."""
-    step = -(-image.frames // _MOST_FRAMES)
-    indices = range(0, image.frames, step)
-    box, found = ultrasound_box(image), []
-    for index, frame in zip(indices, read_frames(image, indices), strict=True):
-        # Every second pixel shows edges as well, and costs a quarter.
-        grey = frame if frame.ndim == 2 else frame[..., 1]
-        if box is not None:
-            grey = grey[box.top : box.bottom, box.left : box.right]
-        grey = grey[::2, ::2].astype(np.float32)
-        edges = sum(float(np.square(np.diff(grey, axis=axis)).mean()) for axis in (0, 1) if grey.shape[axis] > 1)
-        found.append((-round(edges, 3), abs(index - image.frames // 2), index))
-    return min(found)[2]
 
 
 def _scale(acquisition: Sequence[Slice]) -> Window | None:

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from pydicom import dcmread
-from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, VideoEndoscopicImageStorage, VLWholeSlideMicroscopyImageStorage
 
 from dicom_node import codes
 from dicom_node.headers import InstanceFile, read_header
 from dicom_node.report import Algorithm, Person, Report, SourceFrames
 from models.adapter import AdapterDefinition, AdapterError, ReportContext, adapters, validate_adapter
-from models.confidence import Confidence
+from models.confidence import Confidence, Outcome, decide
 from models.drawing import replay
 from models.generation import Generation, JsonAnswer, LabelAnswer, TextAnswer, TokenLogprob
 from models.parsing import ParseFailure
@@ -30,6 +31,8 @@ from models.question import Question
 from models.rendering import InputRecord, RenderError
 from tests.phantoms.slide import CENTRE, TISSUE, write_slide
 from tests.sample_reports import DATA_STORE, TEST_FILES
+from worker.demo.phantom_video import write_video
+from worker.routing import SeriesSummary, route
 
 FLARE = adapters()["flare"]
 SOURCE = SourceFrames("1.2.840.10008.5.1.4.1.1.1", "1.2.3", "1.2.4")
@@ -328,6 +331,90 @@ def test_what_calls_itself_a_slide_and_is_none_is_refused() -> None:
     slide = {"sop_class_uid": str(VLWholeSlideMicroscopyImageStorage), "modality": "SM"}
     with pytest.raises(RenderError, match=r"a level of 0 x 0 pixels .* is not possible; check the original"):
         FLARE.render([stored(still, **slide)])
+
+
+# Endoscopy in motion ------------------------------------------------------------------------------------------------
+
+
+def endoscopy(folder: Path, frames: NDArray[np.uint8], region: str = "COLON", *, as_video: bool = True) -> InstanceFile:
+    """Write a run of an endoscope: one stream, or frames of their own."""
+    path = write_video(folder, frames, body_part=region, study_description="Endoscopy")
+    ds = dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = VideoEndoscopicImageStorage
+    ds.Modality = "ES"
+    if not as_video:
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.PhotometricInterpretation = "RGB"
+        ds.PixelData = frames.tobytes()
+        ds["PixelData"].is_undefined_length = False
+    ds.save_as(path, enforce_file_format=True)
+    return InstanceFile(read_header(path), path)
+
+
+def views(*lengths: int) -> NDArray[np.uint8]:
+    """Return scenes of so many frames, each of one colour with a pattern of its own."""
+    rng = np.random.default_rng(3)
+    shown = [np.kron(rng.integers(0, 255, (6, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8) for _ in lengths]
+    return np.concatenate([np.repeat(view[None], length, axis=0) for view, length in zip(shown, lengths, strict=True)])
+
+
+def test_a_video_of_an_endoscope_is_taken_held_and_left_to_the_surgeons_where_it_is_of_the_eye(tmp_path: Path) -> None:
+    frames = np.zeros((8, 64, 96, 3), np.uint8)
+    decision = route(SeriesSummary((endoscopy(tmp_path, frames).header,)), [], adapters())
+    assert decision.adapters == ("flare",)
+    (assignment,) = decision.assignments
+    (doubt,) = assignment.doubts
+    assert doubt.startswith("at the edge of the intended use: of endoscopy the adapter's author names images")
+    why = {step.rule: "; ".join(step.reasons) for step in decision.trace}
+    assert "body region" in why["adapter: cataract_surgery"]
+    assert "SOP class and modality ES accepted" in why["adapter: flare"]
+    of_the_eye = route(SeriesSummary((endoscopy(tmp_path, frames, "EYE").header,)), [], adapters())
+    assert of_the_eye.adapters == ("cataract_surgery",)
+
+
+def test_even_a_sure_answer_about_a_video_of_an_endoscope_is_held(tmp_path: Path) -> None:
+    (assignment,) = route(
+        SeriesSummary((endoscopy(tmp_path, np.zeros((8, 64, 96, 3), np.uint8)).header,)), [], adapters()
+    ).assignments
+    trusting = replace(FLARE, policy=replace(FLARE.policy, release_at={"report": 0.1}))
+    generation = answer("A polyp.")
+    findings = trusting.parse(generation)
+    assert decide(trusting, findings, generation).outcome == Outcome.RELEASE
+    decision = decide(trusting, findings, generation, doubts=assignment.doubts)
+    assert decision.outcome == Outcome.REVIEW
+    assert "at the edge of the intended use" in decision.reason
+
+
+def test_of_a_video_of_an_endoscope_a_frame_of_each_scene_is_seen_with_its_time(tmp_path: Path) -> None:
+    file = endoscopy(tmp_path, views(75, 75, 25, 125))
+    seen = FLARE.render([file])
+    shown = [source.frame_numbers[0] for source in seen.image_sources]
+    # Four parts of 75 frames; most of the third shows the view of the fourth already.
+    assert [image.shape for image in seen.images] == [(448, 448, 3)] * 4
+    assert shown[0] <= 75 < shown[1] <= 150 and 175 < shown[2] <= 225 < shown[3]
+    assert seen.record["times_s"] == [round((number - 1) / 25, 3) for number in shown]
+    named = ", ".join(f"{number} ({(number - 1) / 25:.1f} s)" for number in shown)
+    assert seen.incomplete == (f"only frames {named} of 300 were shown",)
+    assert seen.sources[0].frame_numbers == tuple(shown)
+    again = replay(InputRecord.from_json(seen.to_json()), [file])
+    assert all(np.array_equal(one, other) for one, other in zip(seen.images, again, strict=True))
+
+
+def test_of_an_endoscopy_in_frames_of_their_own_the_sharpest_of_each_part_is_seen(tmp_path: Path) -> None:
+    frames = np.full((12, 64, 96, 3), 120, np.uint8)
+    for number in (1, 5, 6, 11):
+        frames[number, :, ::8] = 200
+    seen = FLARE.render([endoscopy(tmp_path, frames, as_video=False)])
+    assert [source.frame_numbers for source in seen.image_sources] == [(2,), (6,), (7,), (12,)]
+    assert seen.record["times_s"] == [0.04, 0.2, 0.24, 0.44]
+    assert "of each of 4 equal parts, the sharpest frame" in seen.record["chosen_by"]
+
+
+def test_several_videos_of_a_series_share_the_places(tmp_path: Path) -> None:
+    series = [endoscopy(tmp_path, views(20, 20)), endoscopy(tmp_path, views(20, 20))]
+    seen = FLARE.render(series)
+    assert len(seen.images) == 4
+    assert [len(source.frame_numbers) for source in seen.sources] == [2, 2]
 
 
 def test_what_cannot_be_decoded_is_said(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_question_that_cannot_be_asked_is_refused_at_start(ask: dict[str, Any]
         # Dose screens come as CT in a Secondary Capture.
         ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.7", "modality": "CT"}, "SOP class Secondary Capture"),
         ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.2", "modality": "CT"}, "CT is taken where a site rule asks for it"),
-        ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.2", "modality": "MG"}, "Mammography"),
+        ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.2.1", "modality": "MG"}, "raw detector values"),
         ({"patient_age_years": 4.0}, "patient aged 4"),
         ({"is_own_result": True}, "own results"),
     ],

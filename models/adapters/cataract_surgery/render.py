@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dicom_node.headers import InstanceFile
 from dicom_node.pixels import ImageAttributes, PixelError, read_image
 from dicom_node.scenes import representative_frames, scenes
-from dicom_node.video import Video, frame_times, is_video, keyframe_thumbnails, read_video
+from dicom_node.video import frame_times, is_video
 from models.drawing import drawn_input
+from models.frame_choice import choose_video_frames
 from models.recipe import Filter, FrameOf, Picture, Size
 from models.rendering import ModelInput, RenderError
 
@@ -37,24 +38,15 @@ def render(instances: Sequence[InstanceFile]) -> ModelInput:
     instance = instances[0]
     try:
         if is_video(instance.header.transfer_syntax_uid):
-            return _render_video(instance, read_video(instance.path))
+            return _render_video(instance)
         return _render_image(instance, read_image(instance.path))
     except PixelError as error:
         raise RenderError(str(error)) from error
 
 
-def _render_video(instance: InstanceFile, video: Video) -> ModelInput:
-    image, doubts = video.image, []
-    found = scenes(keyframe_thumbnails(video), video.frames)
-    chosen = representative_frames(found, video.frames, FRAMES)
-    if image.frames != video.frames:
-        doubts.append(f"the header claims {image.frames} frames, the stream holds {video.frames}")
-    if (image.rows, image.columns) != (video.rows, video.columns):
-        doubts.append(
-            f"the header claims {image.rows} x {image.columns} pixels, the stream has {video.rows} x {video.columns}"
-        )
-    times = frame_times(image.dataset, chosen, video.rate)
-    return _model_input(instance, video.frames, chosen, times, doubts, scene_count=len(found))
+def _render_video(instance: InstanceFile) -> ModelInput:
+    found = choose_video_frames(instance, FRAMES)
+    return _model_input(instance, found.frames, found.chosen, found.times_s, found.doubts, scene_count=found.scenes)
 
 
 def _render_image(instance: InstanceFile, image: ImageAttributes) -> ModelInput:

@@ -28,6 +28,7 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
+    VideoEndoscopicImageStorage,
     VLEndoscopicImageStorage,
     VLMicroscopicImageStorage,
     VLSlideCoordinatesMicroscopicImageStorage,
@@ -88,8 +89,9 @@ ADAPTER = AdapterDefinition(
     ),
     unit=Unit.SERIES,
     acceptance=Acceptance(
-        # The card's seven modalities; mammography is X-ray. Angiography, tomography of the eye and video are not among
-        # them. PET and scintigraphy are neither; nothing else looks at them, so they are taken, and always doubted.
+        # The card's seven modalities; mammography is X-ray. Angiography and tomography of the eye are not among them.
+        # PET, scintigraphy and video of an endoscope (of which the card knows stills) are neither; but for surgery of
+        # the eye nothing else looks at them, so they are taken, and always doubted.
         # Secondary Capture is left out, because dose screens and screen shots come so too: where stills of a fundus or
         # a slide arrive as such, a site rule sends them, and the answer says that they are outside the intended use.
         sop_class_uids=frozenset(
@@ -113,12 +115,18 @@ ADAPTER = AdapterDefinition(
                 VLSlideCoordinatesMicroscopicImageStorage,
                 VLWholeSlideMicroscopyImageStorage,
                 VLEndoscopicImageStorage,
+                VideoEndoscopicImageStorage,
             }
         ),
         modalities=frozenset({"CT", *_UNASKED}),
         edge_modalities={
             "PT": "PET is not among the modalities that the adapter's author names",
             "NM": "scintigraphy is not among the modalities that the adapter's author names",
+        },
+        edge_sop_class_uids={
+            VideoEndoscopicImageStorage: (
+                "of endoscopy the adapter's author names images; of a video only a few frames are shown"
+            )
         },
         # A slide's label and overview show what is written on the glass, often a name (PS3.3 C.8.12.4.1.1).
         excluded_image_types=frozenset({"LOCALIZER", "LABEL", "OVERVIEW", "SCREEN SAVE"}),

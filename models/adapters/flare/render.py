@@ -1,11 +1,11 @@
 """A series of any of seven modalities -> the one to four 448 x 448 colour pictures that FLARE's adapter looks at.
 
 Input: the instances of one series. Output: the pictures of `models.series_pictures` (the middle slice of a stack, else
-up to four images in order, of a multi-frame image one frame), resized as the card does it: to 448 x 448 at once,
-whatever the shape. A whole slide is shown at the resolution that fits and in three patches of tissue, at the ten-fold
-magnification that the base model's own code takes; where one level is broken the others are used, and it is said. The
-original size stays on record, because boxes are mapped back by it. On failure: `RenderError`, where an image cannot be
-decoded.
+up to four images in order; of a multi-frame image one frame, of a video up to four), resized as the card does it: to
+448 x 448 at once, whatever the shape. A whole slide is shown at the resolution that fits and in three patches of
+tissue, at the ten-fold magnification that the base model's own code takes; where one level is broken the others are
+used, and it is said. The original size stays on record, because boxes are mapped back by it. On failure: `RenderError`,
+where an image cannot be decoded.
 """
 
 from __future__ import annotations
