@@ -139,6 +139,9 @@ def test_frames_of_a_video_are_decoded_in_runs(tmp_path: Path) -> None:
     video = read_video(path)
     run = read_values(path, range(20, 60))
     assert len(run) == 20  # the header may count a few more than there are
+    assert len(read_values(path, range(8))) == 8
+    going_on = read_values(path, range(8, 16))
+    assert np.array_equal(going_on[7].pixels, next(iter(read_video_frames(video, [15]))))
     one_by_one = [next(iter(read_video_frames(video, [index]))) for index in (20, 27, 39)]
     for index, frame in zip((0, 7, 19), one_by_one, strict=True):
         assert np.array_equal(run[index].pixels, frame)

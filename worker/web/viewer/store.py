@@ -30,7 +30,7 @@ _CACHE_BYTES: Final = 128 * 2**20
 #: A run of a video's frames is at most so many bytes and so long.
 _RUN_BYTES: Final = 48 * 2**20
 _RUN_FRAMES: Final = 24
-#: Jobs whose model inputs are kept, as PNG.
+#: Jobs whose model inputs are kept, as PNG, and series of multi-frame images whose order is kept.
 _JOBS_KEPT: Final = 8
 _PLAIN: Final = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 
@@ -49,6 +49,7 @@ class FrameStore:
         self._cache_bytes = cache_bytes
         self._held_bytes = 0
         self._frames: OrderedDict[_Key, FrameValues] = OrderedDict()
+        self._arranged: OrderedDict[tuple[str, ...], Arrangement] = OrderedDict()
         self._lock = threading.Lock()
         self._decoding = threading.Lock()
         self._inputs: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
@@ -98,7 +99,17 @@ class FrameStore:
         """Return the pictures of a series in order; multi-frame files are opened in the sandbox."""
         if all(file.header.number_of_frames is None for file in files):
             return arrange(files)
-        return self._sandbox.call(arrange, tuple(files))
+        # An enhanced image's functional groups take long to read, and never change: files are named by their content.
+        key = tuple(str(file.path) for file in files)
+        with self._lock:
+            known = self._arranged.get(key)
+        if known is None:
+            known = self._sandbox.call(arrange, tuple(files))
+            with self._lock:
+                self._arranged[key] = known
+                if len(self._arranged) > _JOBS_KEPT:
+                    self._arranged.popitem(last=False)
+        return known
 
     def warm_up(self, files: Sequence[InstanceFile]) -> None:
         """Start the sandbox in the background if these files will need it: its start takes longer than a decoder."""

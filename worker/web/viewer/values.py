@@ -41,13 +41,15 @@ from dicom_node.picture_areas import shutter_mask
 from dicom_node.pixel_aspect import square_size
 from dicom_node.pixels import Frame, FrameReader, ImageAttributes, read_attributes, read_image
 from dicom_node.subtraction import Subtractor
-from dicom_node.video import Video, is_video, read_video, read_video_frames
+from dicom_node.video import Video, is_video, read_video
+from worker.web.viewer.playback import Playback
 
 #: Percent of the values at either end that the window of a frame's own values leaves out.
 _TAIL_PERCENT: Final = 0.5
 #: Opened instances that are remembered: an enhanced image's header takes longer to read than a frame of it.
 _REMEMBERED: Final = 8
 _LARGEST: Final = 65535
+_playback: Final = Playback()
 
 
 class Look(StrEnum):
@@ -85,7 +87,7 @@ def read_values(path: Path, indices: Sequence[int], look: Look = Look.USUAL) -> 
 
     Args:
         path: The instance.
-        indices: Which frames, counted from 0; of a video in ascending order.
+        indices: Which frames, counted from 0; of a video neighbours in ascending order, and as many as there are.
         look: Which values; of grey images only.
 
     Raises:
@@ -105,8 +107,8 @@ def _opened(path: Path, _written_at: int) -> ImageAttributes | Video:
 
 def _video_frames(video: Video, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
     # Recorders count by the clock: a run that is asked for may go a few frames beyond the last one.
-    there = [index for index in indices if index < video.frames] or list(indices)
-    yield from zip(there, read_video_frames(video, there), strict=True)
+    first, count = indices[0], len(indices)
+    yield from zip(indices, _playback.run(video, first, count), strict=False)
 
 
 def _values(image: ImageAttributes, frame: Frame, index: int, look: Look) -> FrameValues:
