@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from models.adapter import adapters
 from models.phantoms import draw_vessel_run
 from models.prompting import prompt_digest
-from worker.cli import app
+from tests.command_line import cli
 from worker.db.calibrations import calibrations
 from worker.db.records import Job, Review, Series, Study, utc_now
 from worker.db.schema import upgrade
@@ -48,10 +47,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("dicom-worker.yaml").write_text("engine: {kind: standin, batch: 5}\nreview: {organization: Here}\n")
     return tmp_path
-
-
-def cli(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
 
 def evaluated(manifest: Path, *more: object) -> dict[str, Any]:

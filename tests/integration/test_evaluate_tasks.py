@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tests.integration.evaluation_cases import ASKED, Asked, write_manifest
 from worker.cli import app
 
-CASES = 4
+CASES = 3
 
 
 class OpensAndCloses(HTMLParser):

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import yaml
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
 
 from dicom_node.scp import AssociationRecord
 from dicom_node.spool import Spool
 from models.engines import load_engine
 from models.phantoms import draw_vessel_run
 from models.weights import STANDIN_FOLDER
+from tests.command_line import cli
 from tests.logging_state import logging_as_before
 from tests.received import Modality, association
 from worker import pipeline
 from worker.assembly import assemble
-from worker.cli import app
 from worker.db.arrivals import Arrival, commit_arrivals
 from worker.db.records import Job
 from worker.db.schema import upgrade
@@ -35,10 +34,6 @@ from worker.site import enabled_adapters
 
 DSA, TRAUMA = "dsa_patency", "abdominal_trauma"
 BASE = "google/medgemma-1.5-4b-it"
-
-
-def cli(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")

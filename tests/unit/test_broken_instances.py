@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,16 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1
 
-from dicom_node.headers import InstanceFile, read_header
+from dicom_node.headers import read_header
 from models.adapters import adapters
 from models.drawing import replay
 from models.phantoms import draw_abdomen_volume
 from models.rendering import RenderError
+from tests.instance_files import stored
 from worker.demo.phantom_pictures import write_chest_xray
 from worker.demo.phantom_studies import write_ct_series, write_mr_series
 
 TRAUMA, FLARE, CAPTION = (adapters()[name] for name in ("abdominal_trauma", "flare", "clinical_caption"))
-
-
-def stored(paths: Sequence[Path]) -> list[InstanceFile]:
-    return [InstanceFile(read_header(path), path) for path in paths]
 
 
 def cut(path: Path) -> None:
@@ -53,7 +50,7 @@ def ct(folder: Path, slices: int = 40) -> list[Path]:
 def test_a_volume_is_shown_without_its_broken_slice(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     paths = ct(tmp_path)
     spoil(paths[20])
-    instances = stored(paths)
+    instances = stored(*paths)
     broken = instances[20].header.sop_instance_uid
     shown = TRAUMA.render(instances)
     assert len(shown.images) == 8
@@ -69,14 +66,14 @@ def test_a_volume_of_which_much_is_broken_is_refused(tmp_path: Path) -> None:
     for path in paths[10:30]:
         cut(path)
     with pytest.raises(RenderError, match=r"truncated.*; 4 of 40 images were left out before for reasons like it"):
-        TRAUMA.render(stored(paths))
+        TRAUMA.render(stored(*paths))
 
 
 def test_the_middle_slice_is_taken_of_those_that_can_be_read(tmp_path: Path) -> None:
     paths = write_mr_series(tmp_path, slices=5)
     cut(paths[2])
     for adapter in (FLARE, CAPTION):
-        shown = adapter.render(stored(paths))
+        shown = adapter.render(stored(*paths))
         assert len(shown.images) == 1
         assert any(sentence.startswith("1 of 5 images was left out: ") for sentence in shown.incomplete)
 
@@ -86,7 +83,7 @@ def test_the_other_of_two_films_is_shown(tmp_path: Path) -> None:
     good = write_chest_xray(tmp_path, pixels)
     bad = write_chest_xray(tmp_path, pixels)
     cut(bad)
-    shown = FLARE.render(stored([good, bad]))
+    shown = FLARE.render(stored(good, bad))
     assert len(shown.images) == 1
     assert shown.sources[0].sop_instance_uid == read_header(good).sop_instance_uid
 
@@ -95,4 +92,4 @@ def test_a_single_image_that_is_broken_is_refused(tmp_path: Path) -> None:
     path = write_chest_xray(tmp_path, np.zeros((64, 48), np.uint16))
     cut(path)
     with pytest.raises(RenderError, match="truncated"):
-        FLARE.render(stored([path]))
+        FLARE.render(stored(path))

@@ -29,15 +29,12 @@ from models.question import Question
 from models.rendering import ModelInput, RenderError
 from models.series_pictures import series_pictures
 from models.weights import WeightsError, find_weights
+from tests.instance_files import stored
 from tests.sample_reports import DATA_STORE, TEST_FILES
 from worker.demo.phantom_studies import write_mr_series
 
 CR = DATA_STORE / "RG1_UNCR.dcm"
 GOOD = "The chest X-ray shows no focal consolidation, pleural effusion, or pneumothorax."
-
-
-def stored(*paths: Path) -> list[InstanceFile]:
-    return [InstanceFile(read_header(path), path) for path in paths]
 
 
 def said(text: str, finish_reason: str = "stop") -> Generation:

@@ -12,10 +12,9 @@ from typing import Any
 import pydicom.data
 import pytest
 import yaml
-from typer.testing import CliRunner
 
+from tests import command_line
 from tests.ledger_rows import HELD_JOB, HELD_STUDY, RELEASED_STUDY, fill_ledger
-from worker.cli import app
 from worker.settings import load_settings
 
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
@@ -40,7 +39,7 @@ class Done:
 
 def cli(*words: object, stdin: str = "") -> Done:
     """Run dicom-worker in the current directory, in this process; an error that escapes fails the test."""
-    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin, catch_exceptions=False)
+    result = command_line.cli(*words, stdin=stdin)
     return Done(result.exit_code, result.stdout, result.stderr)
 
 

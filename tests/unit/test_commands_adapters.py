@@ -7,17 +7,11 @@ import shutil
 from pathlib import Path
 
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
 
 from models.weights import STANDIN_FOLDER, combined_digest, is_merged, weight_digests
-from worker.cli import app
+from tests.command_line import cli
 
 DSA = "dsa_patency"
-
-
-def cli(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
 
 def test_check_shows_digest_and_shape_of_each(here: Path) -> None:

@@ -32,6 +32,7 @@ from models.recipe import (
     recipe_to_json,
 )
 from models.rendering import InputRecord, RenderError
+from tests.instance_files import stored
 from tests.phantoms.pictures import (
     US_COLUMNS,
     US_ROWS,
@@ -41,10 +42,6 @@ from tests.phantoms.pictures import (
 )
 from tests.sample_reports import TEST_FILES
 from worker.demo.phantom_studies import write_ct_series, write_mr_series, write_xa_run
-
-
-def stored(*paths: Path) -> list[InstanceFile]:
-    return [InstanceFile(read_header(path), path) for path in paths]
 
 
 def xa(folder: Path) -> list[InstanceFile]:
