@@ -52,29 +52,48 @@ def no_frames_that_fit(ds: Dataset) -> None:
     ds.NumberOfFrames = 1_000_000
 
 
-@pytest.mark.parametrize("spoil", [without_pixels, truncated, absurd_size, wrong_transfer_syntax, no_frames_that_fit])
-def test_a_run_that_cannot_be_shown_waits_for_a_person_and_its_neighbour_is_answered(
-    daemon: Daemon, tmp_path: Path, spoil: Callable[[Dataset], None]
-) -> None:
-    number, study_uid = f"BAD-{spoil.__name__}"[:16], generate_uid()
-    good, bad = xa_run(tmp_path / "good", number, study_uid), xa_run(tmp_path / "bad", number, study_uid)
-    ds = dcmread(bad)
-    spoil(ds)
-    ds.save_as(bad)
-    done = daemon.command("send", bad, good, "--to", f"{AE_TITLE}@{LOCALHOST}:{daemon.port}")
+SPOILERS = (without_pixels, truncated, absurd_size, wrong_transfer_syntax, no_frames_that_fit)
+
+
+@pytest.fixture(scope="module")
+def decided(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """Send a spoilt and a good run for each way to spoil one; return the spoilt one's UID and the jobs, by the way."""
+    spoilt, files = {}, []
+    for spoil in SPOILERS:
+        name, study_uid, folder = spoil.__name__, generate_uid(), tmp_path_factory.mktemp(spoil.__name__)
+        good, bad = (xa_run(folder / kind, f"BAD-{name}"[:16], study_uid) for kind in ("good", "bad"))
+        ds = dcmread(bad)
+        spoil(ds)
+        ds.save_as(bad)
+        spoilt[name] = str(ds.SOPInstanceUID)
+        files += [bad, good]
+    done = daemon.command("send", *files, "--to", f"{AE_TITLE}@{LOCALHOST}:{daemon.port}")
     assert done.returncode == 0, done.stdout + done.stderr
 
-    def both_decided(studies: list[dict[str, Any]]) -> bool:
-        jobs = [job for study in studies if study["accession_number"] == number for job in study["jobs"]]
-        return len(jobs) == 2 and all(job["decision"] for job in jobs)
+    def jobs_of(studies: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+        number = f"BAD-{name}"[:16]
+        return [job for study in studies if study["accession_number"] == number for job in study["jobs"]]
 
-    studies = daemon.wait_until_ledger(both_decided)
-    jobs = next(study["jobs"] for study in studies if study["accession_number"] == number)
+    def all_decided(studies: list[dict[str, Any]]) -> bool:
+        return all(
+            len(jobs) == 2 and all(job["decision"] for job in jobs)
+            for jobs in (jobs_of(studies, name) for name in spoilt)
+        )
+
+    studies = daemon.wait_until_ledger(all_decided)
+    return {name: (uid, jobs_of(studies, name)) for name, uid in spoilt.items()}
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_run_that_cannot_be_shown_waits_for_a_person_and_its_neighbour_is_answered(
+    decided: dict[str, tuple[str, list[dict[str, Any]]]], spoil: Callable[[Dataset], None]
+) -> None:
+    uid, jobs = decided[spoil.__name__]
     spoilt = [job for job in jobs if not job["findings"]]
     assert len(spoilt) == 1
     assert spoilt[0]["decision"] == "review"
     assert "the images cannot be shown to the model" in spoilt[0]["decision_reason"]
-    assert str(ds.SOPInstanceUID) in spoilt[0]["decision_reason"]
+    assert uid in spoilt[0]["decision_reason"]
     assert not spoilt[0]["results"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,21 +139,6 @@ def test_doctor_finds_everything_in_place_and_then_says_what_is_not(daemon: Daem
     assert "does not answer" in ill.stdout
 
 
-def test_sigterm_ends_it_with_success_and_nothing_is_lost(
-    tmp_path: Path, pacs: dict[str, Any], orthanc: Orthanc
-) -> None:
-    daemon = Daemon(tmp_path, pacs)
-    with running(daemon):
-        process = daemon._process
-        assert process is not None
-        daemon.store(xa_run(tmp_path / "sent", 6))
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) == 0
-    with running(daemon):
-        (job,) = daemon.study("ACC-6")["jobs"]
-    assert set(orthanc.sop_instance_uids()) == {r["sop_instance_uid"] for r in job["results"] if r["deliveries"]}
-
-
 def test_one_shot_inference_writes_what_the_daemon_would_send(tmp_path: Path) -> None:
     run, out = xa_run(tmp_path / "sent", 7), tmp_path / "out"
     standin = {"DICOM_WORKER_ENGINE__KIND": "standin"}
@@ -174,15 +158,6 @@ def test_a_daemon_without_weights_does_not_start_and_says_what_to_download(tmp_p
     assert done.returncode == 2
     for words in ("google/medgemma-1.5-4b-it", "hf download", "--profile demo"):
         assert words in done.stderr
-
-
-def test_a_taken_port_ends_it_with_the_reason(tmp_path: Path) -> None:
-    with socket.create_server((LOCALHOST, 0)) as listener:
-        port = str(listener.getsockname()[1])
-        done = dicom_worker("run", "node", cwd=tmp_path, DICOM_WORKER_DICOM__PORT=port)
-    assert done.returncode == 2
-    assert port in done.stderr
-    assert "dicom.port" in done.stderr
 
 
 def test_roles_run_apart_on_the_same_folder(tmp_path: Path, pacs: dict[str, Any], orthanc: Orthanc) -> None:

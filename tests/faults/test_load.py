@@ -15,7 +15,7 @@ from tests import services
 from tests.daemon import Daemon, running, send_until_acknowledged
 from tests.faults import workload
 
-STUDIES = int(os.environ.get("FAULT_STUDIES", "60"))
+STUDIES = int(os.environ.get("FAULT_STUDIES", "40"))
 #: Bytes by which the node may grow between the first quarter and the end: caches settle, heaps have slack.
 SLACK = 24 * 2**20
 
