@@ -98,6 +98,11 @@ def _pages(browser: httpx.Client, views: dict[str, str], studies: int) -> dict[s
         "studies": lambda _: browser.get("/studies"),
         "studies, search": search,
         "study": lambda number: browser.get(f"/studies/{number * 41 % studies + 1}"),
+        **{
+            f"operations, {name}": lambda _, name=name: browser.get(f"/operations/{name}")  # type: ignore[misc]
+            for name in ("pipeline", "failures", "failures?show=jobs", "destinations", "adapters", "rules")
+        },
+        "routes of a study": lambda number: browser.get(f"/studies/{number * 41 % studies + 1}/routes"),
         "case": lambda number: browser.get(f"/cases/{cases[number % len(cases)]}"),
         "case of any state": lambda number: browser.get(f"/cases/{number * 43 % studies + 1:032x}"),
     }

@@ -168,7 +168,8 @@ def test_a_study_is_explained_without_naming_it_in_an_address(app: FastAPI) -> N
 def test_a_study_that_waits_says_for_what(app: FastAPI) -> None:
     change(app, Series, 3, state=SeriesState.RECEIVING)
     viewer = as_role(app, Role.VIEWER)
-    assert "Images are still expected; 1 are here" in viewer.get(UNROUTED).text
+    for page in (UNROUTED, "/studies/3"):
+        assert "Images are still expected; 1 are here" in viewer.get(page).text
     change(app, Series, 3, state=SeriesState.UNROUTED)
 
 

@@ -22,6 +22,7 @@ from worker.db import queries
 from worker.db.records import Delivery, Job, Result, Study
 from worker.db.study_lines import LINES, StudyLine, study_lines
 from worker.model_inputs import png, seen_by
+from worker.operations.why_not import why_not
 from worker.rendering import renderer
 from worker.roles import Role
 from worker.settings import Settings
@@ -76,12 +77,14 @@ def study(request: Request, number: str) -> Response:
     """Show one study."""
     with request.app.state.database.reading() as session:
         found = queries.study_numbered(session, int(number)) if _is_number(number) else None
+        why = None if found is None else why_not(session, request.app.state.settings, found.id)
     if found is None:
         nothing = {"title": "Not found", "message": "There is no such study. Search for it above."}
         return render(request, "message.html", nothing, status_code=404)
     current = [job for job in found.jobs if job.state != "superseded"]
     context = {
         "study": found,
+        "why": why,
         "jobs": current,
         "superseded": [job for job in found.jobs if job.state == "superseded"],
         "refresh_s": REFRESH_S if found.state in MOVING else None,

@@ -56,7 +56,7 @@ def destinations(request: Request, resent: Told = "") -> Response:
     """Show each destination."""
     with request.app.state.database.reading() as session:
         found = outbox.destination_states(session, request.app.state.settings)
-    context = {"destinations": found, "resent": _number(resent), "now": utc_now(), "tabs": TABS}
+    context = {"destinations": found, "resent": _number(resent), "now": utc_now(), **TABS}
     return render(request, "operations/destinations.html", context)
 
 
@@ -65,7 +65,7 @@ def adapters(request: Request) -> Response:
     """Show each adapter."""
     with request.app.state.database.reading() as session:
         found = adapter_states(request).all(session)
-    return render(request, "operations/adapters.html", {"adapters": found, "last_answers": LAST_ANSWERS, "tabs": TABS})
+    return render(request, "operations/adapters.html", {"adapters": found, "last_answers": LAST_ANSWERS, **TABS})
 
 
 @router.get("/failures", response_class=HTMLResponse)
@@ -118,7 +118,7 @@ def retry(request: Request, user: Administrator, job_id: str) -> Response:
 def _pipeline(request: Request, template: str) -> Response:
     with request.app.state.database.reading() as session:
         found = pipeline(session, request.app.state.settings)
-    return render(request, template, {"pipeline": found, "now": found.at, "tabs": TABS})
+    return render(request, template, {"pipeline": found, "now": found.at, **TABS})
 
 
 def _failures(
@@ -135,7 +135,7 @@ def _failures(
             context["page"] = outbox.deliveries(
                 session, states=[FAILED[show]], destination=destination, before=before or None
             )
-    context |= {"counts": counts, "destinations": states, "now": utc_now(), "tabs": TABS}
+    context |= {"counts": counts, "destinations": states, "now": utc_now(), **TABS}
     return render(request, "operations/failures.html", context, status_code=status_code)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 
@@ -14,14 +14,17 @@ from worker.site import enabled_adapters
 from worker.web.event_feed import EventFeed
 from worker.web.replays import Replays
 
-#: Address and name of the pages of operations, in the order of the way of the data.
-TABS = (
-    ("/operations/pipeline", "Pipeline"),
-    ("/operations/failures", "Failures"),
-    ("/operations/destinations", "Destinations"),
-    ("/operations/adapters", "Adapters"),
-    ("/operations/rules", "Rules"),
-)
+#: What every page of operations shows: their addresses and names, and where they are in the navigation above.
+TABS: Final = {
+    "here": "/operations/pipeline",
+    "tabs": (
+        ("/operations/pipeline", "Pipeline"),
+        ("/operations/failures", "Failures"),
+        ("/operations/destinations", "Destinations"),
+        ("/operations/adapters", "Adapters"),
+        ("/operations/rules", "Rules"),
+    ),
+}
 
 
 def prepare(app: FastAPI) -> None:

@@ -61,7 +61,7 @@ def of_study(request: Request, number: str) -> Response:
     if found is None:
         nothing = {"title": "Not found", "message": "There is no such study. Search for it above."}
         return render(request, "message.html", nothing, status_code=404)
-    return render(request, "operations/study_routes.html", {"routes": found, "why": why, "tabs": TABS})
+    return render(request, "operations/study_routes.html", {"routes": found, "why": why, **TABS})
 
 
 @router.post("/operations/rules/replay", response_class=HTMLResponse)
@@ -92,7 +92,7 @@ def shown(request: Request, replay_id: str) -> Response:
     if found is None:
         nothing = {"title": "Not found", "message": "This replay is forgotten. Begin it again at Rules."}
         return render(request, "message.html", nothing, status_code=404)
-    context = {"replay": found, "text": replays(request).text_of(replay_id), "tabs": TABS}
+    context = {"replay": found, "text": replays(request).text_of(replay_id), **TABS}
     return render(request, "operations/replay.html", context | {"refresh_s": 1 if found.state == "running" else None})
 
 
@@ -126,6 +126,6 @@ def _rules(
         "wrong": wrong or [],
         "no_study": no_study,
         "may_try": caller is not None and caller.user.may(Role.REVIEWER),
-        "tabs": TABS,
+        **TABS,
     }
     return render(request, "operations/rules.html", context, status_code=status)
