@@ -12,8 +12,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from tests.schema import upgraded
 from worker.db.records import Delivery, Instance, Job, Result, Review, Series, Study
-from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.settings import Settings
@@ -32,7 +32,7 @@ def fill_ledger(settings: Settings, *, is_standin: bool = True) -> None:
     """Write the rows; the capture's files lie in data_dir."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
-    upgrade(database)
+    upgraded(database)
     with database.writing() as session:
         for uid, accession, modality, adapter in (
             (RELEASED_STUDY, "ACC-1", "XA", "dsa_patency"),

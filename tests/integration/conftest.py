@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from worker.db.schema import upgrade
+from tests.schema import upgraded
 from worker.db.sessions import Database
 
 
@@ -37,6 +37,6 @@ def sqlite_url(tmp_path: Path) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """A database with the schema of this version, once of each kind."""
     opened = Database(database_url)
-    upgrade(opened)
+    upgraded(opened)
     yield opened
     opened.close()

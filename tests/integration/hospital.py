@@ -24,8 +24,8 @@ from dicom_node.spool import Spool
 from models.adapter import adapters
 from models.generation import Generation, ModelProvenance
 from models.phantoms import draw_abdomen_volume, draw_vessel_run
+from tests.schema import upgraded
 from worker.db.records import Delivery, Instance, Job, Result, Series, Study
-from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.db.units import unit_files
 from worker.reporting import write_results
@@ -114,8 +114,7 @@ class Hospital:
             review={"organization": "City Hospital"},
             web={"login": "off"},
         )
-        self.db = Database(url)
-        upgrade(self.db)
+        self.db = upgraded(Database(url))
         self.spool = Spool(folder / "spool")
 
     def decided_run(self, accession: str = "A1", *, decision: str = "release", number: int = 1, **columns: Any) -> str:

@@ -30,13 +30,13 @@ from dicom_node.spool import Spool
 from models.adapter import adapters
 from tests import services
 from tests.receiving_node import EXPLICIT_LITTLE, IMPLICIT_LITTLE, ct_slice, write_file
+from tests.schema import upgraded
 from tests.services.process import wait_until
 from worker.assembly import assemble
 from worker.confirmation import report_to_sender
 from worker.db.commitment_records import CommitmentRequest
 from worker.db.commitments import due_reports
 from worker.db.records import Event, Instance, Series, utc_now
-from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.node import LedgerKeeper
@@ -86,7 +86,7 @@ def node(tmp_path: Path, source_port: int) -> Iterator[Node]:
     source = Source(name="ct", ae_title="MODALITY", host=services.LOCALHOST, port=source_port)
     settings = Settings(data_dir=tmp_path, sources=[source], delivery={"timeout_s": 5})
     db = Database(f"sqlite:///{tmp_path}/ledger.db")
-    upgrade(db)
+    upgraded(db)
     writer = IngestWriter(db, 600, lambda _series_id: None)
     keeper = LedgerKeeper(db, settings.delivery)
     config = ScpConfig("DICOMWORKER", port=0)

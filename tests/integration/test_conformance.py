@@ -20,10 +20,10 @@ from dicom_node.results import write_dicom
 from dicom_node.spool import Spool
 from tests import services
 from tests.receiving_node import PYDICOM_FILES
+from tests.schema import upgraded
 from tests.services.process import dcmtk
 from worker.conformance import contexts
 from worker.conformance.sample import results
-from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.node import LedgerKeeper
@@ -47,7 +47,7 @@ def uids_in(text: str) -> set[str]:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scp.StoreScp]:
     folder = tmp_path_factory.mktemp("node")
     db = Database(f"sqlite:///{folder}/ledger.db")
-    upgrade(db)
+    upgraded(db)
     writer = IngestWriter(db, 600, lambda _series_id: None)
     keeper = LedgerKeeper(db, Settings().delivery)
     config = scp.ScpConfig(OURS, port=0)

@@ -22,9 +22,9 @@ from dicom_node.uids import derive_uid
 from tests import services
 from tests.archive import Archive
 from tests.receiving_node import ct_slice, write_file
+from tests.schema import upgraded
 from worker.cli import app
 from worker.db.records import Association, Instance
-from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.settings import load_settings
@@ -81,7 +81,7 @@ def an_archive(request: pytest.FixtureRequest, port: int | None) -> Iterator[Arc
 def db(tmp_path: Path) -> Iterator[Database]:
     (tmp_path / "worker.yaml").write_text(yaml.safe_dump({"data_dir": str(tmp_path)}))
     database = Database(load_settings(tmp_path / "worker.yaml").resolved_database_url)
-    upgrade(database)
+    upgraded(database)
     yield database
     database.close()
 

@@ -16,8 +16,8 @@ from dicom_node.spool import Spool
 from tests import services
 from tests.archive import Archive
 from tests.receiving_node import ct_slice, write_file
+from tests.schema import upgraded
 from worker.db.records import Event, Instance, Series, utc_now
-from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.settings import Settings, Source
@@ -74,7 +74,7 @@ def archive(request: pytest.FixtureRequest, service_folder: Any) -> Iterator[Arc
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[tuple[Database, int]]:
     db = Database(f"sqlite:///{tmp_path}/ledger.db")
-    upgrade(db)
+    upgraded(db)
     writer = IngestWriter(db, 10, lambda _series_id: None)
     config = ScpConfig("DICOMWORKER", port=0)
     with StoreScp(config, Spool(tmp_path / "spool"), writer.record, writer.association_ended) as scp:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tests.schema import upgraded
 from worker.db.records import Event, Job, Series, Study
 from worker.db.schema import is_current, upgrade
 from worker.db.sessions import Database
@@ -19,7 +20,7 @@ from worker.states import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, SERIES_TRANSITI
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     sqlite = request.param == "sqlite"
     database = Database(f"sqlite:///{tmp_path}/t.db" if sqlite else request.getfixturevalue("postgres_url"))
-    upgrade(database)
+    upgraded(database)
     yield database
     database.close()
 
