@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help run test venv system-packages lint format benchmark viewer lock clean
+.PHONY: help run test pytest venv system-packages lint format benchmark viewer lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
@@ -24,7 +24,9 @@ help: ## this list
 run: venv ## start everything on this machine and send the demo studies
 	@exec $(BIN)/dicom-worker run --profile demo
 
-test: venv system-packages lint ## lint and all tests (PYTEST_ARGS='-k word' for some)
+test: venv system-packages lint pytest ## lint and all tests (PYTEST_ARGS='-k word' for some)
+
+pytest: venv ## the tests alone
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 venv: $(VENV)/.complete ## the virtual environment, redone when pyproject.toml or constraints.txt change
