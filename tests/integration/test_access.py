@@ -95,6 +95,12 @@ def test_a_page_leads_to_the_log_in_and_back(app: FastAPI, nobody: TestClient) -
     assert dict(answer.url.params) == {"next": HELD_PAGE}
 
 
+def test_a_part_of_a_page_leads_the_whole_page_to_the_log_in(nobody: TestClient) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": f"http://localhost:8080{HELD_PAGE}", "Accept": "*/*"}
+    answer = nobody.get("/worklist/lines", headers=headers)
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login?next=%2Fstudies%2F2")
+
+
 @pytest.mark.parametrize("address", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", ""])
 def test_the_way_back_leads_nowhere_else(nobody: TestClient, address: str) -> None:
     answer = log_in(nobody, "viewer", way_back=address, follow_redirects=False)

@@ -110,7 +110,8 @@ def _by_study(rows: Any) -> dict[int, list[Any]]:
 def _instances(session: Session, series_ids: Sequence[int]) -> dict[int, int]:
     stored = (Instance.series_id.in_(series_ids), Instance.state == InstanceState.STORED)
     counted = select(Instance.series_id, func.count()).where(*stored).group_by(Instance.series_id)
-    return dict(session.execute(counted).tuples().all())
+    rows = session.execute(counted)
+    return {series_id: count for series_id, count in rows}  # noqa: C416 - a result is iterable, but no mapping's argument
 
 
 def _sent(session: Session, job_ids: Sequence[str]) -> dict[str, dict[tuple[str, DeliveryState], int]]:
