@@ -53,6 +53,11 @@ class Capabilities:
         """Return whether an object of this class in this syntax can be sent."""
         return transfer_syntax_uid in self.storage.get(sop_class_uid, ())
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The SOP classes of which nothing that this software writes can be sent."""
+        return tuple(uid for uid, accepted in self.storage.items() if not set(accepted).intersection(_PLAIN))
+
     def to_json(self) -> dict[str, Any]:
         """Return names and UIDs for machines."""
         return {

@@ -1,18 +1,20 @@
 """Sending: C-ECHO to see whether a peer is there, C-STORE of files with exactly one outcome for each, whatever breaks.
 
 Input: a peer and the paths of DICOM files. Output: `StoreOutcome`s. Files go out in the transfer syntax that they have,
-byte for byte. `c_store` raises nothing for what happens on the network or is wrong with a file: the outcome says it,
-and whether trying again can help.
+byte for byte; only where the peer does not take Explicit VR Little Endian, in Implicit VR Little Endian. `c_store`
+raises nothing for what happens on the network or is wrong with a file: the outcome says it, and whether trying again
+can help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node import dimse, status
 from dicom_node.associate_items import VERIFICATION
@@ -20,6 +22,7 @@ from dicom_node.file_format import FileFormatError
 from dicom_node.headers import HeaderError, InstanceHeader, read_header
 from dicom_node.outgoing import MAX_CONTEXTS, OutgoingAssociation, RequestError
 from dicom_node.peer import Peer, PeerError, check_ae_title, parse_peer
+from dicom_node.reencoding import in_default_syntax
 from dicom_node.status import Outcome
 
 #: What C-ECHO proposes.
@@ -58,11 +61,18 @@ class StoreOutcome:
     is_associated: bool = True
     #: Seconds that the peer asks for before the next try; 0 where it does not say.
     retry_after_s: float = 0.0
+    #: The peer accepted no transfer syntax that the file can be sent in.
+    is_not_negotiated: bool = False
 
     @property
     def is_delivered(self) -> bool:
         """Whether the peer has the instance."""
         return self.klass in (Outcome.DELIVERED, Outcome.WARNING)
+
+    @property
+    def is_class_refused(self) -> bool:
+        """Whether the peer takes no object of this SOP class, as it is with every other one of it."""
+        return self.is_not_negotiated or self.status == status.SOP_CLASS_NOT_SUPPORTED
 
     @property
     def message(self) -> str:
@@ -77,11 +87,18 @@ class _File:
     header: InstanceHeader
 
     @property
-    def context(self) -> tuple[str, str]:
-        return self.header.sop_class_uid, self.header.transfer_syntax_uid
+    def contexts(self) -> tuple[tuple[str, str], ...]:
+        """What is proposed for it."""
+        return tuple((self.header.sop_class_uid, uid) for uid in proposed_syntaxes(self.header.transfer_syntax_uid))
 
     def outcome(self, klass: Outcome, comment: str, code: int | None = None) -> StoreOutcome:
         return StoreOutcome(self.path, self.header.sop_instance_uid, klass, code, comment)
+
+
+def proposed_syntaxes(transfer_syntax_uid: str) -> tuple[str, ...]:
+    """Return what a file in this syntax is proposed in: its own first; what can be, in the default too (PS3.5 10.1)."""
+    own = str(transfer_syntax_uid)
+    return (own, str(ImplicitVRLittleEndian)) if own == ExplicitVRLittleEndian else (own,)
 
 
 def c_echo(peer: Peer, *, calling_ae_title: str, connect_timeout_s: float = 10.0, timeout_s: float = 30.0) -> None:
@@ -131,7 +148,7 @@ def _store_all(
         done = 0
         is_open = False
         try:
-            contexts = list(dict.fromkeys(file.context for file in batch))
+            contexts = list(dict.fromkeys(pair for file in batch for pair in file.contexts))
             with OutgoingAssociation(
                 peer, calling_ae_title, contexts, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
             ) as association:
@@ -157,7 +174,7 @@ def _batch(files: list[_File]) -> tuple[list[_File], list[_File]]:
     """Split `files` where the presentation contexts of one association are used up."""
     contexts: set[tuple[str, str]] = set()
     for number, file in enumerate(files):
-        contexts.add(file.context)
+        contexts.update(file.contexts)
         if len(contexts) > MAX_CONTEXTS:
             return files[:number], files[number:]
     return files, []
@@ -165,13 +182,16 @@ def _batch(files: list[_File]) -> tuple[list[_File], list[_File]]:
 
 def _store_one(association: OutgoingAssociation, peer: Peer, file: _File) -> StoreOutcome:
     """Send one file. Raises `RequestError` where the association broke."""
-    sop_class_uid, transfer_syntax_uid = file.context
-    context_id = association.context_id(sop_class_uid, transfer_syntax_uid)
+    sop_class_uid = file.header.sop_class_uid
+    context_id, syntax = association.first_context(file.contexts)
     if context_id is None:
-        what = f"{UID(sop_class_uid).name} in {UID(transfer_syntax_uid).name}"
-        return file.outcome(Outcome.PERMANENT, f"{peer} does not accept {what}")
+        syntaxes = " or ".join(UID(pair[1]).name for pair in file.contexts)
+        words = f"{peer} does not accept {UID(sop_class_uid).name} in {syntaxes}"
+        return replace(file.outcome(Outcome.PERMANENT, words), is_not_negotiated=True)
     try:
-        response = association.store(context_id, file.path, sop_class_uid, file.header.sop_instance_uid)
+        as_it_is = syntax == file.header.transfer_syntax_uid
+        with nullcontext(file.path) if as_it_is else in_default_syntax(file.path) as path:
+            response = association.store(context_id, path, sop_class_uid, file.header.sop_instance_uid)
         code = response.number(dimse.STATUS)
     except dimse.CommandError as error:
         raise RequestError(f"{peer}: {error}") from error

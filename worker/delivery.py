@@ -1,7 +1,8 @@
 """The outbox -> destinations: each result to each destination, until it is there or a person must look.
 
-Input: PENDING deliveries whose time has come. Output: DELIVERED (which `confirmation` asks about); PENDING again, later
-each time, where trying again can help (the destination is down, busy or full); DEAD with the reason where it cannot.
+Input: PENDING deliveries whose time has come. Output: DELIVERED (which `confirmation` asks about); CANCELLED, with the
+next best in its place (`fallback`), where the destination does not take the SOP class; PENDING again, later each time,
+where trying again can help (the destination is down, busy or full); DEAD with the reason where it cannot.
 Objects are claimed in batches under a lease that is renewed while they are sent, over one association, and each outcome
 is committed as it comes. A sender that dies in between leaves rows that `rescue_expired` frees: the same bytes are sent
 again, which is harmless, since a PACS knows them by their UID.
@@ -25,7 +26,9 @@ from worker.audit.trail import AuditTrail
 from worker.channels import channel_of
 from worker.db.outbox import Parcel, claim_batch, due, keep_claim, move, with_job
 from worker.db.records import Delivery, Result, utc_now
+from worker.db.refusals import forget
 from worker.db.sessions import Database
+from worker.fallback import learn_refusal, replace_delivery, replace_refused
 from worker.settings import Destination, Settings
 from worker.states import DeliveryState
 
@@ -46,6 +49,7 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
         True when more is due now.
     """
     target = next((known for known in settings.destinations if known.name == destination), None)
+    replaced = replace_refused(db, settings, destination)
     batch, at_once = settings.delivery.batch, 1 if target is None else target.associations
     parcels, withdrawn = claim_batch(db, destination, batch=batch, at_once=at_once)
     if target is None:
@@ -54,7 +58,7 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
         )
     elif parcels:
         _send(db, settings, target, parcels)
-    if not parcels and not withdrawn:
+    if not (parcels or withdrawn or replaced):
         return False
     with db.reading() as session:
         return session.scalar(due(destination).limit(1)) is not None
@@ -87,6 +91,8 @@ def resend(
     with db.writing() as session:
         found = session.scalars(wanted.order_by(Delivery.id).options(with_job())).all()
         reason = f"{by} asked to send it again"
+        for name in {row.destination for row in found}:
+            forget(session, name)
         anew: dict[str, Any] = {"attempts": 0, "tries": 0, "asks": 0, "denials": 0, "confirm_at": None}
         return sum(move(session, row, DeliveryState.PENDING, reason, not_before=utc_now(), **anew) for row in found)
 
@@ -132,7 +138,11 @@ def _settle(
     outcome: StoreOutcome,
     jitter: float,
 ) -> None:
-    """Commit what became of one object."""
+    """Commit what became of one object; where its class is not taken there, queue the next best in its place."""
+    if outcome.is_class_refused:
+        learn_refusal(db, target.name, parcel.sop_class_uid)
+        if replace_delivery(db, settings, parcel.delivery_id, parcel.token):
+            return
     with db.writing() as session:
         row = session.get_one(Delivery, parcel.delivery_id, options=[with_job()])
         state, reason, values = _consequence(settings, target, row, outcome, jitter)

@@ -32,6 +32,9 @@ class DeliverySettings(Section):
     retry_after_s: float = Field(5, gt=0, description="seconds before a failed delivery is tried again; doubles")
     retry_at_most_s: float = Field(600, gt=0, description="longest pause between two tries, in seconds")
     max_attempts: int = Field(10, ge=1, description="refusals by a destination before a delivery is a dead letter")
+    refusals_kept_s: float = Field(
+        86400, ge=0, description="seconds for which a SOP class that a destination refused is not tried there again"
+    )
     batch: int = Field(50, ge=1, description="objects sent over one association")
     confirm_wait_s: float = Field(5, ge=0, description="seconds an association is kept open for a commitment report")
     confirm_after_s: float = Field(

@@ -33,6 +33,7 @@ from worker.destination_rules import kinds_to_write, recipients
 from worker.documents import Answer, Document, Predecessor, Signature, build_documents
 from worker.messages.outgoing import Told, build_messages, kinds_to_tell, told_before
 from worker.rendering import renderer
+from worker.result_kinds import ResultKind
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState
 
@@ -168,7 +169,10 @@ def _commit(
     signed = answer.signature
     to_state, reason = _verdict(job, signed, earlier)
     _move(session, job, to_state, reason)
-    results = [_keep(session, job, document, file, verified=signed is not None) for document, file in stored]
+    report_uid = next(document.sop_instance_uid for document, _ in stored if document.kind == ResultKind.SR)
+    results = [
+        _keep(session, job, document, file, report_uid, verified=signed is not None) for document, file in stored
+    ]
     log.info("results written", action="report", job_id=job.id, state=to_state.value, results=len(results))
     if to_state is JobState.HELD:
         return ()
@@ -200,7 +204,9 @@ def _move(session: Session, job: Job, to_state: JobState, reason: str) -> None:
         raise _MovedOnError(f"job {job.id} is {job.state.value} now")
 
 
-def _keep(session: Session, job: Job, document: Document, file: StoredFile, *, verified: bool) -> Result:
+def _keep(
+    session: Session, job: Job, document: Document, file: StoredFile, report_uid: str, *, verified: bool
+) -> Result:
     """Return the row of a result; the same object of an earlier try stays the one it was."""
     known = session.scalar(select(Result).where(Result.sop_instance_uid == document.sop_instance_uid))
     if known is not None:
@@ -214,6 +220,7 @@ def _keep(session: Session, job: Job, document: Document, file: StoredFile, *, v
         digest=file.sha256,
         path=str(file.path),
         predecessor_sop_instance_uid=document.predecessor_sop_instance_uid,
+        report_uid=report_uid,
     )
     session.add(result)
     session.flush()

@@ -26,6 +26,11 @@ class ResultKind(StrEnum):
 #: What a destination gets that asks for nothing else. Both are always made: the one is what later reports refer to as
 #: their predecessor, the other is what the pages show.
 DEFAULT_KINDS: Final = (ResultKind.SR, ResultKind.SC)
+#: SOP class -> kind of the same report written in it, for a destination that does not take the report itself.
+PLAINER_REPORTS: Final = {
+    "1.2.840.10008.5.1.4.1.1.88.33": "sr-comprehensive",
+    "1.2.840.10008.5.1.4.1.1.88.22": "sr-enhanced",
+}
 #: Kind of a rejection note: it goes wherever what it rejects went, whatever kinds a destination asks for.
 REJECTION: Final = "rejection"
 

@@ -72,7 +72,7 @@ class DeliveryState(StrEnum):
     UNCONFIRMED = "unconfirmed"
     #: Refused for good or too often: a person must re-send it.
     DEAD = "dead"
-    #: Superseded or rejected before it was sent.
+    #: Superseded or rejected before it was sent, or something else is sent that the destination takes.
     CANCELLED = "cancelled"
 
 
@@ -137,7 +137,7 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     D.PENDING: frozenset({D.SENDING, D.CANCELLED}),
-    D.SENDING: frozenset({D.DELIVERED, D.PENDING, D.DEAD}),
+    D.SENDING: frozenset({D.DELIVERED, D.PENDING, D.DEAD, D.CANCELLED}),
     D.DELIVERED: frozenset({D.CONFIRMED, D.UNCONFIRMED, D.PENDING, D.DEAD}),
     D.UNCONFIRMED: frozenset({D.CONFIRMED, D.PENDING, D.DEAD}),
     D.CONFIRMED: frozenset(),

@@ -18,6 +18,7 @@ from dicom_node import commitment, query, scp, scu
 from dicom_node.connecting import RequestError
 from dicom_node.results import write_dicom
 from dicom_node.spool import Spool
+from dicom_node.sr_classes import REPORT_CLASSES, in_class
 from tests import services
 from tests.receiving_node import PYDICOM_FILES
 from tests.schema import upgraded
@@ -124,7 +125,9 @@ def listening(seen: list[tuple[str, str]]) -> Iterator[scu.Peer]:
 def test_others_are_asked_for_what_is_stated_and_nothing_else(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
     paths = []
-    for kind, ds in results().items():
+    written = dict(results())
+    written |= {uid: other for uid in REPORT_CLASSES[1:] if (other := in_class(written["sr"], uid)) is not None}
+    for kind, ds in written.items():
         paths.append(tmp_path / f"{kind}.dcm")
         paths[-1].write_bytes(write_dicom(ds))
     request = commitment.Request("1.2.3", (commitment.Reference("1.2.3", "1.2.3"),))

@@ -182,17 +182,17 @@ def test_what_waited_for_a_destination_arrives_when_it_is_back(
             assert states(hospital, job_id) == ["delivered"] * 2
 
 
-def test_a_refused_sop_class_is_a_dead_letter_and_the_others_arrive(tmp_path: Path, database_url: str) -> None:
+def test_pictures_that_are_refused_are_dead_letters_and_the_others_arrive(tmp_path: Path, database_url: str) -> None:
     with (
-        scripted_pacs(classes=(SecondaryCaptureImageStorage,)) as (port, seen),
+        scripted_pacs(classes=(Comprehensive3DSRStorage,)) as (port, seen),
         hospital_with(tmp_path, database_url, pacs(port)) as hospital,
     ):
         job_id = released(hospital)
         deliver(hospital.db, hospital.settings, "pacs")
         sr, capture = hospital.deliveries(job_id)
-        assert (sr.state, sr.attempts) == (DeliveryState.DEAD, 1)
-        assert "does not accept Comprehensive 3D SR" in (sr.last_error or "")
-        assert capture.state is DeliveryState.DELIVERED
+        assert (capture.state, capture.attempts) == (DeliveryState.DEAD, 1)
+        assert "does not accept Secondary Capture" in (capture.last_error or "")
+        assert sr.state is DeliveryState.DELIVERED
         assert len(seen) == 1
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
 from tests.integration.hospital import Hospital, hospital_with, released
 from tests.scripted_server import scripted_server
-from tests.services import free_port
+from tests.services import Orthanc, free_port, running
 from tests.services.process import LOCALHOST
 from tests.web_server import web_server, web_settings
 from worker.cli import app
@@ -173,3 +178,57 @@ def test_a_mistake_is_named_without_the_secret(tmp_path: Path, text: str, named:
         load_settings(file)
     assert named in str(caught.value)
     assert "a-secret" not in str(caught.value)
+
+
+@contextmanager
+def half_deaf() -> Iterator[tuple[str, socket.socket]]:
+    """A server that takes connections and reads nothing, until a test reads some of it and hangs up."""
+    with socket.create_server((LOCALHOST, 0)) as listener:
+        yield f"http://{LOCALHOST}:{listener.getsockname()[1]}", listener
+
+
+def test_a_silent_server_is_asked_later(tmp_path: Path, sqlite_url: str) -> None:
+    with half_deaf() as (url, _), hospital_with(tmp_path, sqlite_url, archive(url), timeout_s=0.3) as hospital:
+        job_id = released(hospital)
+        deliver(hospital.db, hospital.settings, "pacs")
+        assert [(row.state.value, row.attempts) for row in hospital.deliveries(job_id)] == [("pending", 0)] * 2
+        assert "does not answer in time" in (hospital.deliveries(job_id)[0].last_error or "")
+
+
+def test_a_connection_dropped_in_the_middle_of_an_object_loses_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    def hang_up() -> None:
+        with suppress(OSError):  # the listener is closed at the end
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(1000)
+                connection.close()
+
+    with half_deaf() as (url, listener), hospital_with(tmp_path, sqlite_url, archive(url)) as hospital:
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        job_id = released(hospital)
+        deliver(hospital.db, hospital.settings, "pacs")
+        assert [(row.state.value, row.attempts) for row in hospital.deliveries(job_id)] == [("pending", 0)] * 2
+        port = listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        listener.close()
+        with scripted_server((200, b""), port=port) as server:
+            send_what_is_due(hospital)
+            assert states(hospital, job_id) == ["delivered"] * 2
+            assert len(server.requests) == 1
+
+
+def test_results_arrive_in_orthanc_by_dicomweb(tmp_path: Path, sqlite_url: str, service_folder: Any) -> None:
+    with service_folder("orthanc") as folder:
+        orthanc = Orthanc(folder, dicomweb=True)
+        with running(orthanc):
+            target = archive(orthanc.http_url, confirm="find")
+            with hospital_with(tmp_path, sqlite_url, target) as hospital:
+                job_id = released(hospital)
+                deliver(hospital.db, hospital.settings, "pacs")
+                confirm(hospital.db, hospital.settings, "pacs")
+                assert states(hospital, job_id) == ["confirmed"] * 2
+                written = {result.sop_instance_uid: pydicom.dcmread(result.path) for result in hospital.results(job_id)}
+                assert {ds.SOPInstanceUID: ds for ds in orthanc.datasets()} == written
+        orthanc.close()

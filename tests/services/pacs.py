@@ -124,24 +124,49 @@ class Orthanc(Service):
                 self.rest("DELETE", f"/{kind}/{name}")
 
 
+#: A configuration file of storescp (dcmtk's asconfig.txt): these SOP classes, in one transfer syntax.
+_LIMITED = """[[TransferSyntaxes]]
+[Taken]
+TransferSyntax1 = {syntax}
+[[PresentationContexts]]
+[Taken]
+{contexts}
+[[Profiles]]
+[Taken]
+PresentationContexts = Taken
+"""
+
+
 class StoreScp(Service):
     """dcmtk's storescp: takes every storage SOP class and transfer syntax, writes the bytes as they come."""
 
     ae_title = "STORESCP"
     host = LOCALHOST
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, takes: Sequence[str] = (), syntax: str = "1.2.840.10008.1.2.1") -> None:
+        """Take every SOP class and syntax; or where `takes` names some, only these in one `syntax` (UIDs)."""
         port = free_port()
+        self._configuration = directory / "storescp.cfg"
         self.received = directory / "received"
         incoming = directory / "incoming"
         self.received.mkdir()
         incoming.mkdir()
         # pydicom reads a half-written file without complaint, so a file is moved to `received` once it is whole.
         move = ["--exec-on-reception", f"mv '#p/#f' '{self.received}'", "--exec-sync"]
-        accept = ["--accept-all", "--promiscuous", "--fork", "--disable-host-lookup", "--max-pdu", "131072"]
+        accept = ["--fork", "--disable-host-lookup", "--max-pdu", "131072"]
+        accept += ["--config-file", str(self._configuration), "Taken"] if takes else ["--accept-all", "--promiscuous"]
+        if takes:
+            self.take_only(takes, syntax)
         write = ["--bit-preserving", "--unique-filenames", "--output-directory", str(incoming)]
         argv = [dcmtk("storescp"), "--aetitle", self.ae_title, *accept, *write, *move, str(port)]
         super().__init__(argv, directory, port, env={"TCP_NODELAY": "1"})
+
+    def take_only(self, sop_class_uids: Sequence[str], syntax: str = "1.2.840.10008.1.2.1") -> None:
+        """Take these SOP classes in one transfer syntax from the next start on."""
+        numbered = enumerate(sop_class_uids, 1)
+        contexts = "\n".join(f"PresentationContext{number} = {uid}\\Taken" for number, uid in numbered)
+        text = _LIMITED.format(syntax=syntax, contexts=contexts)
+        self._configuration.write_text(text, encoding="ascii")
 
     def files(self) -> list[Path]:
         """Return the files received so far: one for every C-STORE, so an instance sent twice is there twice."""

@@ -16,6 +16,7 @@ from worker.commands.console import (
     ConfigOption,
     JsonOption,
     fail,
+    ledger,
     note,
     out,
     print_json,
@@ -28,7 +29,7 @@ from worker.commands.dicom_files import PathsArgument, read_instances
 if TYPE_CHECKING:
     from dicom_node.probe import Capabilities
     from dicom_node.scu import Peer
-    from worker.settings import DicomDestination, Settings
+    from worker.settings import Destination, DicomDestination, Settings
 
 CallingOption = Annotated[str, typer.Option("--calling", metavar="AET", help="our AE title [default: dicom.ae_title]")]
 TlsOption = Annotated[bool, typer.Option("--tls", help="use the certificates of dicom.tls")]
@@ -80,19 +81,29 @@ def send(
 
 
 def echo(
-    peer: Annotated[str, typer.Argument(metavar="AET@HOST:PORT", help="who is asked")],
+    peer: Annotated[
+        str, typer.Argument(metavar="PEER", help="AET@HOST:PORT, or the name of a destination in the settings")
+    ],
     calling: CallingOption = "",
     tls: TlsOption = False,
     probe: Annotated[bool, typer.Option("--probe", help="ask also what it takes; nothing is stored there")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a DICOM node whether it is there (C-ECHO), and what it takes."""
+    """Ask a DICOM node whether it is there (C-ECHO), and what it takes.
+
+    What a destination of the settings does not take is remembered, and sent in another form.
+    """
     from dicom_node import probe as probing
     from dicom_node.scu import EchoError, PeerError, c_echo
+    from worker.settings import DicomDestination
 
     settings = read_settings(config)
-    asked = _peer(peer, settings, tls=tls)
+    named = next((known for known in settings.destinations if known.name == peer), None)
+    if named is not None and not isinstance(named, DicomDestination):
+        _check(named, settings, as_json=as_json)
+        return
+    asked = _peer(peer, settings, tls=tls) if named is None else _peer_of_settings(named, settings)
     trouble, taken = None, None
     title = calling or settings.dicom.ae_title
     try:
@@ -104,6 +115,8 @@ def echo(
         wrong_usage(str(error))
     except EchoError as error:
         trouble = str(error)
+    if named is not None and taken is not None:
+        _remember(settings, named.name, taken)
     if as_json:
         found = {} if taken is None else taken.to_json()
         print_json({"peer": str(asked), "ok": trouble is None, "message": trouble or "answers", **found})
@@ -115,6 +128,34 @@ def echo(
         out().print(f"{asked} answers", markup=False)
         if taken is not None:
             _print_capabilities(taken)
+
+
+def _check(named: Destination, settings: Settings, *, as_json: bool) -> None:
+    """Look whether a destination that is no DICOM node answers."""
+    from worker.channels import UnreachableError, channel_of
+
+    trouble = None
+    try:
+        channel_of(named).check(settings, named)
+    except UnreachableError as error:
+        trouble = str(error)
+    if as_json:
+        print_json({"peer": named.address, "ok": trouble is None, "message": trouble or "answers"})
+        if trouble:
+            raise typer.Exit(FAILED)
+    elif trouble:
+        fail(f"{named.address} does not answer: {trouble}")
+    else:
+        out().print(f"{named.address} answers", markup=False)
+
+
+def _remember(settings: Settings, name: str, taken: Capabilities) -> None:
+    """Keep what the probe showed, in place of what was known of the destination."""
+    from worker.db import refusals
+
+    with ledger(settings) as database, database.writing() as session:
+        refusals.forget(session, name)
+        refusals.learn(session, name, taken.refused)
 
 
 def _print_capabilities(taken: Capabilities) -> None:
@@ -144,6 +185,17 @@ def peer_of(destination: DicomDestination, settings: Settings) -> Peer:
             raise PeerError("TLS is asked for, but the settings have no dicom.tls (certificate, key, ca)")
         context = client_context(files.ca, files.certificate, files.key)
     return Peer(destination.ae_title, destination.host, destination.port, context)
+
+
+def _peer_of_settings(named: DicomDestination, settings: Settings) -> Peer:
+    """Return a DICOM destination as a peer, or end with exit code 2."""
+    from dicom_node.scu import PeerError
+    from dicom_node.tls import TlsError
+
+    try:
+        return peer_of(named, settings)
+    except (PeerError, TlsError) as error:
+        wrong_usage(str(error))
 
 
 def _peer(text: str, settings: Settings, *, tls: bool) -> Peer:

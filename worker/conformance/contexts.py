@@ -13,7 +13,7 @@ from typing import Final
 
 from pydicom._uid_dict import UID_dictionary  # the table itself is private, its content is PS3.6 table A-1
 
-from dicom_node import commitment, probe, query, results
+from dicom_node import commitment, probe, query, results, scu, sr_classes
 from dicom_node.associate_items import VERIFICATION
 from dicom_node.negotiation import ACCEPTANCE, decide, is_storage
 from dicom_node.scp import KEEPER_CLASSES
@@ -60,8 +60,8 @@ def proposed() -> tuple[Offer, ...]:
 
 def _proposed() -> Iterator[Offer]:
     yield Offer("Verification", ECHO_CONTEXT[0], (ECHO_CONTEXT[1],), "SCU")
-    for sop_class_uid in results.RESULT_CLASSES:
-        yield Offer("Storage", sop_class_uid, (str(results.TRANSFER_SYNTAX),), "SCU")
+    for sop_class_uid in dict.fromkeys((*results.RESULT_CLASSES, *sr_classes.REPORT_CLASSES)):
+        yield Offer("Storage", sop_class_uid, scu.proposed_syntaxes(results.TRANSFER_SYNTAX), "SCU")
     role = "SCU of requests; SCP of reports, on an association of its own"
     yield Offer("Storage Commitment", commitment.SOP_CLASS, commitment.SYNTAXES, role)
     for sop_class_uid in (query.STUDY_ROOT_FIND, query.STUDY_ROOT_MOVE, query.STUDY_ROOT_GET):

@@ -17,6 +17,7 @@ from dicom_node.codes import Code
 from dicom_node.evidence import CHARACTER_SET
 from dicom_node.headers import OWN_MANUFACTURER
 from dicom_node.results import TRANSFER_SYNTAX
+from dicom_node.sr_classes import REPORT_CLASSES
 from worker.conformance.markdown import named, paragraph, table
 from worker.document_places import FIRST_FURTHER_SERIES_NUMBER, FIRST_SERIES_NUMBER
 from worker.result_kinds import DEFAULT_KINDS, REJECTION, ResultKind
@@ -50,6 +51,11 @@ def results_annex() -> str:
             f"otherwise). All are {UID(TRANSFER_SYNTAX).name}, in the character set {CHARACTER_SET}. Series of their "
             f"own in the study of the source are numbered from {FIRST_SERIES_NUMBER} (reports, pictures) and "
             f"{FIRST_FURTHER_SERIES_NUMBER} (the others)."
+        )
+        + paragraph(
+            "A destination that does not take the structured report gets the same content in the first of these "
+            f"classes that it takes, under a UID of its own: {', '.join(named(uid) for uid in REPORT_CLASSES[1:])}; "
+            "else the pictures. What it takes in no Explicit VR is sent in Implicit VR Little Endian."
         )
         + paragraph(
             "UIDs are derived under the root `2.25` (PS3.5 B.2) from the source objects, the weights and the "

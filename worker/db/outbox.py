@@ -45,6 +45,8 @@ class Parcel:
     path: Path
     #: Of `worker.result_kinds`.
     kind: str
+    #: Empty for what is no DICOM object.
+    sop_class_uid: str = ""
 
 
 def due(destination: str) -> Select[int]:
@@ -89,9 +91,9 @@ def claim_batch(db: Database, destination: str, *, batch: int, at_once: int) -> 
             .with_for_update(skip_locked=True, of=Delivery)
         )
         for row in session.scalars(in_order.limit(batch)):
-            withdrawn = _withdrawn(row)
-            if withdrawn is not None:
-                cancelled += move(session, row, DeliveryState.CANCELLED, withdrawn)
+            not_wanted = withdrawn(row)
+            if not_wanted is not None:
+                cancelled += move(session, row, DeliveryState.CANCELLED, not_wanted)
                 continue
             reason = f"is being sent to {destination}"
             if move(session, row, DeliveryState.SENDING, reason, claim_token=token, claim_expires_at=_lease()):
@@ -134,7 +136,8 @@ def _lease() -> datetime:
 
 
 def _parcel(row: Delivery, token: str) -> Parcel:
-    return Parcel(row.id, token, row.result.sop_instance_uid, Path(row.result.path), row.result.kind)
+    result = row.result
+    return Parcel(row.id, token, result.sop_instance_uid, Path(result.path), result.kind, result.sop_class_uid)
 
 
 def queue_result(session: Session, job: Job, result: Result, destination: str) -> None:
@@ -173,7 +176,7 @@ def _senders(session: Session, db: Database, destination: str) -> int:
     return session.scalar(held) or 0
 
 
-def _withdrawn(row: Delivery) -> str | None:
+def withdrawn(row: Delivery) -> str | None:
     """Say why a result is not sent any more: its job may have moved on while it was on its way."""
     job: Job = row.result.job
     if job.state in WITHDRAWN and row.result.kind not in ENDINGS:

@@ -255,6 +255,8 @@ class Result(Record):
     digest: Mapped[str] = mapped_column(String(64))
     path: Mapped[str] = mapped_column(Text)
     predecessor_sop_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    #: SOP Instance UID of the report of the same answer: what was written together has the same.
+    report_uid: Mapped[str | None] = mapped_column(String(64), index=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     job: Mapped[Job] = relationship(back_populates="results")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="result", order_by="Delivery.id")

@@ -15,6 +15,7 @@ from worker.db import (  # noqa: F401 - their tables are part of the schema
     commitment_records,
     people,
     process_reports,
+    refusals,
     review_records,
 )
 from worker.db.sessions import Database

@@ -20,15 +20,15 @@ from sqlalchemy.orm import Session
 
 from dicom_node.headers import HeaderError, InstanceHeader, read_header
 from worker.db.records import Instance, Job, Result, Series, Study
-from worker.result_kinds import MESSAGES
+from worker.result_kinds import MESSAGES, PLAINER_REPORTS
 from worker.states import InstanceState, JobState
 
 log = structlog.get_logger()
 
 #: Jobs whose results were released; those of a better or later job stand in for superseded ones.
 SHOWN_JOBS: Final = (JobState.RELEASED, JobState.ACCEPTED, JobState.VERIFIED)
-#: Messages to other systems are results too, and no DICOM objects.
-IS_AN_OBJECT: Final = Result.kind.not_in(MESSAGES)
+#: Messages to other systems are results too, and no DICOM objects. A report is shown once, in its own class.
+IS_AN_OBJECT: Final = Result.kind.not_in((*MESSAGES, *PLAINER_REPORTS.values()))
 #: Studies looked up at a time.
 _CHUNK: Final = 200
 
