@@ -67,6 +67,13 @@ def as_file(ds: Dataset) -> Dataset:
     return ds
 
 
+@pytest.fixture(scope="module", autouse=True)
+def connections_closed() -> Iterator[None]:
+    """Close what the client keeps open."""
+    yield
+    HTTP.close()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     """A server with the slices and a few awkward objects, sent by dicomweb-client."""

@@ -30,6 +30,13 @@ BOUNDARY = new_boundary()
 CONTENT_TYPE = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
 
 
+@pytest.fixture(scope="module", autouse=True)
+def connections_closed() -> Iterator[None]:
+    """Close what the client keeps open."""
+    yield
+    HTTP.close()
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[WebServer]:
     with web_server(web_settings(tmp_path, largest_instance_mib=1)) as served:
