@@ -30,7 +30,12 @@ def browser_of(app: FastAPI) -> TestClient:
 
 
 def log_in(
-    browser: TestClient, login: str, password: str = PASSWORD, way_back: str = "/account", *, follow_redirects: bool = True
+    browser: TestClient,
+    login: str,
+    password: str = PASSWORD,
+    way_back: str = "/account",
+    *,
+    follow_redirects: bool = True,
 ) -> httpx.Response:
     """Fill in the log-in page."""
     answer: httpx.Response = browser.post(

@@ -25,9 +25,7 @@ class OidcSettings(Section):
     client_id: str = Field(min_length=1, description="name under which it knows this software")
     client_secret: Secret = Field(SecretStr(""), description="secret that goes with it; better from the environment")
     scopes: list[str] = Field(["profile"], description="what is asked for beyond `openid`")
-    login_claim: str = Field(
-        "preferred_username", description="claim that becomes the login here"
-    )
+    login_claim: str = Field("preferred_username", description="claim that becomes the login here")
     role_claim: str = Field("roles", description="claim that names roles; dots lead inwards, as in realm_access.roles")
     roles: dict[str, Role] = Field(
         min_length=1, description="value of that claim -> viewer, reviewer or administrator; who has none stays out"
