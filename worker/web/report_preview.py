@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dicom_node.codes import NO_UNITS
 from dicom_node.report import Person, Report, ReportedFinding
 from models.adapter import AdapterDefinition
 from models.confidence import Confidence
@@ -89,7 +90,9 @@ def _in_words(report: Report, person: Person | None) -> Preview:
 def _coded(finding: ReportedFinding) -> tuple[str, str]:
     name = ", ".join([finding.finding_type.meaning, *(site.meaning for site in finding.sites)])
     said = [f"{entry.name.meaning}: {entry.value.meaning}" for entry in finding.evaluations]
-    said += [f"{entry.name.meaning}: {entry.value:g} {entry.unit.value}" for entry in finding.measurements]
+    for entry in finding.measurements:
+        unit = "" if entry.unit == NO_UNITS else f" {entry.unit.value}"
+        said.append(f"{entry.name.meaning}: {entry.value:g}{unit}")
     if finding.region is not None:
         said.append(f"marked on the image: {finding.region.label}")
     return name, "; ".join(said)
