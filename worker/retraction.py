@@ -26,7 +26,7 @@ from dicom_node.results import check_rejection_note, write_dicom
 from dicom_node.spool import Spool, StoredFile
 from worker.db.outbox import queue_result
 from worker.db.records import Job, Result, Review
-from worker.db.retractions import arrived_at, to_retract
+from worker.db.retractions import arrived_at, replaced, to_retract
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.document_places import place_of_note
@@ -94,7 +94,7 @@ def write_rejection_notes(db: Database, spool: Spool, settings: Settings, job_id
 def _known(session: Session, job: Job) -> tuple[object, object]:
     """Return what others have of a job: DICOM results, and messages."""
     noted = any(result.kind == REJECTION for result in job.results)
-    return ({} if noted else arrived_at(session, job.id)), to_take_back(session, job)
+    return ({} if noted else arrived_at(session, job)), to_take_back(session, job)
 
 
 def _taking_back(session: Session, settings: Settings, job: Job) -> list[tuple[Document, tuple[str, ...]]]:
@@ -112,11 +112,12 @@ def _is_due(session: Session, job_id: str) -> bool:
 
 
 def _notes(session: Session, settings: Settings, job: Job, rejection: Review) -> list[_Note]:
-    paths = {result.sop_instance_uid: Path(result.path) for result in job.results}
+    written = [result for known in (job, *replaced(session, job)) for result in known.results]
+    paths = {result.sop_instance_uid: Path(result.path) for result in written}
     title = TITLES[settings.review.rejection_title]
     return [
         _note([_read(paths[uid]) for uid in uids], uids, tuple(destinations), title, rejection)
-        for uids, destinations in arrived_at(session, job.id).items()
+        for uids, destinations in arrived_at(session, job).items()
     ]
 
 

@@ -247,6 +247,32 @@ def test_all_kinds_and_then_their_rejection_note_arrive_in_orthanc(hospital: Hos
     assert hospital.delivery_states(job_id) == {DeliveryState.DELIVERED}
 
 
+@on_both_databases
+def test_a_rejection_takes_back_the_earlier_revision_that_a_pacs_still_has(hospital: Hospital) -> None:
+    """What replaced it never got there: without a note the PACS would go on showing what is out of date."""
+    first = hospital.decided_volume("A1", [6, 7, 8], 1)
+    write(hospital, first)
+    arrive(hospital, first, "pacs")
+    second = hospital.decided_volume("A1", [9], 2)
+    write(hospital, second)
+    review.reject(hospital.db, second, BOB, "motion")
+    with hospital.db.reading() as session:
+        assert session.scalars(to_retract()).all() == [second]
+    assert retract(hospital, second) == ("pacs",)
+    ((note, names),) = notes(hospital, second)
+    assert names == ["pacs"]
+    assert rejected_uids(note) == {row.sop_instance_uid for row in hospital.results(first) if row.kind in ("sr", "sc")}
+    third = hospital.decided_volume("A1", [10], 3)
+    write(hospital, third)
+    arrive(hospital, third, "pacs")
+    review.reject(hospital.db, third, BOB, "motion again")
+    retract(hospital, third)
+    ((note, _),) = notes(hospital, third)
+    assert rejected_uids(note) == {row.sop_instance_uid for row in hospital.results(third) if row.kind in ("sr", "sc")}
+    with hospital.db.reading() as session:
+        assert session.scalars(to_retract()).all() == []
+
+
 def test_the_same_rejection_is_the_same_object(hospital: Hospital) -> None:
     job_id = hospital.decided_run()
     write(hospital, job_id)

@@ -6,10 +6,10 @@ yet whether the destination will have the object.
 
 from __future__ import annotations
 
-from sqlalchemy import Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from worker.db.queries import deliveries_of
+from worker.db.queries import deliveries_of, earlier_jobs
 from worker.db.records import Delivery, Job, Result, utc_now
 from worker.result_kinds import MESSAGES, REJECTION, MessageKind
 from worker.states import DeliveryState, JobState
@@ -24,10 +24,12 @@ def to_retract() -> Select[str]:
     """Return the query for the ids of jobs that need a rejection note, or another message of the same meaning, now."""
     of_job = select(Delivery.id).join(Delivery.result).where(Result.job_id == Job.id)
     arrived, written = of_job.where(Delivery.state.in_(ARRIVED)), select(Result.id).where(Result.job_id == Job.id)
-    in_a_pacs = arrived.where(Result.kind.not_in((*MESSAGES, REJECTION)))
-    still_stand = [and_(exists(in_a_pacs), ~exists(written.where(Result.kind == REJECTION)))]
+    in_a_pacs = Result.kind.not_in((*MESSAGES, REJECTION))
+    earlier = _arrived_earlier()
+    stored = or_(exists(arrived.where(in_a_pacs)), exists(earlier.where(in_a_pacs)))
+    still_stand = [and_(stored, ~exists(written.where(Result.kind == REJECTION)))]
     for kind in _TAKEN_BACK_BY_MESSAGE:
-        told = or_(exists(arrived.where(Result.kind == kind)), exists(_told_earlier().where(Result.kind == kind)))
+        told = or_(exists(arrived.where(Result.kind == kind)), exists(earlier.where(Result.kind == kind)))
         still_stand.append(and_(told, ~exists(written.where(Result.kind == kind.ending))))
     return select(Job.id).where(
         Job.state == JobState.REJECTED,
@@ -37,26 +39,59 @@ def to_retract() -> Select[str]:
     )
 
 
-def _told_earlier() -> Select[int]:
-    """Return the query for what was told of earlier revisions that the job stood in the place of."""
-    earlier = aliased(Job)
-    same = (earlier.series_id == Job.series_id, earlier.adapter == Job.adapter, earlier.unit_uid == Job.unit_uid)
+def _arrived_earlier() -> Select[int]:
+    """Return the query for what others have of the jobs that `replaced` returns."""
+    earlier, rejected = aliased(Job), aliased(Job)
+
+    def is_same(job: type[Job]) -> tuple[ColumnElement[bool], ...]:
+        return (
+            job.series_id == Job.series_id,
+            job.adapter == Job.adapter,
+            job.question_key == Job.question_key,
+            job.unit_uid == Job.unit_uid,
+            job.revision < Job.revision,
+        )
+
+    taken_back = select(rejected.id).where(
+        *is_same(rejected), rejected.state == JobState.REJECTED, rejected.revision > earlier.revision
+    )
     return (
         select(Delivery.id)
         .join(Delivery.result)
         .join(earlier, Result.job_id == earlier.id)
-        .where(*same, earlier.question_key == Job.question_key, earlier.revision < Job.revision)
-        .where(earlier.state == JobState.SUPERSEDED, Delivery.state.in_(ARRIVED))
+        .where(*is_same(earlier), earlier.state == JobState.SUPERSEDED, Delivery.state.in_(ARRIVED))
+        .where(~exists(taken_back.correlate(Job, earlier)))
         .correlate(Job)
     )
 
 
-def arrived_at(session: Session, job_id: str) -> dict[tuple[str, ...], list[str]]:
-    """Return, for each set of DICOM results that destinations have (SOP Instance UIDs, sorted), those destinations."""
+def replaced(session: Session, job: Job) -> list[Job]:
+    """Return the earlier revisions that a rejection of the job takes back too.
+
+    They are out of date by the job itself, and with it gone they would seem to stand again. What an earlier rejection
+    has taken back is left out.
+    """
+    found = []
+    for earlier in earlier_jobs(session, job):
+        if earlier.state is JobState.REJECTED:
+            break
+        if earlier.state is JobState.SUPERSEDED:
+            found.append(earlier)
+    return found
+
+
+def arrived_at(session: Session, job: Job) -> dict[tuple[str, ...], list[str]]:
+    """Return, for each set of DICOM results that destinations have (SOP Instance UIDs, sorted), those destinations.
+
+    Args:
+        session: The database.
+        job: A rejected job; what destinations have of the revisions before it (`replaced`) counts too.
+    """
     has: dict[str, set[str]] = {}
-    for delivery in deliveries_of(session, job_id):
-        if delivery.state in ARRIVED and delivery.result.kind not in (*MESSAGES, REJECTION):
-            has.setdefault(delivery.destination, set()).add(delivery.result.sop_instance_uid)
+    for known in (job, *replaced(session, job)):
+        for delivery in deliveries_of(session, known.id):
+            if delivery.state in ARRIVED and delivery.result.kind not in (*MESSAGES, REJECTION):
+                has.setdefault(delivery.destination, set()).add(delivery.result.sop_instance_uid)
     found: dict[tuple[str, ...], list[str]] = {}
     for destination, uids in sorted(has.items()):
         found.setdefault(tuple(sorted(uids)), []).append(destination)

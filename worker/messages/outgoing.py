@@ -18,7 +18,7 @@ from dicom_node.uids import derive_uid
 from worker.answers import Answer, report_of
 from worker.db.queries import deliveries_of, earlier_jobs
 from worker.db.records import Job, Result, Review
-from worker.db.retractions import ARRIVED
+from worker.db.retractions import ARRIVED, replaced
 from worker.documents import Document, Predecessor
 from worker.messages import fhir, hl7v2
 from worker.messages.statement import MessageError, Standing, Statement, answer_uid, name_groups, subject_of
@@ -116,7 +116,7 @@ def to_take_back(session: Session, job: Job) -> dict[int, list[str]]:
     """
     done = {result.kind for result in job.results}
     last: dict[tuple[str, str], int] = {}
-    for known in (job, *_replaced(session, job)):
+    for known in (job, *replaced(session, job)):
         for delivery in deliveries_of(session, known.id):
             kind = delivery.result.kind
             if kind in _BUILDERS and delivery.state in ARRIVED and MessageKind(kind).ending not in done:
@@ -136,10 +136,6 @@ def build_endings(session: Session, job: Job, rejection: Review) -> list[Ending]
     """
     told = to_take_back(session, job)
     return [Ending(_ending(session.get_one(Result, row_id), rejection), tuple(names)) for row_id, names in told.items()]
-
-
-def _replaced(session: Session, job: Job) -> list[Job]:
-    return [earlier for earlier in earlier_jobs(session, job) if earlier.state is JobState.SUPERSEDED]
 
 
 def _ending(told: Result, rejection: Review) -> Document:
