@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 #: Pictures of the pages, kept by CI and ignored by git.
 SCREENSHOTS: Final = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+_AXE: Final = Path(__file__).parent / "vendor" / "axe.min.js"
 _ARGUMENTS: Final = (
     "--no-sandbox",  # the tests may run as root
     "--disable-gpu",
@@ -65,3 +66,14 @@ def keep(page: Page, name: str) -> None:
     """Keep a picture of the page as people see it."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core calls a serious or critical obstacle on the page."""
+    page.evaluate(_AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{fault['id']}: {fault['help']}: {fault['nodes'][0]['html'][:160]}"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]

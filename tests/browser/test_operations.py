@@ -1,0 +1,73 @@
+"""The pages of operations in a browser: live, usable by everybody, and what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+from sqlalchemy import update
+
+from tests.browser.chromium import faults, keep, opened
+from tests.ledger_rows import HELD_JOB, fill_ledger
+from tests.web_server import WebServer, web_server, web_settings
+from worker.db.process_reports import report
+from worker.db.records import Job
+from worker.db.transitions import move_job
+from worker.states import JobState
+
+RULES = "- name: liver first\n  when: {modality: CT}\n  adapter: flare\n"
+PAGES = ("pipeline", "failures", "failures?show=jobs", "destinations", "adapters", "rules")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """The application with three studies, one job that failed and processes that report; nobody logs in."""
+    settings = web_settings(tmp_path_factory.mktemp("operations"))
+    fill_ledger(settings)
+    with web_server(settings) as server:
+        names = ("node", "dispatcher", "inference", "steps", "web")
+        alive = {"pid": 7, "alive": True, "up_s": 7260, "restarts": 0, "exit_code": None}
+        report(server.database, "supervisor", {"processes": [{"name": name, **alive} for name in names]})
+        device = {"device": "cuda:0", "device_name": "NVIDIA H100", "memory_used": 40 << 30, "memory_total": 80 << 30}
+        report(server.database, "engine", {"kind": "transformers", "resident": {"google/base": ["flare"]}, **device})
+        report(server.database, "broker", {"reachable": True, "rings": {"inference": 0, "steps": 2}})
+        with server.database.writing() as session:
+            session.execute(update(Job).where(Job.id == HELD_JOB).values(parsed=False, error="the answer is no JSON"))
+        yield server
+
+
+def test_the_pipeline_follows_what_happens(browser: Browser, served: WebServer) -> None:
+    with opened(browser, f"{served.url}/operations/pipeline") as page:
+        held = page.locator(".stages li", has=page.get_by_text("held", exact=True)).locator("b")
+        expect(held).to_have_text("1")
+        keep(page, "operations-pipeline")
+        with served.database.writing() as session:
+            move_job(session, session.get_one(Job, HELD_JOB), JobState.QUEUED, "asked again")
+        expect(held).to_have_text("0", timeout=8_000)
+        with served.database.writing() as session:
+            session.execute(update(Job).where(Job.id == HELD_JOB).values(state=JobState.HELD))
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_no_page_has_an_obstacle(browser: Browser, served: WebServer, scheme: str) -> None:
+    with opened(browser, f"{served.url}/operations/rules", color_scheme=scheme) as page:
+        for name in (*(f"operations/{name}" for name in PAGES), "studies/3/routes", "studies/3"):
+            page.goto(f"{served.url}/{name}")
+            assert faults(page) == [], name
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 1280, name
+            keep(page, f"{name.replace('/', '-').replace('?', '-').replace('=', '-')}-{scheme}")
+
+
+def test_rules_are_tried_and_mistakes_are_told(browser: Browser, served: WebServer) -> None:
+    with opened(browser, f"{served.url}/operations/rules", troubles=[]) as page:
+        page.get_by_label("Rules, as in a settings file").fill("- name: x")
+        page.get_by_role("button", name="Try them").click()
+        expect(page.get_by_role("alert")).to_contain_text("0.when: Field required")
+        page.get_by_label("Rules, as in a settings file").fill(RULES)
+        page.get_by_label("Days").fill("300")
+        page.get_by_role("button", name="Try them").click()
+        expect(page.get_by_role("heading", name="Replay of other rules")).to_be_visible()
+        expect(page.get_by_text("series of the last 300 days would go another way")).to_be_visible()
+        keep(page, "operations-replay")
