@@ -15,7 +15,7 @@ from models.standin.evaluation import held_out, request_for
 from models.standin.lessons import DSA, FLARE
 from models.standin.train import Recipe, train_weights
 
-FEW = dict.fromkeys(SUBJECTS, 12)
+FEW = dict.fromkeys(SUBJECTS, 6)
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_training_makes_a_checkpoint_and_goes_on_from_what_was_kept(tmp_path: Pa
     recipe = Recipe(
         seen=FEW,
         spoken_of=FEW,
-        seeing_steps=8,
+        seeing_steps=3,
         seeing_loss=math.inf,
         speaking_steps=2,
         adapter_steps=dict.fromkeys(SUBJECTS, 2),
