@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.uids import derive_uid
 from worker.answers import Answer, report_of
-from worker.db.queries import deliveries_of, earlier_jobs
+from worker.db.queries import deliveries_of
 from worker.db.records import Job, Result, Review
 from worker.db.retractions import ARRIVED, replaced
 from worker.documents import Document, Predecessor
@@ -24,7 +24,7 @@ from worker.messages import fhir, hl7v2
 from worker.messages.statement import MessageError, Standing, Statement, answer_uid, name_groups, subject_of
 from worker.result_kinds import MessageKind, ResultKind
 from worker.settings import Destination
-from worker.states import DeliveryState, JobState
+from worker.states import DeliveryState
 
 _BUILDERS: Final = {MessageKind.FHIR: fhir.build_bundle, MessageKind.HL7: hl7v2.build_oru}
 _RETRACTORS: Final = {MessageKind.FHIR: fhir.build_retraction, MessageKind.HL7: hl7v2.build_retraction}
