@@ -21,7 +21,7 @@ from worker.db.records import Delivery, Event, Job, utc_now
 from worker.db.records import Review as ReviewRecord
 from worker.db.review_records import CaseClaim
 from worker.db.transitions import move_delivery
-from worker.db.work_list import Filters, work_list
+from worker.db.work_list import Filters, counts, work_list
 from worker.reporting import write_results
 from worker.retraction import write_rejection_notes
 from worker.review import Reviewer, ReviewError
@@ -375,7 +375,8 @@ def test_the_work_list_filters_sorts_and_counts(hospital: Hospital) -> None:
     assert ids(who="second reader") == [volume]
     assert ids(who="free for me") == [unsure]
     with hospital.db.reading() as session:
-        page = work_list(session, Filters(), "", BOB.name)
+        page, counted = work_list(session, Filters(), "", BOB.name), counts(session)
     (line,) = [line for line in page.lines if line.job_id == urgent]
     assert (line.open_with, line.modality, line.patient_id) == (BOB.name, "XA", "P-1")
-    assert page.counts["adapter"] == {"dsa_patency": 2, "abdominal_trauma": 1}
+    assert counted["adapter"] == {"dsa_patency": 2, "abdominal_trauma": 1}
+    assert counted["priority"] == {"stat": 1, "routine": 2}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -103,8 +103,6 @@ class WorkList:
     found: int
     #: All cases that wait.
     waiting: int
-    #: Filter -> value -> cases that wait with it.
-    counts: dict[str, Counter[Any]] = field(default_factory=dict)
 
 
 def priority_name(rank: int) -> str:
@@ -114,11 +112,12 @@ def priority_name(rank: int) -> str:
 
 def work_list(session: Session, filters: Filters, account: str, name: str, *, offset: int = 0) -> WorkList:
     """Return a page of the work list, as this person may see it."""
-    chosen = _chosen(filters, account, name)
-    found = session.scalar(chosen.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+    waiting = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.HELD)) or 0
+    chosen, found = _chosen(filters, account, name), waiting
+    if replace(filters, sort="urgency") != Filters():
+        found = session.scalar(chosen.with_only_columns(func.count(), maintain_column_froms=True)) or 0
     ids = session.scalars(chosen.order_by(*_order(filters.sort)).limit(LINES).offset(offset)).all()
-    counts = _counts(session)
-    return WorkList(_lines(session, ids), found, sum(counts["adapter"].values()), counts)
+    return WorkList(_lines(session, ids), found, waiting)
 
 
 def waiting_for(account: str, name: str, *, but: str = "") -> Select[str]:
@@ -183,19 +182,19 @@ def _order(sort: Sort) -> tuple[ColumnElement[Any], ...]:
     return (*first[sort], *urgency)
 
 
-def _counts(session: Session) -> dict[str, Counter[Any]]:
+def counts(session: Session) -> dict[str, Counter[str]]:
+    """Return filter -> value -> cases that wait with it."""
     waiting = (
-        select(Job.adapter, Series.modality, Job.priority, Job.second_reader, func.count())
+        select(Job.adapter, Series.modality, Job.priority, func.count())
         .join(Series, Series.id == Job.series_id)
         .where(Job.state == JobState.HELD)
-        .group_by(Job.adapter, Series.modality, Job.priority, Job.second_reader)
+        .group_by(Job.adapter, Series.modality, Job.priority)
     )
-    counts: dict[str, Counter[Any]] = {name: Counter() for name in ("adapter", "modality", "priority", "second_reader")}
-    for adapter, modality, priority, second_reader, count in session.execute(waiting):
+    found: dict[str, Counter[str]] = {name: Counter() for name in ("adapter", "modality", "priority")}
+    for adapter, modality, priority, count in session.execute(waiting):
         for name, value in (("adapter", adapter), ("modality", modality), ("priority", priority_name(priority))):
-            counts[name][value] += count
-        counts["second_reader"][second_reader] += count
-    return counts
+            found[name][value] += count
+    return found
 
 
 def _lines(session: Session, ids: Any) -> list[Line]:
