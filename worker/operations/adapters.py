@@ -34,7 +34,7 @@ from worker.site import enabled_adapters
 LAST_ANSWERS = 500
 #: Agreement is about the decisions of this time, and about so many at most, the last ones.
 DECIDED_WITHIN = timedelta(days=90)
-LAST_DECISIONS = 2000
+LAST_DECISIONS = 1000
 #: Seconds for which what was found on the disk is believed.
 LOOK_AGAIN_S = 60.0
 
@@ -54,6 +54,7 @@ class AdapterStates:
         """Look at nothing yet."""
         self._settings = settings
         self._looked_at = 0.0
+        self._known: list[tuple[AdapterDefinition, bool]] = []
         self._weights: dict[str, _Weights] = {}
 
     def all(self, session: Session) -> list[AdapterState]:
@@ -62,23 +63,20 @@ class AdapterStates:
         Raises:
             SettingsError: `engine.enabled` or `adapters` names one that does not exist.
         """
-        settings = self._settings
-        enabled = enabled_adapters(settings)
-        everything = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": []})})
-        known = {**enabled, **enabled_adapters(everything)}
+        known = self._known = self._known or _definitions(self._settings)
         weights, resident = self._on_disk(), _resident(session)
         agreements, calibrations = _agreements(session), _calibrations(session)
         return [
             _state(
                 session,
                 definition,
-                enabled=definition.name in enabled,
+                enabled=is_enabled,
                 weights=weights.get(definition.name),
                 resident=definition.name in resident,
                 judged=agreements.get(definition.name, Counter()),
                 calibrations=calibrations.get(definition.name, []),
             )
-            for definition in sorted(known.values(), key=lambda one: (one.name not in enabled, one.name))
+            for definition, is_enabled in known
         ]
 
     def _on_disk(self) -> Mapping[str, _Weights]:
@@ -86,6 +84,14 @@ class AdapterStates:
         if not self._weights or now - self._looked_at > LOOK_AGAIN_S:
             self._weights, self._looked_at = _inspected(self._settings), now
         return self._weights
+
+
+def _definitions(settings: Settings) -> list[tuple[AdapterDefinition, bool]]:
+    """Return all adapters as the site wants them and whether each is enabled, the enabled ones first."""
+    enabled = enabled_adapters(settings)
+    everything = settings.model_copy(update={"engine": settings.engine.model_copy(update={"enabled": []})})
+    others = [one for name, one in enabled_adapters(everything).items() if name not in enabled]
+    return [*((one, True) for one in enabled.values()), *((one, False) for one in others)]
 
 
 def _inspected(settings: Settings) -> dict[str, _Weights]:
@@ -125,12 +131,12 @@ def _state(
 ) -> AdapterState:
     problems = list(weights.problems) if weights else []
     answered = _answers(session, definition.name)
-    last = session.scalar(
-        select(Job)
+    last = session.execute(
+        select(Job.answered_at, Job.provenance)
         .where(Job.adapter == definition.name, Job.answered_at.is_not(None))
         .order_by(Job.answered_at.desc())
         .limit(1)
-    )
+    ).first()
     known = [row.parsed for row in answered if row.parsed is not None]
     spent = [row.answer_s for row in answered if row.answer_s is not None]
     return AdapterState(
@@ -170,20 +176,19 @@ def _answers_last_day(session: Session, adapter: str) -> int:
 def _agreements(session: Session) -> dict[str, Counter[str]]:
     """Count by adapter what people decided; of each job the last word."""
     decided = (
-        select(Review.job_id, Review.action)
+        select(Review.job_id, Review.action, Review.decided_at)
         .where(Review.decided_at >= utc_now() - DECIDED_WITHIN, Review.action.in_(JUDGING), Review.undone_at.is_(None))
         .order_by(Review.decided_at.desc())
         .limit(LAST_DECISIONS)
+        .subquery()
     )
-    last: dict[str, str] = {}
-    for job_id, action in session.execute(decided):
-        last.setdefault(job_id, action)
-    # Asked for by the same query once more: a list of two thousand ids would be read anew at each request.
-    chosen = decided.subquery()
-    named = select(Job.id, Job.adapter).join(chosen, chosen.c.job_id == Job.id)
+    named = select(decided.c.job_id, decided.c.action, Job.adapter).join(Job, Job.id == decided.c.job_id)
+    last: dict[str, tuple[str, str]] = {}
+    for job_id, action, adapter in session.execute(named.order_by(decided.c.decided_at.desc())):
+        last.setdefault(job_id, (adapter, action))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for job_id, adapter in {row.id: row.adapter for row in session.execute(named)}.items():
-        counts[adapter][last[job_id]] += 1
+    for adapter, action in last.values():
+        counts[adapter][action] += 1
     return counts
 
 

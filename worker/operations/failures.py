@@ -6,7 +6,7 @@ did not arrive in `worker.operations.destinations`.
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from worker.db.records import Job, Series, Study
@@ -18,10 +18,11 @@ LINES = 50
 
 def failed_jobs(session: Session, *, offset: int = 0, limit: int = LINES, adapter: str = "") -> FailedJobPage:
     """Return jobs that wait for a person and whose answer is missing or cannot be read."""
-    chosen = select(Job.id).where(*without_answer()).order_by(Job.waiting_since, Job.id)
-    if adapter:
-        chosen = chosen.where(Job.adapter == adapter)
-    ids = session.scalars(chosen.offset(offset).limit(limit + 1)).all()
+    only = (Job.adapter == adapter,) if adapter else ()
+    both = (select(Job.id, Job.waiting_since).where(*conditions, *only) for conditions in without_answer())
+    found = union_all(*both).subquery()
+    in_order = select(found.c.id).order_by(found.c.waiting_since, found.c.id)
+    ids = session.scalars(in_order.offset(offset).limit(limit + 1)).all()
     wanted = (
         select(
             *(Job.id, Job.adapter, Job.state, Job.attempts, Job.waiting_since, Job.error, Job.decision_reason),
@@ -43,4 +44,5 @@ def failed_jobs(session: Session, *, offset: int = 0, limit: int = LINES, adapte
 
 def count_failed(session: Session) -> int:
     """Return how many there are."""
-    return session.scalar(select(func.count()).where(*without_answer())) or 0
+    counts = (select(func.count()).where(*conditions).scalar_subquery() for conditions in without_answer())
+    return sum(session.execute(select(*counts)).one())

@@ -10,9 +10,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
 from worker.db.process_reports import ProcessReport, reports
@@ -24,6 +23,15 @@ from worker.states import DeliveryState, JobState, SeriesState
 #: Less free disk than this is worth a remark.
 LITTLE_DISK_BYTES = 5 << 30
 HOUR = timedelta(hours=1)
+#: Stage -> subject and new state of the event by which something enters it.
+ENTERED_BY = {
+    "stable": ("series", SeriesState.STABLE),
+    "routed": ("series", SeriesState.ROUTED),
+    "running": ("job", JobState.GENERATED),
+    "held": ("job", JobState.HELD),
+    "delivering": ("delivery", DeliveryState.DELIVERED),
+    "failed": ("delivery", DeliveryState.DEAD),
+}
 WORKED_ON = (JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.ACCEPTED)
 ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 
@@ -46,52 +54,38 @@ def pipeline(session: Session, settings: Settings) -> Pipeline:
 
 
 def _stages(session: Session) -> list[Stage]:
-    since = utc_now() - HOUR
+    came = _came_lately(session)
     day = utc_now() - timedelta(days=1)
-
-    def came(subject: str, *states: str) -> int:
-        passed = select(func.count()).where(Event.subject == subject, Event.to_state.in_(states), Event.at >= since)
-        return session.scalar(passed) or 0
-
-    def stage(name: str, means: str, chosen: Any, last_hour: int | None) -> Stage:
-        count, oldest = session.execute(chosen).one()
-        return Stage(name=name, means=means, count=count, oldest_since=oldest, last_hour=last_hour)
-
-    received = select(func.count(Study.id), func.min(Study.first_received_at))
-    hour = session.scalar(select(func.count()).where(Study.first_received_at >= since)) or 0
-    silent = select(func.count(), func.min(Series.last_instance_at))
+    received = select(func.count(Study.id), func.min(Study.first_received_at)).where(Study.first_received_at >= day)
+    series = select(func.count(), func.min(Series.last_instance_at))
     jobs = select(func.count(), func.min(Job.created_at))
     held = select(func.count(), func.min(Job.waiting_since)).where(Job.state == JobState.HELD)
-    return [
-        stage("received", "studies of the last 24 hours", received.where(Study.first_received_at >= day), hour),
-        stage(
-            "receiving",
-            "series that images are still expected for",
-            silent.where(Series.state == SeriesState.RECEIVING),
-            None,
-        ),
-        stage(
-            "stable",
-            "whole series whose route is being decided",
-            silent.where(Series.state == SeriesState.STABLE),
-            came("series", SeriesState.STABLE),
-        ),
-        stage(
-            "routed",
-            "jobs that wait for a model",
-            jobs.where(Job.state == JobState.QUEUED),
-            came("series", SeriesState.ROUTED),
-        ),
-        stage(
-            "running",
-            "jobs being answered, scored or written",
-            jobs.where(Job.state.in_(WORKED_ON)),
-            came("job", JobState.GENERATED),
-        ),
-        stage("held", "answers that wait for a person", held, came("job", JobState.HELD)),
-        _deliveries(session, "delivering", "results on their way", ON_THE_WAY, came("delivery", "delivered")),
-        _failed(session, came("delivery", DeliveryState.DEAD)),
-    ]
+    places = (
+        ("received", "studies of the last 24 hours", received),
+        ("receiving", "series that images are still expected for", series.where(Series.state == SeriesState.RECEIVING)),
+        ("stable", "whole series whose route is being decided", series.where(Series.state == SeriesState.STABLE)),
+        ("routed", "jobs that wait for a model", jobs.where(Job.state == JobState.QUEUED)),
+        ("running", "jobs being answered, scored or written", jobs.where(Job.state.in_(WORKED_ON))),
+        ("held", "answers that wait for a person", held),
+    )
+    stages = []
+    for name, means, chosen in places:
+        count, oldest = session.execute(chosen).one()
+        stages.append(Stage(name=name, means=means, count=count, oldest_since=oldest, last_hour=came.get(name)))
+    delivering = _deliveries(session, "delivering", "results on their way", ON_THE_WAY, came["delivering"])
+    return [*stages, delivering, _failed(session, came["failed"])]
+
+
+def _came_lately(session: Session) -> dict[str, int]:
+    """Return how many came to each stage in the last hour, where that is counted, by one statement."""
+    since = utc_now() - HOUR
+    passed = {
+        name: select(func.count()).where(Event.subject == subject, Event.to_state == state, Event.at >= since)
+        for name, (subject, state) in ENTERED_BY.items()
+    }
+    passed["received"] = select(func.count()).where(Study.first_received_at >= since)
+    row = session.execute(select(*(chosen.scalar_subquery() for chosen in passed.values()))).one()
+    return dict(zip(passed, row, strict=True))
 
 
 def _deliveries(
@@ -104,15 +98,20 @@ def _deliveries(
 def _failed(session: Session, last_hour: int) -> Stage:
     """Count dead letters, and jobs without a usable answer."""
     dead = _deliveries(session, "failed", "", (DeliveryState.DEAD,), last_hour)
-    count, oldest = session.execute(select(func.count(), func.min(Job.waiting_since)).where(*without_answer())).one()
-    since = min((at for at in (dead.oldest_since, oldest) if at is not None), default=None)
+    chosen = select(func.count(), func.min(Job.waiting_since))
+    jobs = [session.execute(chosen.where(*conditions)).one() for conditions in without_answer()]
+    count = sum(found for found, _ in jobs)
+    since = min((at for at in (dead.oldest_since, *(oldest for _, oldest in jobs)) if at is not None), default=None)
     means = f"dead letters ({dead.count}), and jobs without a usable answer ({count})"
     return Stage(name="failed", means=means, count=dead.count + count, oldest_since=since, last_hour=last_hour)
 
 
-def without_answer() -> tuple[Any, ...]:
-    """Return the conditions of jobs that wait for a person with nothing to look at (index `ix_jobs_failed`)."""
-    return Job.state == JobState.HELD, or_(Job.parsed.is_(None), Job.parsed.is_(False))
+def without_answer() -> tuple[tuple[ColumnElement[bool], ...], ...]:
+    """Return the conditions of jobs that wait for a person with nothing to look at: no answer, or one without form.
+
+    They are two, each a range of the index `ix_jobs_failed`; one that holds both would read every job that waits.
+    """
+    return tuple((Job.state == JobState.HELD, known) for known in (Job.parsed.is_(None), Job.parsed == false()))
 
 
 def made_at(session: Session, delivery_id: int | None) -> datetime | None:
