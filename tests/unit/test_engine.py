@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from models.engines.encoding import encode
 from models.engines.reading import Reading, read
 from models.engines.resident import Resident
 from models.engines.scoring import score_labels
-from models.engines.standin import StandinEngine, load_standin
+from models.engines.standin import StandinEngine
 from models.engines.transformers import TransformersEngine
 from models.generation import (
     Generation,
@@ -47,13 +47,6 @@ from models.parsing import ParseFailure
 from models.standin.evaluation import held_out, request_for
 from models.standin.lessons import DSA, TRAUMA, Lesson, chat
 from models.weights import STANDIN_FOLDER, WeightsError, combined_digest, standin_config, weight_digests
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[StandinEngine]:
-    loaded = load_standin()
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch
 
 from models.adapter import adapters
 from models.engines import BASE_ONLY
-from models.engines.standin import StandinEngine, load_standin
+from models.engines.standin import StandinEngine
 from models.evaluation.reliability import area_under_risk_coverage
 from models.generation import Generation, GenerationRequest
 from models.parsing import ParseFailure
@@ -24,13 +23,6 @@ from models.weights import STANDIN_FOLDER, weight_digests
 
 #: Neither training nor the manifest's own evaluation drew these.
 FRESH_SEED = 3_000_000
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[StandinEngine]:
-    loaded = load_standin()
-    yield loaded
-    loaded.close()
 
 
 def answer(engine: StandinEngine, request: GenerationRequest) -> Generation:
