@@ -20,7 +20,7 @@ from tests.daemon import Daemon, running, send_until_acknowledged
 from tests.faults import workload
 from tests.faults.workload import SentStudy
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "15"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "25"))
 SEED = int(os.environ.get("FAULT_SEED", str(random.SystemRandom().randrange(10_000))))
 GRACE_S = 20
 VICTIMS = ("node", "steps", "dispatcher", "inference", "inference child")

@@ -1,6 +1,6 @@
 """Many studies in one go: none lost, none doubled, and the node does not grow with them.
 
-`FAULT_STUDIES=200 python -m pytest tests/faults/test_load.py` sends as many as the issue asks for.
+`FAULT_STUDIES=200 python -m pytest tests/faults/test_load.py` sends more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests import services
 from tests.daemon import Daemon, running, send_until_acknowledged
 from tests.faults import workload
 
-STUDIES = int(os.environ.get("FAULT_STUDIES", "40"))
+STUDIES = int(os.environ.get("FAULT_STUDIES", "60"))
 #: Bytes by which the node may grow between the first quarter and the end: caches settle, heaps have slack.
 SLACK = 24 * 2**20
 
