@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
 
 from dicom_node.spool import Spool
 from models.adapter import adapters
@@ -19,6 +20,7 @@ from worker.assembly import assemble
 from worker.db.arrivals import commit_arrivals
 from worker.db.process_reports import Reporter, report, reports
 from worker.db.records import Delivery, Event, Job, Review, Series, Study, utc_now
+from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.operations import destinations, failures, rules
@@ -242,6 +244,39 @@ def test_figures_of_an_adapter_follow_its_answers_and_decisions(ledger: Ledger) 
     assert dsa.agreement.low < 0.5
     assert set(found) == set(ADAPTERS)
     assert found["flare"].agreement.share is None
+
+
+@pytest.mark.parametrize("page", ["pipeline", "destinations", "failures", "jobs", "adapters", "why not"])
+def test_no_page_reads_a_whole_table(sqlite_url: str, tmp_path: Path, page: str) -> None:
+    upgrade(Database(sqlite_url))
+    ledger = Ledger(sqlite_url, tmp_path)
+    asked: dict[str, Callable[[Session], Any]] = {
+        "pipeline": lambda session: pipeline(session, ledger.settings),
+        "destinations": lambda session: destinations.destination_states(session, ledger.settings),
+        "failures": lambda session: destinations.deliveries(session, states=[DeliveryState.DEAD], destination="pacs"),
+        "jobs": lambda session: (failures.failed_jobs(session), failures.count_failed(session)),
+        "adapters": lambda session: AdapterStates(ledger.settings).all(session),
+        "why not": lambda session: why_not(session, ledger.settings, 1),
+    }
+    statements: list[tuple[str, Any]] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(ledger.db.engine, "before_cursor_execute", keep)
+    with ledger.db.reading() as session:
+        asked[page](session)
+    event.remove(ledger.db.engine, "before_cursor_execute", keep)
+    plans = []
+    with ledger.db.engine.connect() as connection:
+        for statement, parameters in statements:
+            explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans += [(row[-1], statement) for row in explained]
+    assert len(plans) >= 1
+    small = ("process_reports", "calibrations", "(subquery", "anon", "CONSTANT", "decided")
+    whole = [plan for plan in plans if plan[0].startswith("SCAN") and not any(name in plan[0] for name in small)]
+    assert whole == []
+    ledger.db.close()
 
 
 def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:

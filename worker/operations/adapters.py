@@ -31,10 +31,10 @@ from worker.settings import Settings, SettingsError
 from worker.site import enabled_adapters
 
 #: The figures of answers are about so many of each adapter, the last ones.
-LAST_ANSWERS = 500
+LAST_ANSWERS = 200
 #: Agreement is about the decisions of this time, and about so many at most, the last ones.
 DECIDED_WITHIN = timedelta(days=90)
-LAST_DECISIONS = 1000
+LAST_DECISIONS = 500
 #: Seconds for which what was found on the disk is believed.
 LOOK_AGAIN_S = 60.0
 
@@ -131,12 +131,13 @@ def _state(
 ) -> AdapterState:
     problems = list(weights.problems) if weights else []
     answered = _answers(session, definition.name)
-    last = session.execute(
-        select(Job.answered_at, Job.provenance)
-        .where(Job.adapter == definition.name, Job.answered_at.is_not(None))
-        .order_by(Job.answered_at.desc())
-        .limit(1)
-    ).first()
+    with_provenance = select(Job.provenance).where(Job.adapter == definition.name, Job.answered_at.is_not(None))
+    provenance = session.scalar(with_provenance.order_by(Job.answered_at.desc()).limit(1)) if answered else None
+    day = utc_now() - timedelta(days=1)
+    lately = sum(row.answered_at >= day for row in answered)
+    if lately == LAST_ANSWERS:
+        counted = select(func.count()).where(Job.adapter == definition.name, Job.answered_at >= day)
+        lately = session.scalar(counted) or 0
     known = [row.parsed for row in answered if row.parsed is not None]
     spent = [row.answer_s for row in answered if row.answer_s is not None]
     return AdapterState(
@@ -150,9 +151,9 @@ def _state(
         base=definition.base.hub_id,
         lora=definition.lora.hub_id,
         revision=weights.revision if weights else definition.lora.revision,
-        digest=(last.provenance or {}).get("adapter_digest") if last else None,
-        answered_last=last.answered_at if last else None,
-        answers_last_day=_answers_last_day(session, definition.name),
+        digest=(provenance or {}).get("adapter_digest"),
+        answered_last=answered[0].answered_at if answered else None,
+        answers_last_day=lately,
         answers=len(answered),
         median_answer_s=median(spent) if spent else None,
         parsed=sum(known),
@@ -164,13 +165,10 @@ def _state(
 
 def _answers(session: Session, adapter: str) -> Sequence[Any]:
     """Return the figures of the last answers, from the index alone."""
-    wanted = select(Job.answer_s, Job.parsed).where(Job.adapter == adapter, Job.answered_at.is_not(None))
+    wanted = select(Job.answered_at, Job.answer_s, Job.parsed).where(
+        Job.adapter == adapter, Job.answered_at.is_not(None)
+    )
     return session.execute(wanted.order_by(Job.answered_at.desc()).limit(LAST_ANSWERS)).all()
-
-
-def _answers_last_day(session: Session, adapter: str) -> int:
-    since = utc_now() - timedelta(days=1)
-    return session.scalar(select(func.count()).where(Job.adapter == adapter, Job.answered_at >= since)) or 0
 
 
 def _agreements(session: Session) -> dict[str, Counter[str]]:
