@@ -292,12 +292,13 @@ def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:
     with ledger.db.reading() as session:
         assert session.get_one(Study, change.study_id).jobs[0].state is JobState.QUEUED
     assert replay(ledger.db, tried, tried, ADAPTERS, days=1).changed == 0
-    assert replay(ledger.db, [], tried, ADAPTERS, days=1e-6).series == 0
+    ledger.change(Study, change.study_id, first_received_at=utc_now() - timedelta(days=2))
+    assert replay(ledger.db, [], tried, ADAPTERS, days=1).series == 0
 
     # It can be bounded and stopped.
     for _ in range(2):
         ledger.receive_run()
-    found = replay(ledger.db, [], [], ADAPTERS, days=1, series_at_most=2)
+    found = replay(ledger.db, [], [], ADAPTERS, days=3, series_at_most=2)
     assert (found.series, found.series_in_time) == (2, 3)
 
     def stop(done: int, _of: int) -> None:
