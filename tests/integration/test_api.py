@@ -89,7 +89,7 @@ def test_only_an_administrators_program_sends_again(app: FastAPI, viewer: TestCl
     for role in (Role.VIEWER, Role.REVIEWER):
         assert as_machine(app, role).post(address, json={"everything": True}).status_code == 403
     administrator = as_machine(app, Role.ADMINISTRATOR)
-    for wrong in ({}, {"everything": True, "job": "x"}, {"deliveries": []}, {"everythin": True}):
+    for wrong in ({}, {"everything": True, "job": "x"}, {"deliveries": []}, {"every": True}):
         assert administrator.post(address, json=wrong).status_code == 422
     assert administrator.post(address, json={"deliveries": [1], "job": HELD_JOB}).json() == {"queued_again": 0}
     assert administrator.post(address, json={"job": RELEASED_JOB}).json() == {"queued_again": 1}
