@@ -157,7 +157,7 @@ class Supervisor:
         finally:
             self._stop_children()
             if reporter is not None:
-                reporter.stop(self._facts())
+                reporter.stop()
                 database.close()
             trail, forwarder = audit
             trail.write(events.application(trail.system, starts=False))

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.spool import Spool
 from models.adapter import adapters
+from tests import services
 from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.received import Modality
 from worker import claims
@@ -108,6 +109,11 @@ def test_the_pipeline_counts_what_is_where_and_says_what_is_wrong(ledger: Ledger
     assert seen.broker.reachable is None
 
 
+def said(ledger: Ledger) -> int:
+    with ledger.db.reading() as session:
+        return len(reports(session))
+
+
 def test_processes_report_and_one_that_is_silent_is_believed_to_be_gone(ledger: Ledger) -> None:
     process = {"name": "node", "pid": 7, "alive": True, "up_s": 90, "restarts": 1, "exit_code": -9}
     engine = {
@@ -117,7 +123,8 @@ def test_processes_report_and_one_that_is_silent_is_believed_to_be_gone(ledger: 
     reporter = Reporter(ledger.db, "supervisor", lambda: {"processes": [process]})
     report(ledger.db, "engine", engine)
     report(ledger.db, "broker", {"reachable": False, "rings": {"steps": None}})
-    reporter.stop({"processes": [process]})
+    services.wait_until(lambda: said(ledger) == 3, 10, "every report")
+    reporter.stop()
     with ledger.db.reading() as session:
         seen = pipeline(session, ledger.settings)
         assert [row.is_fresh for row in reports(session)] == [True, True, True]

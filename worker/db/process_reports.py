@@ -28,6 +28,8 @@ log = structlog.get_logger()
 REPORT_EVERY_S = 5.0
 #: A process that was silent this long is believed to be gone.
 SILENT_AFTER_S = 20.0
+#: Longest wait for a report that is being written when its process ends.
+STOPPED_WITHIN_S = 1.0
 #: Machines that left are forgotten after this time.
 FORGOTTEN_AFTER = timedelta(days=7)
 
@@ -78,12 +80,10 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name=f"report {subject}", daemon=True)
         self._thread.start()
 
-    def stop(self, last: dict[str, Any] | None = None) -> None:
-        """End, with a last word if there is one."""
+    def stop(self) -> None:
+        """End; a report that is being written is not waited for long."""
         self._stop.set()
-        self._thread.join(REPORT_EVERY_S)
-        if last is not None and not self._thread.is_alive():
-            report(self._db, self._subject, last)
+        self._thread.join(STOPPED_WITHIN_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
