@@ -133,9 +133,7 @@ def _judge(adapters: Mapping[str, AdapterDefinition], job: Job, site: str) -> _J
     last = next(
         review
         for review in reversed(job.reviews)
-        if review.action in JUDGING
-        and review.undone_at is None
-        and (not site or review.reviewer_organization == site)
+        if review.action in JUDGING and review.undone_at is None and (not site or review.reviewer_organization == site)
     )
     if last.action == "reject":
         return "rejected"
