@@ -51,7 +51,8 @@ def test_the_pipeline_follows_what_happens(browser: Browser, served: WebServer) 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_no_page_has_an_obstacle(browser: Browser, served: WebServer, scheme: str) -> None:
-    with opened(browser, f"{served.url}/operations/rules", color_scheme=scheme) as page:
+    with opened(browser, f"{served.url}/operations/rules") as page:
+        page.evaluate("scheme => localStorage.setItem('scheme', scheme)", scheme)
         for name in (*(f"operations/{name}" for name in PAGES), "studies/3/routes", "studies/3"):
             page.goto(f"{served.url}/{name}")
             assert faults(page) == [], name

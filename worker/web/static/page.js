@@ -35,8 +35,7 @@ function lightSwitch() {
   button.hidden = false;
   button.addEventListener("click", () => {
     const root = document.documentElement;
-    const now = root.dataset.scheme ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
-    root.dataset.scheme = now === "light" ? "dark" : "light";
+    root.dataset.scheme = root.dataset.scheme === "light" ? "dark" : "light";
     try {
       localStorage.setItem("scheme", root.dataset.scheme);
     } catch {

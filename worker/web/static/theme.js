@@ -1,8 +1,7 @@
-// Before the page is drawn: the scheme that this browser chose with the switch; else what the system prefers.
+// Before the page is drawn: light where this browser chose it with the switch; dark for everybody else.
 "use strict";
 try {
-  const chosen = localStorage.getItem("scheme");
-  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.scheme = chosen;
+  if (localStorage.getItem("scheme") === "light") document.documentElement.dataset.scheme = "light";
 } catch {
-  // A browser that keeps nothing uses the system's scheme.
+  // A browser that keeps nothing stays dark.
 }
