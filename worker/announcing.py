@@ -106,7 +106,8 @@ def _take(session: Session, row: Announcement) -> bool:
 
 def _messages(session: Session, settings: Settings, job_id: str, due: Sequence[Announcement]) -> list[_Message]:
     hooks = [target for target in settings.destinations if isinstance(target, WebhookDestination)]
-    happenings = [(row, happening) for row in due if (happening := _happening(session.get_one(Job, job_id), row))]
+    told = [row for row in due if not _is_undone(row, due)]
+    happenings = [(row, happening) for row in told if (happening := _happening(session.get_one(Job, job_id), row))]
     if not hooks or not happenings:
         return []
     job, case = session.get_one(Job, job_id), review_case(session, job_id)
@@ -143,6 +144,12 @@ def _wants(hook: WebhookDestination, job: Job, happening: Happening, sent_by: Se
     """Whether a webhook is told; `when.decisions` is about answers that are sent, as for other destinations."""
     decision = _DECISIONS.get(happening, next(iter(hook.when.decisions), ""))
     return happening in hook.events and gets(hook, job.adapter, decision, sent_by)
+
+
+def _is_undone(row: Announcement, due: Sequence[Announcement]) -> bool:
+    """Whether a rejection was taken back; the job may have been rejected again since."""
+    rejected = JobState.REJECTED
+    return row.to_state == rejected and any(later.id > row.id and later.from_state == rejected for later in due)
 
 
 def _happening(job: Job, row: Announcement) -> Happening | None:

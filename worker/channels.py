@@ -20,6 +20,7 @@ from dicom_node.status import Outcome
 from dicom_node.tls import TlsError, https_context
 from worker.db.outbox import Parcel
 from worker.peers import peer_of
+from worker.result_kinds import MESSAGES, MessageKind
 from worker.settings import Destination, DicomDestination, Settings, StowDestination
 
 
@@ -48,6 +49,12 @@ class Channel:
     has: Callable[[Settings, Any, InstanceHeader], bool] | None = None
     #: How it is asked, in words.
     asked_by: str = ""
+    #: The only kinds of result that can be sent on it; empty for all that are DICOM objects.
+    messages: frozenset[str] = frozenset()
+
+    def takes(self, kind: str) -> bool:
+        """Whether results of a kind can be sent on it: not every kind that an entry of this name once took."""
+        return kind in self.messages if self.messages else kind not in MESSAGES
 
 
 def channel_of(target: Destination) -> Channel:
@@ -145,9 +152,15 @@ def _look_for_receiver(settings: Settings, target: Any) -> None:
         raise UnreachableError(str(error)) from error
 
 
+def _message_channel(kind: MessageKind) -> Channel:
+    return Channel(_send_messages, _look_for_receiver, messages=frozenset((kind.value, kind.ending)))
+
+
 #: `kind` of a destination -> how it is spoken to.
 CHANNELS: Final[Mapping[str, Channel]] = {
     "dicom": Channel(_c_store, _c_echo, _c_find, "C-FIND"),
     "stow": Channel(_stow, _qido_answers, _qido, "QIDO-RS"),
-    **dict.fromkeys(("fhir", "hl7", "webhook"), Channel(_send_messages, _look_for_receiver)),
+    "fhir": _message_channel(MessageKind.FHIR),
+    "hl7": _message_channel(MessageKind.HL7),
+    "webhook": _message_channel(MessageKind.EVENT),
 }

@@ -56,8 +56,12 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
         _bury(
             db, parcels, f"no destination is named {destination!r} in the settings any more; name it, then send again"
         )
-    elif parcels:
-        _send(db, settings, target, parcels)
+    else:
+        channel = channel_of(target)
+        strange = [parcel for parcel in parcels if not channel.takes(parcel.kind)]
+        _bury(db, strange, f"{destination} is of kind {target.kind} now, and does not take what it was to be sent")
+        if fitting := [parcel for parcel in parcels if channel.takes(parcel.kind)]:
+            _send(db, settings, target, fitting)
     if not (parcels or withdrawn or replaced):
         return False
     with db.reading() as session:

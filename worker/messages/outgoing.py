@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +19,13 @@ from dicom_node.uids import derive_uid
 from worker.answers import Answer, report_of
 from worker.db.queries import deliveries_of
 from worker.db.records import Job, Result, Review
-from worker.db.retractions import ARRIVED, replaced
+from worker.db.retractions import ARRIVED, has_arrived, replaced, told_later
 from worker.documents import Document, Predecessor
 from worker.messages import fhir, hl7v2
 from worker.messages.statement import MessageError, Standing, Statement, answer_uid, name_groups, subject_of
 from worker.result_kinds import MessageKind, ResultKind
 from worker.settings import Destination
-from worker.states import DeliveryState
+from worker.states import DeliveryState, JobState
 
 _BUILDERS: Final = {MessageKind.FHIR: fhir.build_bundle, MessageKind.HL7: hl7v2.build_oru}
 _RETRACTORS: Final = {MessageKind.FHIR: fhir.build_retraction, MessageKind.HL7: hl7v2.build_retraction}
@@ -38,7 +39,7 @@ class Told:
 
     #: The latest message of each kind that was written, sent or not: each takes back what the one before it said.
     latest: dict[MessageKind, Path] = field(default_factory=dict)
-    #: Names of the destinations that were sent one.
+    #: Names of the destinations that were sent one which nobody took back.
     destinations: frozenset[str] = frozenset()
     #: Whether one of them was signed.
     was_signed: bool = False
@@ -57,7 +58,9 @@ def told_before(session: Session, job: Job, earlier: Sequence[Job]) -> Told:
     written = [result for known in (job, *earlier) for result in known.results if result.kind in _BUILDERS]
     if not written:
         return Told()
-    deliveries = [delivery for known in (job, *earlier) for delivery in deliveries_of(session, known.id)]
+    # Who was told what a person took back afterwards holds nothing any more: its own rules say what it gets now.
+    standing = takewhile(lambda known: known.state is not JobState.REJECTED, (job, *earlier))
+    deliveries = [delivery for known in standing for delivery in deliveries_of(session, known.id)]
     return Told(
         latest={MessageKind(result.kind): Path(result.path) for result in sorted(written, key=lambda row: row.id)},
         destinations=frozenset(
@@ -112,15 +115,17 @@ def to_take_back(session: Session, job: Job) -> dict[int, list[str]]:
     """Return the messages (ids of their results) that destinations were told last, and those destinations.
 
     Where it never arrived itself, what was told of an earlier revision that it took the place of is taken back.
-    Nothing is left of a kind that was taken back already.
+    Nothing is left of a kind that was taken back already, nor where a later revision is told.
     """
-    done = {result.kind for result in job.results}
+    done, later = {result.kind for result in job.results}, told_later(session, job)
     last: dict[tuple[str, str], int] = {}
     for known in (job, *replaced(session, job)):
         for delivery in deliveries_of(session, known.id):
             kind = delivery.result.kind
-            if kind in _BUILDERS and delivery.state in ARRIVED and MessageKind(kind).ending not in done:
-                key = (kind, delivery.destination)
+            key = (kind, delivery.destination)
+            if kind not in _BUILDERS or MessageKind(kind).ending in done or key in later:
+                continue
+            if has_arrived(delivery):
                 last[key] = max(last.get(key, 0), delivery.result_id)
     told: dict[int, list[str]] = {}
     for (_, destination), result_id in sorted(last.items()):

@@ -154,6 +154,8 @@ def _tried(parcel: Parcel, send: Callable[[Parcel], StoreOutcome]) -> StoreOutco
         return _outcome(parcel, Outcome.TRANSIENT, str(error), is_reached=False)
     except MessageError as error:
         return _outcome(parcel, Outcome.PERMANENT, f"not sent: {error}")
+    except (ValueError, LookupError):  # of JSON: the network's answers are outcomes by now
+        return _outcome(parcel, Outcome.PERMANENT, f"not sent: {parcel.path} is no message of ours any more")
     except OSError as error:  # the network's are outcomes by now: this one is the disk's
         return _outcome(parcel, Outcome.PERMANENT, f"not sent: {parcel.path} cannot be read: {error.strerror}")
 

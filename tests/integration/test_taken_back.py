@@ -1,0 +1,141 @@
+"""What is taken back stays taken back, and what stands stays told: the orders in which things can happen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import select
+
+from tests.integration.hospital import ADA, Hospital, hospital_with, released
+from tests.integration.test_messages import (
+    everybody,
+    finish,
+    report_of,
+    statuses,
+    to_fhir,
+    to_hook,
+    to_ris,
+    told,
+)
+from tests.message_peers import fhir_server, ris, webhook_receiver
+from tests.services import free_port
+from tests.services.process import LOCALHOST
+from worker import review
+from worker.announcing import announce
+from worker.db.records import Delivery, Job, utc_now
+from worker.db.retractions import to_retract
+from worker.delivery import resend
+from worker.message_destinations import FhirDestination
+from worker.reporting import write_results
+from worker.retraction import write_rejection_notes
+from worker.settings import DicomDestination
+from worker.states import DeliveryState
+
+
+def grace_over(hospital: Hospital, job_id: str) -> None:
+    with hospital.db.writing() as session:
+        session.get_one(Job, job_id).not_before = utc_now()
+
+
+def finish_without_sending(hospital: Hospital, job_id: str) -> None:
+    write_results(hospital.db, hospital.spool, hospital.settings, job_id)
+    announce(hospital.db, hospital.spool, hospital.settings, job_id)
+
+
+def move_all(hospital: Hospital, state: DeliveryState, *, delivered: bool) -> None:
+    with hospital.db.writing() as session:
+        for row in session.scalars(select(Delivery)):
+            row.state, row.delivered_at = state, utc_now() if delivered else None
+
+
+def test_a_rejection_that_comes_late_leaves_the_newer_revision_standing(tmp_path: Path, database_url: str) -> None:
+    with everybody(tmp_path, database_url) as (hospital, server, there, _):
+        first = hospital.decided_volume("A1", [6, 7, 8], 1)
+        finish(hospital, first)
+        review.reject(hospital.db, first, ADA, "half of the liver is missing", undo_s=60)
+        second = hospital.decided_volume("A1", [9], 2)
+        finish(hospital, second)
+        grace_over(hospital, first)
+        with hospital.db.reading() as session:
+            assert session.scalars(to_retract()).all() == [], "nothing rings for ever"
+        finish(hospital, first)
+        assert report_of(server)["status"] == "preliminary"
+        assert statuses(there) == ["P", "P"]
+        review.reject(hospital.db, second, ADA, "motion")
+        finish(hospital, second)
+        assert (report_of(server)["status"], statuses(there)) == ("entered-in-error", ["P", "P", "X"])
+
+
+def test_who_asked_for_signed_answers_is_not_told_an_unsigned_one_after_a_rejection(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    with ris() as there, hospital_with(tmp_path, sqlite_url, to_ris(there, when={"decisions": ["accept"]})) as hospital:
+        first = hospital.decided_volume("A1", [6, 7, 8], 1, decision="review")
+        finish(hospital, first)
+        review.accept(hospital.db, first, ADA)
+        finish(hospital, first)
+        review.reject(hospital.db, first, ADA, "wrong patient")
+        finish(hospital, first)
+        assert statuses(there) == ["F", "X"]
+        finish(hospital, hospital.decided_volume("A1", [9], 2))
+        assert statuses(there) == ["F", "X"]
+
+
+def test_a_rejection_that_was_taken_back_and_repeated_is_told_once(tmp_path: Path, sqlite_url: str) -> None:
+    with webhook_receiver() as receiver, hospital_with(tmp_path, sqlite_url, to_hook(receiver)) as hospital:
+        job_id = hospital.decided_run()
+        finish(hospital, job_id)
+        review.reject(hospital.db, job_id, ADA, "motion", undo_s=60)
+        review.undo(hospital.db, job_id, ADA)
+        review.reject(hospital.db, job_id, ADA, "motion after all")
+        finish(hospital, job_id)
+        assert told(receiver) == ["released", "rejected"]
+
+
+def test_what_a_pacs_was_to_be_sent_again_is_taken_back_too(tmp_path: Path, sqlite_url: str) -> None:
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host=LOCALHOST, port=free_port(), commitment=True)
+    with hospital_with(tmp_path, sqlite_url, pacs) as hospital:
+        job_id = released(hospital)
+        move_all(hospital, DeliveryState.UNCONFIRMED, delivered=True)
+        assert resend(hospital.db, destination="pacs") == 2
+        review.reject(hospital.db, job_id, ADA, "wrong side")
+        with hospital.db.reading() as session:
+            assert session.scalars(to_retract()).all() == [job_id]
+        assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ("pacs",)
+        with hospital.db.reading() as session:
+            assert session.scalars(to_retract()).all() == []
+
+
+def test_what_waits_for_a_name_that_means_another_system_now_is_a_dead_letter_and_no_more(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    old = DicomDestination(name="fhir", ae_title="PACS", host=LOCALHOST, port=free_port())
+    with fhir_server() as server, hospital_with(tmp_path, sqlite_url, old) as hospital:
+        before = released(hospital)
+        new = to_fhir(server, patient_system="urn:oid:1.2.3")
+        server.patients.add("urn:oid:1.2.3|P-1")
+        hospital.settings = hospital.settings.model_copy(update={"destinations": [new]})
+        finish(hospital, hospital.decided_run("A2"))
+        assert hospital.delivery_states(before) == {DeliveryState.DEAD}
+        assert "fhir is of kind fhir now" in (hospital.deliveries(before)[0].last_error or "")
+        assert report_of(server)["status"] == "preliminary"
+        assert server.transactions == 1
+
+
+def test_a_message_that_is_damaged_on_disk_is_a_dead_letter_and_keeps_no_other_waiting(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    with fhir_server() as server, webhook_receiver() as receiver:
+        fhir = FhirDestination(kind="fhir", name="fhir", url=server.url, patient_system="urn:oid:1.2.3")
+        server.patients.add("urn:oid:1.2.3|P-1")
+        with hospital_with(tmp_path, sqlite_url, fhir, to_hook(receiver)) as hospital:
+            first = hospital.decided_run()
+            finish_without_sending(hospital, first)
+            for result in hospital.results(first):
+                if result.kind in ("fhir", "event"):
+                    os.chmod(result.path, 0o600)
+                    Path(result.path).write_bytes(b"\xff{")
+            finish(hospital, hospital.decided_run("A2"))
+            assert hospital.delivery_states(first) == {DeliveryState.DEAD}
+            assert (server.transactions, told(receiver)) == (1, ["released"])
