@@ -2,10 +2,11 @@
 
 Input: a delivery that was refused for its SOP class, or would be. Output, in one transaction: the delivery CANCELLED
 with the reason, and in its place the next best of the same answer in the outbox: a report in a plainer SR class, else
-the pictures; pictures in place of a multi-frame or paper report. Key objects and presentation states are additions:
-they are left out where the destination gets more of the answer. Where there is nothing else the delivery stays as it
-is, and is a dead letter. A new file is durable before its row; a delivery that has moved on in the meantime is left
-alone.
+the pictures; pictures in place of a multi-frame or paper report. A destination that has a report in a plainer class,
+from before it took the best one, gets what follows in the same class, since the best would name a report that it has
+not got. Key objects and presentation states are additions: they are left out where the destination gets more of the
+answer. Where there is nothing else the delivery stays as it is, and is a dead letter. A new file is durable before its
+row; a delivery that has moved on in the meantime is left alone.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import structlog
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, exists, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from dicom_node.results import write_dicom
 from dicom_node.spool import Spool, StoredFile
@@ -56,11 +57,12 @@ def replace_refused(db: Database, settings: Settings, destination: str) -> int:
     kept_s = settings.delivery.refusals_kept_s
     with db.reading() as session:
         refused = refusals.refused_classes(session, destination, kept_s)
-        if not refused:
-            return 0
-        hopeless = due(destination).join(Delivery.result).where(Result.sop_class_uid.in_(refused))
-        ids = session.scalars(hopeless.order_by(Delivery.id).limit(settings.delivery.batch)).all()
-    return sum(replace_delivery(db, settings, delivery_id) for delivery_id in ids)
+        follows = _known_in_plainer_class(destination, refused)
+        waiting = due(destination).join(Delivery.result).order_by(Delivery.id).limit(settings.delivery.batch)
+        following = session.scalars(waiting.where(Result.kind == ResultKind.SR, exists(follows))).all()
+        hopeless = session.scalars(waiting.where(Result.sop_class_uid.in_(refused))).all() if refused else []
+    replaced = sum(_keep_to_class(db, settings, delivery_id) for delivery_id in following)
+    return replaced + sum(replace_delivery(db, settings, delivery_id) for delivery_id in hopeless)
 
 
 def learn_refusal(db: Database, destination: str, sop_class_uid: str) -> None:
@@ -98,10 +100,55 @@ def replace_delivery(db: Database, settings: Settings, delivery_id: int, token: 
     return True
 
 
-def _rewritten(session: Session, settings: Settings, row: Delivery, refused: frozenset[str]) -> _Rewritten | None:
-    """Write the report in the best class that the destination may take; None where there is none."""
+def _keep_to_class(db: Database, settings: Settings, delivery_id: int) -> bool:
+    """Send a report in the class that the destination has it, or its predecessor, in; False where that cannot be."""
+    with db.reading() as session:
+        row = session.get_one(Delivery, delivery_id, options=[with_job()])
+        refused = refusals.refused_classes(session, row.destination, settings.delivery.refusals_kept_s)
+        known = _known_in_plainer_class(row.destination, refused).correlate(None).where(Result.id == row.result_id)
+        sop_class_uid = session.scalar(known.limit(1))
+        rewritten = None if sop_class_uid is None else _rewritten(session, settings, row, refused, sop_class_uid)
+    if rewritten is None:
+        return False
+    with db.writing() as session:
+        row = session.get_one(Delivery, delivery_id, options=[with_job()], with_for_update={"of": Delivery})
+        if row.state is not DeliveryState.PENDING:
+            return True  # it has moved on
+        reason = withdrawn(row)
+        if reason is None:
+            if not _queue(session, row, _keep(session, row.result, rewritten)):
+                return False
+            known_as = UID(rewritten.sop_class_uid).name
+            reason = f"{row.destination} has it, or the report before it, as {known_as}: it is sent as that"
+        return move(session, row, DeliveryState.CANCELLED, reason, last_error=reason)
+
+
+def _known_in_plainer_class(destination: str, refused: frozenset[str]) -> Select[str]:
+    """Return the query for the class in which a destination has a result, or the report before it, if a plainer one."""
+    plainer, sent = aliased(Result), aliased(Delivery)
+    return (
+        select(plainer.sop_class_uid)
+        .join(sent, sent.result_id == plainer.id)
+        .where(
+            plainer.kind.in_(PLAINER_REPORTS.values()),
+            plainer.sop_class_uid.not_in(refused),
+            or_(
+                plainer.report_uid == Result.sop_instance_uid,
+                plainer.report_uid == Result.predecessor_sop_instance_uid,
+            ),
+            sent.destination == destination,
+            sent.state.in_(_ALIVE),
+        )
+        .correlate(Result)
+    )
+
+
+def _rewritten(
+    session: Session, settings: Settings, row: Delivery, refused: frozenset[str], only: str = ""
+) -> _Rewritten | None:
+    """Write the report in the best class that the destination may take, or in `only`; None where there is none."""
     result = row.result
-    classes = [uid for uid in plainer_classes(result.sop_class_uid) if uid not in refused]
+    classes = [uid for uid in plainer_classes(result.sop_class_uid) if uid not in refused and only in ("", uid)]
     original = _report_of(session, result)
     if not classes or original is None:
         return None

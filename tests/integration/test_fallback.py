@@ -31,7 +31,7 @@ from worker import review
 from worker.cli import app
 from worker.db.queries import study
 from worker.db.records import Delivery, utc_now
-from worker.db.refusals import refused_classes
+from worker.db.refusals import forget, refused_classes
 from worker.delivery import deliver, resend
 from worker.reporting import write_results
 from worker.result_kinds import ResultKind
@@ -179,6 +179,37 @@ def test_signed_report_and_rejection_note_name_what_each_pacs_really_has(
             named = {item.ReferencedSOPInstanceUID for item in evidence.ReferencedSOPSequence}
             assert named <= {ds.SOPInstanceUID for ds in there_is}
             assert len(named) == 1
+
+
+def test_a_pacs_that_learns_between_draft_and_signature_gets_a_report_that_names_what_it_has(
+    tmp_path: Path, sqlite_url: str, limited: Callable[..., Any]
+) -> None:
+    with (
+        limited(ComprehensiveSRStorage) as server,
+        hospital_with(tmp_path, sqlite_url, pacs(server, results=[ResultKind.SR])) as hospital,
+    ):
+        job_id = released(hospital)
+        send(hospital)
+        server.stop()
+        server.take_only((ComprehensiveSRStorage, Comprehensive3DSRStorage))
+        server.start()
+        with hospital.db.writing() as session:
+            forget(session, "pacs")
+        review.reject(hospital.db, job_id, ADA, "wrong button", undo_s=60)
+        review.undo(hospital.db, job_id, ADA)
+        send(hospital)
+        assert len(server.files()) == 1, "what was sent in the plainer class is not sent in the better one too"
+        review.accept(hospital.db, job_id, ADA)
+        write_results(hospital.db, hospital.spool, hospital.settings, job_id)
+        send(hospital)
+        draft, signed = sorted(server.wait_for(2), key=lambda ds: "PredecessorDocumentsSequence" in ds)
+        assert predecessor_of(signed) == (draft.SOPClassUID, draft.SOPInstanceUID)
+        assert "the report before it, as Comprehensive SR Storage" in str(
+            [r.deliveries[0].last_error for r in hospital.results(job_id) if r.kind == "sr" and r.verified]
+        )
+        later = released(hospital, number=2)
+        send(hospital)
+        assert fate(hospital, later) == {"sr": ["delivered"]}, "another answer comes in the better class"
 
 
 def test_every_kind_comes_down_to_the_pictures_and_additions_are_left_out(
