@@ -12,6 +12,7 @@ from typing import Final
 SUCCESS: Final = 0x0000
 #: PS3.7 C.5.x: general failures.
 PROCESSING_FAILURE: Final = 0x0110
+DUPLICATE_SOP_INSTANCE: Final = 0x0111
 NO_SUCH_EVENT_TYPE: Final = 0x0113
 INVALID_ARGUMENT_VALUE: Final = 0x0115
 NO_SUCH_SOP_INSTANCE: Final = 0x0112
@@ -38,6 +39,7 @@ WARNING_DATA_SET_DOES_NOT_MATCH_SOP_CLASS: Final = 0xB007
 _NAMES: Final = {
     SUCCESS: "success",
     PROCESSING_FAILURE: "processing failure",
+    DUPLICATE_SOP_INSTANCE: "duplicate SOP instance",
     NO_SUCH_EVENT_TYPE: "no such event type",
     INVALID_ARGUMENT_VALUE: "invalid argument value",
     NO_SUCH_SOP_INSTANCE: "no such SOP instance",
@@ -111,12 +113,13 @@ def store_outcome(status: int) -> Outcome:
     """Return what the status of a C-STORE response means for the sender.
 
     Out of resources (A7xx), resource limitation and an unspecified processing failure pass with time; a data set that
-    the peer does not understand or a right that it does not grant stays so.
+    the peer does not understand or a right that it does not grant stays so. A peer that has an object of this UID has
+    ours: UIDs are derived from the content, and its answer to the first try was lost.
     """
     kind = status_class(status)
     if kind is StatusClass.SUCCESS:
         return Outcome.DELIVERED
-    if kind is StatusClass.WARNING:
+    if kind is StatusClass.WARNING or status == DUPLICATE_SOP_INSTANCE:
         return Outcome.WARNING
     if 0xA700 <= status <= 0xA7FF or status in (PROCESSING_FAILURE, RESOURCE_LIMITATION, DUPLICATE_INVOCATION):
         return Outcome.TRANSIENT

@@ -28,6 +28,7 @@ def test_every_number_has_a_class_a_name_and_an_outcome() -> None:
         (0x0000, Outcome.DELIVERED),
         (0xB000, Outcome.WARNING),
         (0xB007, Outcome.WARNING),
+        (0x0111, Outcome.WARNING),  # it has the object: its answer to the first try was lost
         (0xA700, Outcome.TRANSIENT),
         (0xA702, Outcome.TRANSIENT),
         (0x0110, Outcome.TRANSIENT),

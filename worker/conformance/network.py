@@ -28,7 +28,8 @@ from worker.settings import Settings
 #: Statuses that peers answer a C-STORE with, for the table of what becomes of them.
 _ANSWERS = (
     *(status.SUCCESS, status.COERCION_OF_DATA_ELEMENTS, status.ELEMENTS_DISCARDED),
-    *(status.WARNING_DATA_SET_DOES_NOT_MATCH_SOP_CLASS, status.OUT_OF_RESOURCES, status.PROCESSING_FAILURE),
+    *(status.WARNING_DATA_SET_DOES_NOT_MATCH_SOP_CLASS, status.DUPLICATE_SOP_INSTANCE),
+    *(status.OUT_OF_RESOURCES, status.PROCESSING_FAILURE),
     *(status.RESOURCE_LIMITATION, status.DUPLICATE_INVOCATION, status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS),
     *(status.CANNOT_UNDERSTAND, status.SOP_CLASS_NOT_SUPPORTED, status.NOT_AUTHORIZED, status.INVALID_SOP_INSTANCE),
 )
@@ -36,8 +37,17 @@ _BECOMES = {
     status.Outcome.DELIVERED: "delivered",
     status.Outcome.WARNING: "delivered; the remark stands in the ledger",
     status.Outcome.TRANSIENT: "tried again, later each time",
-    status.Outcome.PERMANENT: "a dead letter after `delivery.max_attempts`",
+    status.Outcome.PERMANENT: "a dead letter",
 }
+
+
+def _what_becomes(answer: int) -> str:
+    replaced = answer == status.SOP_CLASS_NOT_SUPPORTED
+    return (
+        "replaced by the next best (see the annex), else a dead letter"
+        if replaced
+        else _BECOMES[status.store_outcome(answer)]
+    )
 
 
 def overview() -> str:
@@ -108,7 +118,7 @@ def limits(settings: Settings) -> str:
         ("seconds of silence until an association is ended", setting(settings, "dicom.idle_timeout_s")),
         ("seconds to wait for an answer, requester", setting(settings, "delivery.timeout_s")),
         ("objects over one association, requester", setting(settings, "delivery.batch")),
-        ("refusals until a delivery is a dead letter", setting(settings, "delivery.max_attempts")),
+        ("rejected associations until a delivery is a dead letter", setting(settings, "delivery.max_attempts")),
     ]
     return table(("subject", "value"), rows)
 
@@ -116,7 +126,7 @@ def limits(settings: Settings) -> str:
 def storage_statuses() -> str:
     """Return the tables of C-STORE statuses, given and received."""
     given = [(code(number), words) for number, words in storage_service.STORE_STATUSES.items()]
-    taken = [(code(number), status.status_name(number), _BECOMES[status.store_outcome(number)]) for number in _ANSWERS]
+    taken = [(code(number), status.status_name(number), _what_becomes(number)) for number in _ANSWERS]
     return (
         "Given as SCP; the Error Comment (0000,0902) says more:\n\n"
         + table(("status", "meaning"), given)
