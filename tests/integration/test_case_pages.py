@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from dicom_node.report import Person
-from tests.integration.hospital import INJURED, Hospital
+from tests.audit_schema import messages, told
+from tests.integration.hospital import BLOCKED, INJURED, Hospital
 from tests.people import PASSWORD, browser_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker import review
@@ -326,3 +327,44 @@ def test_the_same_person_at_the_command_line_and_on_the_pages_is_one(hospital: H
     job_id = held(hospital)
     review.ask_second_reader(hospital.db, job_id, Person("Lovelace^Ada", "City"), "unsure")
     assert "another person decides" in ada.get(f"/cases/{job_id}").text
+
+
+def test_a_probability_is_written_in_one_way(hospital: Hospital, ada: TestClient) -> None:
+    probabilities = {"patent": 0.0111, "blocked": 0.9889}
+    job_id = held(
+        hospital,
+        findings={**BLOCKED, "probabilities": probabilities},
+        confidence={"probability": 0.9889, "calibrated": False, "method": "label likelihood"},
+    )
+    page = ada.get(f"/cases/{job_id}").text
+    assert "Probability: 0.98<" in page
+    assert "<dd>0.98</dd>" in page
+    assert not re.search(r">[^<]*0\.989", page)
+
+
+def test_every_look_at_a_case_and_every_word_about_it_is_told(
+    house: tuple[FastAPI, Hospital, dict[str, TestClient]], hospital: Hospital, bob: TestClient
+) -> None:
+    folder = house[0].state.audit.folder
+
+    def study_of(job_id: str) -> tuple[str, str]:
+        with hospital.db.reading() as session:
+            study = session.get_one(Job, job_id).study
+            return study.study_instance_uid, study.accession_number
+
+    def said_of(job_id: str) -> list[str]:
+        return [line.split(" by ")[0] for line in map(told, messages(folder)) if f" {study_of(job_id)[0]}," in line]
+
+    # A decision that is refused shows the whole case.
+    shown = held(hospital)
+    token = form(bob.get("/account").text, "/logout")["csrf_token"][0]
+    answer = bob.post(f"/cases/{shown}/undo", data={"csrf_token": token})
+    assert answer.status_code == 409
+    assert "Vessel blocked" in answer.text
+    assert said_of(shown) == ["DICOM Instances Accessed"]
+    # A case may be named by its accession number, too.
+    remarked = held(hospital)
+    bob.post(f"/cases/{study_of(remarked)[1]}/comment", data={"csrf_token": token, "text": "seen"})
+    with hospital.db.reading() as session:
+        assert len(session.get_one(Job, remarked).reviews) == 1
+    assert len(said_of(remarked)) == 1

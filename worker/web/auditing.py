@@ -134,7 +134,9 @@ class Audits:
     def _tell(self, scope: Scope, path: str, status: int, form: bytes) -> None:
         request = Request(scope)
         caller = caller_of(request)
-        if caller is None or (status >= 400 and status != 403) or scope["method"] not in ("GET", "POST"):
+        # What stands in the way of a decision is said on the page of its case, which shows all of it.
+        is_shown = status < 400 or status == 409 or (status == 422 and path.startswith("/cases/"))
+        if caller is None or not (is_shown or status == 403) or scope["method"] not in ("GET", "POST"):
             return
         if status == 403:
             place = path if path.startswith("/api") else f"/{path.split('/')[1]}"

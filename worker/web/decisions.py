@@ -113,7 +113,8 @@ def second_reader(request: Request, user: Decider, job_id: str, seen: Seen, opin
 def comment(request: Request, user: Decider, job_id: str, text: Words = "") -> Response:
     """Keep a remark."""
     try:
-        review.comment(request.app.state.database, job_id, reader(request, user), text)
+        outcome = review.comment(request.app.state.database, job_id, reader(request, user), text)
+        auditing.decided(request, outcome.job_id, "comment")
     except ReviewError as error:
         return show(request, user, job_id, trouble=str(error), opened="comment", comment=text, status_code=409)
     return RedirectResponse(f"/cases/{job_id}", status_code=303)
@@ -123,8 +124,8 @@ def comment(request: Request, user: Decider, job_id: str, text: Words = "") -> R
 def undo(request: Request, user: Decider, job_id: str) -> Response:
     """Take the last decision back, and show the case again."""
     try:
-        review.undo(request.app.state.database, job_id, reader(request, user))
-        auditing.decided(request, job_id, "undo")
+        outcome = review.undo(request.app.state.database, job_id, reader(request, user))
+        auditing.decided(request, outcome.job_id, "undo")
     except ReviewError as error:
         return show(request, user, job_id, trouble=str(error), status_code=409)
     return RedirectResponse(f"/cases/{job_id}", status_code=303)

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
 from markupsafe import Markup
 
+from dicom_node.report import probability_text
 from worker import wording
 from worker.roles import Role
 from worker.schemas import JobView
@@ -102,6 +103,7 @@ templates.env.filters.update(
     label=wording.label,
     in_words=wording.findings_in_words,
     value_in_words=wording.value_in_words,
+    probability=probability_text,
     sure=wording.confidence_in_words,
     delivered=wording.deliveries_in_words,
 )

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dicom_node.codes import NO_UNITS
-from dicom_node.report import Person, Report, ReportedFinding
+from dicom_node.codes import NO_UNITS, PROBABILITY
+from dicom_node.report import Measurement, Person, Report, ReportedFinding, probability_text
 from models.adapter import AdapterDefinition
 from models.confidence import Confidence
 from models.generation import ModelProvenance
@@ -90,9 +90,14 @@ def _in_words(report: Report, person: Person | None) -> Preview:
 def _coded(finding: ReportedFinding) -> tuple[str, str]:
     name = ", ".join([finding.finding_type.meaning, *(site.meaning for site in finding.sites)])
     said = [f"{entry.name.meaning}: {entry.value.meaning}" for entry in finding.evaluations]
-    for entry in finding.measurements:
-        unit = "" if entry.unit == NO_UNITS else f" {entry.unit.value}"
-        said.append(f"{entry.name.meaning}: {entry.value:g}{unit}")
+    said += [f"{entry.name.meaning}: {_measured(entry)}" for entry in finding.measurements]
     if finding.region is not None:
         said.append(f"marked on the image: {finding.region.label}")
     return name, "; ".join(said)
+
+
+def _measured(entry: Measurement) -> str:
+    """Return a value with its unit; a probability as everywhere else on the page."""
+    if entry.name == PROBABILITY:
+        return probability_text(entry.value)
+    return f"{entry.value:g}" if entry.unit == NO_UNITS else f"{entry.value:g} {entry.unit.value}"

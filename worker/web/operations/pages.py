@@ -107,11 +107,11 @@ def resend(
 def retry(request: Request, user: Administrator, job_id: str) -> Response:
     """Ask the model once more."""
     try:
-        review.retry(request.app.state.database, job_id, reader(request, user))
+        outcome = review.retry(request.app.state.database, job_id, reader(request, user))
     except ReviewError as error:
         context: dict[str, Any] = {"show": "jobs", "destination": "", "resent": None, "trouble": str(error)}
         return _failures(request, context, status_code=409)
-    auditing.decided(request, job_id, "retry")
+    auditing.decided(request, outcome.job_id, "retry")
     return RedirectResponse("/operations/failures?show=jobs&resent=1", status_code=303)
 
 
