@@ -155,6 +155,7 @@ def retry(db: Database, job_id: str, reviewer: Person, *, seen: str = "") -> Rev
         if job.state is not JobState.HELD:
             raise ReviewError(obstacle(session, job, "retry"))
         open_case(session, job.id, reviewer, "retry", seen=seen)
+        check_second_reader(job, reviewer, "retry")
         reason = f"{reviewer.name} asked for another try"
         add_review(session, job, "retry", reviewer, "", from_state=job.state)
         as_new = {name: null() for name in WRITTEN_BY_A_RUN}
