@@ -101,7 +101,9 @@ def test_a_part_of_a_page_leads_the_whole_page_to_the_log_in(nobody: TestClient)
     assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login?next=%2Fstudies%2F2")
 
 
-@pytest.mark.parametrize("address", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", ""])
+@pytest.mark.parametrize(
+    "address", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x", "//[", ""]
+)
 def test_the_way_back_leads_nowhere_else(nobody: TestClient, address: str) -> None:
     answer = log_in(nobody, "viewer", way_back=address, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -161,3 +163,59 @@ def test_without_log_in_nobody_beyond_this_machine_is_let_in(tmp_path: Path) -> 
 
     with pytest.raises(SettingsError, match=r"web\.login is off"):
         web_settings(tmp_path, login="off", bind="0.0.0.0")  # noqa: S104
+
+
+def test_no_address_is_so_odd_that_it_breaks_a_page(nobody: TestClient) -> None:
+    assert nobody.post("/search", headers={**PAGE, "Referer": "http://[x"}, data={"q": "x"}).url.path == "/login"
+    log_in(nobody, "administrator")
+    number = "9" * 30  # more than a row can have
+    for page in (f"series/{number}", f"series/{number}/frames", f"series/1/instances/{number}/frames/1"):
+        assert nobody.get(f"/viewer/{page}").status_code == 422, page
+    assert nobody.post(f"/people/{number}/disable", data={"csrf_token": csrf_of(nobody)}).status_code == 422
+
+
+def test_what_is_not_in_its_form_is_refused_without_saying_it_again(nobody: TestClient) -> None:
+    answer = nobody.post("/login", data={"login": "viewer", "password": "secret" * 200})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "password"]
+    assert "secret" not in answer.text
+    log_in(nobody, "reviewer")
+    headers = {"X-CSRF-Token": csrf_of(nobody), "Content-Type": "application/json"}
+    half_a_character = b'{"text": "x", "\\ud800": "\\ud800"}'
+    assert nobody.post(f"/api/review/{'9' * 32}/comment", content=half_a_character, headers=headers).status_code == 422
+
+
+def test_nobody_fills_the_memory(nobody: TestClient) -> None:
+    megabytes = b" " * (5 * 2**20)
+    pieces = lambda: (megabytes[:65536] for _ in range(80))  # noqa: E731 - the same body without a length
+    comment = f"/api/review/{'9' * 32}/comment"
+    for address, kind in (
+        ("/login", "application/x-www-form-urlencoded"),
+        ("/login", "multipart/form-data; boundary=x"),
+        (comment, "application/json"),
+    ):
+        for body in (megabytes, pieces()):
+            answer = nobody.post(address, content=body, headers={"Content-Type": kind})
+            assert answer.status_code == 413, (address, kind)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_another_sites_page_changes_nothing_where_nobody_logs_in(tmp_path: Path) -> None:
+    made = create_app(web_settings(tmp_path, login="off", cors_origins=["https://viewer.example"]))
+    with TestClient(made, base_url="http://localhost:8080") as browser:
+        user = {"login": "mallory", "role": "administrator"}
+        for foreign in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert browser.post("/people", data=user, headers=foreign).status_code == 403
+            assert browser.post("/dicom-web/studies", headers=foreign).status_code == 403
+        viewer = {"Origin": "https://viewer.example"}
+        assert browser.post("/dicom-web/studies", headers=viewer).status_code == 415  # let in
+        assert browser.post("/people", data=user, headers=viewer).status_code == 403
+        assert browser.post("/search", data={"q": "x"}, headers={"Origin": "http://localhost:8080"}).status_code == 200
+        assert browser.post("/search", data={"q": "x"}).status_code == 200  # no browser
+
+
+def test_a_proxy_on_this_machine_may_pass_on_the_public_name(tmp_path: Path) -> None:
+    made = create_app(web_settings(tmp_path, login="required", public_url="https://dicom.example"))
+    with TestClient(made, base_url="http://dicom.example") as browser:
+        assert browser.get("/login").status_code == 200
+        assert browser.get("/login", headers={"Host": "evil.example"}).status_code == 400

@@ -8,7 +8,7 @@ compared, and its form or header must hold the session's CSRF token (OWASP CSRF 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -66,7 +66,7 @@ class Requires:
         if caller is None:
             raise RefusedError(401, "log in first, or send a token: Authorization: Bearer ...", leads_to="/login")
         request.state.caller = caller
-        if request.method not in _SAFE_METHODS and caller.session_token:
+        if request.method not in _SAFE_METHODS:
             await _check_own_page(request, caller)
         if caller.must_change_password and request.url.path not in _STILL_OPEN:
             raise RefusedError(403, "choose a new password first", leads_to=CHANGE_PASSWORD)
@@ -110,20 +110,23 @@ async def refusal(request: Request, error: Exception) -> Response:
 
 def own_address(text: str) -> str:
     """Return where a page on this server leads; the first page for anything else, such as another site's address."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "/"
     is_own = text.startswith("/") and not text.startswith(("//", "/\\")) and not (parts.scheme or parts.netloc)
     return text if is_own and text.isprintable() and "\\" not in text else "/"
 
 
-def check_origin(request: Request) -> None:
-    """Refuse what another site's page sends. Raises `RefusedError`."""
+def check_origin(request: Request, welcome: Sequence[str] = ()) -> None:
+    """Refuse what another site's page sends, unless the site is `welcome`. Raises `RefusedError`."""
     settings: Settings = request.app.state.settings
     origin = request.headers.get("origin")
     if origin is None:
         if request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none"):
             return
         origin = "another site"
-    own = {f"{request.url.scheme}://{request.url.netloc}".lower()}
+    own = {f"{request.url.scheme}://{request.url.netloc}".lower(), *(name.lower() for name in welcome)}
     if settings.web.public_url:
         public = urlsplit(settings.web.public_url)
         own.add(f"{public.scheme}://{public.netloc}".lower())
@@ -160,6 +163,11 @@ def _is_click(request: Request) -> bool:
 
 async def _check_own_page(request: Request, caller: Caller) -> None:
     """Refuse what was not sent by one of this session's pages. Raises `RefusedError`."""
+    if caller.user is ANYBODY:  # nobody has a session: other sites' pages are known by their Origin alone
+        is_dicomweb = request.url.path.startswith("/dicom-web/")
+        check_origin(request, request.app.state.settings.web.cors_origins if is_dicomweb else ())
+    if not caller.session_token:
+        return
     check_origin(request)
     given = request.headers.get(CSRF_HEADER, "")
     if not given and request.headers.get("content-type", "").startswith(_FORMS):
@@ -179,9 +187,15 @@ def _with_way_back(request: Request, address: str) -> str:
         return address
     way_back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method not in _SAFE_METHODS or request.headers.get("HX-Request"):
-        shown = urlsplit(request.headers.get("HX-Current-URL") or request.headers.get("referer", ""))
-        way_back = own_address(shown.path or "/")
+        way_back = own_address(_path_of(request.headers.get("HX-Current-URL") or request.headers.get("referer", "")))
     return address if way_back == "/" else f"{address}?{urlencode({'next': way_back})}"
+
+
+def _path_of(address: str) -> str:
+    try:
+        return urlsplit(address).path or "/"
+    except ValueError:
+        return "/"
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

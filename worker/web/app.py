@@ -14,10 +14,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,7 +49,8 @@ from worker.web import (
     provider,
     worklist,
 )
-from worker.web.api_document import describe_security
+from worker.web.api_document import describe_security, tell_invalid
+from worker.web.body_limit import LimitsBodies
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.operations import pages as operations_pages
 from worker.web.operations import routes as operations_routes
@@ -120,12 +123,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     app.add_exception_handler(access.RefusedError, access.refusal)
+    app.add_exception_handler(RequestValidationError, tell_invalid)
     app.add_middleware(
         auditing.Audits, trail=app.state.audit, database=database, repeat_after_s=settings.audit.repeat_after_s
     )
+    app.add_middleware(LimitsBodies)
     app.add_middleware(_AddHeaders)
     if is_local(settings.web.bind):
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
+        # A proxy on this machine may pass on the name that it was asked for.
+        public = urlsplit(settings.web.public_url).hostname
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, *([public] if public else [])])
     if forgotten := access.undeclared(app, OPEN_TO_ALL):
         raise RuntimeError(f"routes that do not say who may see them: {', '.join(forgotten)}")
     if forgotten := auditing.unaudited(app):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Path, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
@@ -19,11 +19,13 @@ from worker.people import accounts, passwords, tokens
 from worker.roles import Role
 from worker.web import auditing
 from worker.web.access import requires
+from worker.web.api_document import LAST_NUMBER
 from worker.web.page import render
 
 router = APIRouter(prefix="/people", include_in_schema=False, dependencies=[requires(Role.ADMINISTRATOR)])
 
 Text = Annotated[str, Form(max_length=256)]
+Number = Annotated[int, Path(ge=1, le=LAST_NUMBER)]
 
 
 @router.get("", response_class=HTMLResponse)
@@ -54,7 +56,7 @@ def add(
 
 
 @router.post("/{number}/role", response_class=HTMLResponse)
-def set_role(request: Request, number: int, role: Annotated[Role, Form()]) -> Response:
+def set_role(request: Request, number: Number, role: Annotated[Role, Form()]) -> Response:
     """Give a user another role."""
 
     def changed(session: Session) -> tuple[str, str]:
@@ -66,7 +68,7 @@ def set_role(request: Request, number: int, role: Annotated[Role, Form()]) -> Re
 
 
 @router.post("/{number}/name", response_class=HTMLResponse)
-def set_name(request: Request, number: int, person_name: Text = "", organization: Text = "") -> Response:
+def set_name(request: Request, number: Number, person_name: Text = "", organization: Text = "") -> Response:
     """Set the names with which a user signs."""
 
     def changed(session: Session) -> tuple[str, str]:
@@ -78,7 +80,7 @@ def set_name(request: Request, number: int, person_name: Text = "", organization
 
 
 @router.post("/{number}/password", response_class=HTMLResponse)
-def reset_password(request: Request, number: int) -> Response:
+def reset_password(request: Request, number: Number) -> Response:
     """Give a user a one-time password."""
     password = passwords.one_time_password()
 
@@ -91,7 +93,7 @@ def reset_password(request: Request, number: int) -> Response:
 
 
 @router.post("/{number}/disable", response_class=HTMLResponse)
-def disable(request: Request, number: int) -> Response:
+def disable(request: Request, number: Number) -> Response:
     """Let a user in no more."""
 
     def changed(session: Session) -> tuple[str, str]:
@@ -103,7 +105,7 @@ def disable(request: Request, number: int) -> Response:
 
 
 @router.post("/{number}/enable", response_class=HTMLResponse)
-def enable(request: Request, number: int) -> Response:
+def enable(request: Request, number: Number) -> Response:
     """Let a disabled user in again."""
 
     def changed(session: Session) -> tuple[str, str]:

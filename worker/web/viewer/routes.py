@@ -25,6 +25,7 @@ from worker.db.records import Job
 from worker.model_inputs import seen_by
 from worker.roles import Role
 from worker.web.access import requires
+from worker.web.api_document import LAST_NUMBER
 from worker.web.page import render
 from worker.web.viewer import series
 from worker.web.viewer.arrangement import Arrangement, to_json
@@ -35,6 +36,7 @@ from worker.web.viewer.values import Look
 
 log = structlog.get_logger()
 T = TypeVar("T")
+Row = Annotated[int, Path(ge=1, le=LAST_NUMBER)]
 router = APIRouter(prefix="/viewer", include_in_schema=False, dependencies=[requires(Role.VIEWER)])
 
 _VALUES: Final = "application/octet-stream"
@@ -44,7 +46,7 @@ _CT_WINDOWS: Final = (("Soft tissue", 40, 400), ("Lung", -600, 1500), ("Bone", 4
 
 
 @router.get("/series/{series_id}")
-def series_page(request: Request, series_id: int) -> Response:
+def series_page(request: Request, series_id: Row) -> Response:
     """Show the images of a series."""
     return _page(
         request, f"/viewer/series/{series_id}/frames", lambda session: series.of_series(session, series_id, sample=True)
@@ -58,7 +60,7 @@ def job_page(request: Request, job_id: str) -> Response:
 
 
 @router.get("/series/{series_id}/frames")
-def series_frames(request: Request, series_id: int) -> dict[str, Any]:
+def series_frames(request: Request, series_id: Row) -> dict[str, Any]:
     """Return the pictures of a series in order."""
     with request.app.state.database.reading() as session:
         scope = _found(lambda: series.of_series(session, series_id))
@@ -98,8 +100,8 @@ def model_input(request: Request, job_id: str, number: int) -> Response:
 @router.get("/series/{series_id}/instances/{instance_id}/frames/{number}")
 def frame(
     request: Request,
-    series_id: int,
-    instance_id: int,
+    series_id: Row,
+    instance_id: Row,
     number: Annotated[int, Path(ge=1)],
     look: Annotated[Look, Query(description="which values")] = Look.USUAL,
 ) -> Response:
