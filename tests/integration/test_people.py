@@ -191,6 +191,14 @@ def test_a_changed_password_ends_every_other_session(app: FastAPI, browser: Test
     assert log_in(elsewhere, "rea").status_code == 403
 
 
+def test_who_finds_a_browser_open_cannot_try_passwords_there(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "rea")
+    fields = {"csrf_token": csrf_of(browser), "password": OTHER_PASSWORD, "again": OTHER_PASSWORD}
+    answers = [browser.post("/account/password", data={**fields, "current": f"guess {n}"}).text for n in range(6)]
+    assert "current password is another one" in answers[0]
+    assert "Too many attempts failed; try again in" in answers[-1]
+
+
 def test_one_can_log_out_elsewhere_but_only_oneself(app: FastAPI, browser: TestClient) -> None:
     elsewhere, other = browser_of(app), browser_of(app)
     for one, name in ((elsewhere, "rea"), (browser, "rea"), (other, "ada")):

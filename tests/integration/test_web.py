@@ -200,7 +200,10 @@ def test_a_database_that_is_away_is_said_so(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://nobody@127.0.0.1:{services.free_port()}/none"
     with client_for(settings_in(tmp_path, database_url=url)) as browser:
         assert browser.get("/healthz").status_code == 200
-        assert browser.get("/readyz").status_code == 503
+        ready = browser.get("/readyz")
+        assert ready.status_code == 503
+        assert "cannot be reached" in ready.text
+        assert "127.0.0.1" not in ready.text  # everybody may ask; where the database is, is told in the log
         answer = browser.get("/")
         assert answer.status_code == 503
         assert "doctor" in answer.json()["detail"]

@@ -17,7 +17,7 @@ from worker.audit.events import Actor
 from worker.db.people import Account
 from worker.people import accounts, sessions
 from worker.people.login import TooSoonError, check_password
-from worker.people.passwords import PasswordError, check_new, fits
+from worker.people.passwords import PasswordError, check_new
 from worker.people.user import User
 from worker.roles import Role
 from worker.settings import Settings
@@ -94,9 +94,11 @@ def change_password(
     """Set a new password; every other session of this user ends."""
     settings: Settings = request.app.state.settings
     database = request.app.state.database
-    with database.reading() as session:
-        account = session.get(Account, user.id) if user.id is not None else None
-    if account is None or not fits(account.password_hash, current):
+    try:  # counted: whoever found a browser open must not try one after the other
+        account = check_password(database, user.login, current, peer_address(request)) if user.id is not None else None
+    except TooSoonError as error:
+        return _password_page(request, user, f"{str(error)[0].upper()}{str(error)[1:]}.")
+    if account is None:
         return _password_page(request, user, "The current password is another one.")
     if password != again:
         return _password_page(request, user, "The new password was not typed the same way twice.")

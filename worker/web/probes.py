@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +22,7 @@ from worker.roles import Role
 from worker.web.access import requires
 from worker.web.metrics import LedgerCollector
 
+log = structlog.get_logger()
 router = APIRouter(tags=["probes"])
 
 
@@ -53,7 +55,9 @@ def _database_trouble(database: Database) -> str | None:
     try:
         return None if is_current(database) else "the schema is of another version: run `dicom-worker db upgrade`"
     except SQLAlchemyError as error:
-        return f"cannot be reached: {str(error).splitlines()[0]}"
+        # Everybody may ask this; the error names machines and users.
+        log.warning("database cannot be reached", action="serve", error=str(error).splitlines()[0])
+        return "cannot be reached; see the log and `dicom-worker doctor`"
 
 
 def _folder_trouble(folder: Path) -> str | None:
