@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dicom_node.dicomweb import search, stow
+from dicom_node.dicomweb.origin import DicomWebServer
 from dicom_node.headers import InstanceHeader
 from dicom_node.query import QueryError, find
 from dicom_node.scu import EchoError, PeerError, StoreOutcome, c_echo, c_store
@@ -105,16 +106,16 @@ def _c_find(settings: Settings, target: DicomDestination, header: InstanceHeader
     return any(match.get("SOPInstanceUID") == header.sop_instance_uid for match in matches)
 
 
-def _stow_server(target: StowDestination) -> stow.StowServer:
+def _dicomweb_server(target: StowDestination) -> DicomWebServer:
     """Return the server with its credentials. Raises `TlsError`."""
     tls = None if target.ca is None else https_context(target.ca)
     token, password = target.token.get_secret_value(), target.password.get_secret_value()
-    return stow.StowServer(target.url, token, target.username, password, tls)
+    return DicomWebServer(target.url, token, target.username, password, tls)
 
 
 def _stow(settings: Settings, target: StowDestination, parcels: Sequence[Parcel]) -> Iterable[StoreOutcome]:
     try:
-        server = _stow_server(target)
+        server = _dicomweb_server(target)
     except TlsError as error:
         return not_reached(parcels, str(error))
     return stow.store(server, [parcel.path for parcel in parcels], timeout_s=settings.delivery.timeout_s)
@@ -122,7 +123,7 @@ def _stow(settings: Settings, target: StowDestination, parcels: Sequence[Parcel]
 
 def _qido_answers(settings: Settings, target: StowDestination) -> None:
     try:
-        search.check_answers(_stow_server(target), timeout_s=min(10.0, settings.delivery.timeout_s))
+        search.check_answers(_dicomweb_server(target), timeout_s=min(10.0, settings.delivery.timeout_s))
     except (search.SearchError, TlsError) as error:
         raise UnreachableError(str(error)) from error
 
@@ -130,7 +131,7 @@ def _qido_answers(settings: Settings, target: StowDestination) -> None:
 def _qido(settings: Settings, target: StowDestination, header: InstanceHeader) -> bool:
     uids = (header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
     try:
-        return search.has_instance(_stow_server(target), *uids, timeout_s=settings.delivery.timeout_s)
+        return search.has_instance(_dicomweb_server(target), *uids, timeout_s=settings.delivery.timeout_s)
     except search.SearchError as error:
         raise LookUpError(str(error), is_permanent=error.is_permanent) from error
     except TlsError as error:

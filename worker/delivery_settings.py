@@ -99,10 +99,10 @@ class StowDestination(DestinationBase):
 
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
-        from dicom_node.dicomweb.stow import StowServer  # only sites with such a destination pay for it
+        from dicom_node.dicomweb.origin import DicomWebServer  # only sites with such a destination pay for it
 
         token, password = self.token.get_secret_value(), self.password.get_secret_value()
-        StowServer(self.url, token, self.username, password)
+        DicomWebServer(self.url, token, self.username, password)
         return self
 
 

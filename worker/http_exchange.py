@@ -6,17 +6,15 @@ not answer in time. Redirections are not followed: what is meant for one server 
 
 from __future__ import annotations
 
-import base64
 import email.utils
 import http.client
-import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
+from dicom_node.http_server import HttpServer, reason_in_words
 from dicom_node.status import Outcome
 
 _MOST_ANSWER_BYTES: Final = 4 << 20
@@ -26,10 +24,6 @@ _ABOUT_THE_MESSAGE: Final = frozenset({400, 410, 412, 413, 415, 422})
 _LONGEST_PAUSE_S: Final = 86_400.0
 
 
-class HttpServerError(ValueError):
-    """The server's address or its credentials cannot be used; the message says why."""
-
-
 class ExchangeError(Exception):
     """There is no answer; the message names the server and says why."""
 
@@ -37,58 +31,6 @@ class ExchangeError(Exception):
         super().__init__(message)
         #: Whether the server had the chance to read the request.
         self.is_reached = is_reached
-
-
-@dataclass(frozen=True, slots=True)
-class HttpServer:
-    """Where to send, and as whom."""
-
-    url: str
-    #: Sent as Bearer token (RFC 6750); empty for none.
-    token: str = field(default="", repr=False)
-    #: Sent by basic authentication (RFC 7617); empty for none.
-    username: str = ""
-    password: str = field(default="", repr=False)
-    #: For https; None trusts the system's authorities.
-    tls: ssl.SSLContext | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is no address. Raises `HttpServerError`."""
-        parts = self.parts
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise HttpServerError(f"{self.url!r} is no address: write http(s)://HOST[:PORT]/PATH")
-        if parts.username or parts.password or parts.fragment:
-            raise HttpServerError(f"the address of {parts.hostname} holds credentials or a fragment; they go apart")
-        if self.token and self.username:
-            raise HttpServerError(f"{self}: a token and a user name are given; give one of them")
-        if not (self.token + self.username + self.password).isprintable():
-            raise HttpServerError(f"{self}: token, user name and password are printable text")
-
-    @property
-    def parts(self) -> SplitResult:
-        """The address in its parts. Raises `HttpServerError`."""
-        try:
-            parts = urlsplit(self.url)
-            _ = parts.port
-        except ValueError:
-            raise HttpServerError("the address cannot be read: write http(s)://HOST[:PORT]/PATH") from None
-        return parts
-
-    def __str__(self) -> str:
-        """Name the server without what may be secret: a query can hold a key."""
-        parts = self.parts
-        host = parts.netloc.rpartition("@")[2]
-        return f"{parts.scheme}://{host}{parts.path}"
-
-    @property
-    def authorization(self) -> dict[str, str]:
-        """The header field that says who sends."""
-        if self.token:
-            return {"Authorization": f"Bearer {self.token}"}
-        if self.username:
-            secret = base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
-            return {"Authorization": f"Basic {secret}"}
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +81,7 @@ def exchange(
     Raises:
         ExchangeError: There is no answer.
     """
-    connection = _connection(server, timeout_s)
+    connection = server.connection(timeout_s)
     parts = server.parts
     target = (parts.path.rstrip("/") + path if path else parts.path) or "/"
     target += f"?{parts.query}" if parts.query and not path else ""
@@ -153,18 +95,9 @@ def exchange(
         pause_s = _pause_s(response.getheader("Retry-After") or "")
         return HttpAnswer(response.status, response.reason, answered, pause_s)
     except (OSError, http.client.HTTPException) as error:
-        raise ExchangeError(f"{server}: {_reason(error)}", is_reached=is_reached) from error
+        raise ExchangeError(f"{server}: {reason_in_words(error)}", is_reached=is_reached) from error
     finally:
         connection.close()
-
-
-def _connection(server: HttpServer, timeout_s: float) -> http.client.HTTPConnection:
-    parts = server.parts
-    host, port = str(parts.hostname), parts.port
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=timeout_s)
-    context = server.tls or ssl.create_default_context()
-    return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
 
 def _pause_s(text: str) -> float | None:
@@ -178,9 +111,3 @@ def _pause_s(text: str) -> float | None:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     pause_s = aware.timestamp() - time.time()
     return min(pause_s, _LONGEST_PAUSE_S) if pause_s > 0 else None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it does not answer in time"
-    return str(error) or type(error).__name__

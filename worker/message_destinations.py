@@ -48,7 +48,7 @@ class FhirDestination(DestinationBase):
 
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
-        from worker.http_exchange import HttpServer  # only sites with such a destination pay for it
+        from dicom_node.http_server import HttpServer  # only sites with such a destination pay for it
 
         HttpServer(self.url, self.token.get_secret_value(), self.username, self.password.get_secret_value())
         return self
@@ -108,7 +108,7 @@ class WebhookDestination(DestinationBase):
 
     @model_validator(mode="after")
     def _can_be_used(self) -> Self:
-        from worker.http_exchange import HttpServer  # only sites with such a destination pay for it
+        from dicom_node.http_server import HttpServer  # only sites with such a destination pay for it
         from worker.webhook_signature import key_of
 
         HttpServer(self.url)

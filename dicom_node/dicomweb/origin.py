@@ -1,84 +1,18 @@
-"""A DICOMweb server of others: its address, our credentials, and a connection to it (PS3.18 5).
-
-Input: a base URL. Output: `StowServer`, which shows its credentials to nobody but the server. On failure `StowError`.
-"""
+"""A DICOMweb server of others, by its base URL (PS3.18 8.2)."""
 
 from __future__ import annotations
 
-import base64
-import http.client
-import ssl
-from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from dataclasses import dataclass
 
-
-class StowError(ValueError):
-    """The server's address or its credentials cannot be used; the message says why."""
+from dicom_node.http_server import HttpServer, HttpServerError
 
 
 @dataclass(frozen=True, slots=True)
-class StowServer:
-    """Where to send."""
-
-    #: Up to the resource `studies`, which is added: https://pacs.example/dicom-web.
-    url: str
-    #: Sent as Bearer token (RFC 6750); empty for none.
-    token: str = field(default="", repr=False)
-    #: Sent by basic authentication (RFC 7617); empty for none.
-    username: str = ""
-    password: str = field(default="", repr=False)
-    #: For https; None trusts the system's authorities.
-    tls: ssl.SSLContext | None = None
+class DicomWebServer(HttpServer):
+    """Where to send and to ask; its URL goes up to the resource `studies`: https://pacs.example/dicom-web."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no address. Raises `StowError`."""
-        parts = self.parts
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise StowError(f"{self.url!r} is no address of a DICOMweb server: write http(s)://HOST[:PORT]/PATH")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise StowError(f"the address of {parts.hostname} holds more than host and path; credentials go apart")
-        if self.token and self.username:
-            raise StowError(f"{self}: a token and a user name are given; give one of them")
-        if not (self.token + self.username + self.password).isprintable():
-            raise StowError(f"{self}: token, user name and password are printable text")
-
-    @property
-    def parts(self) -> SplitResult:
-        """The address in its parts."""
-        try:
-            parts = urlsplit(self.url)
-            _ = parts.port
-        except ValueError as error:
-            raise StowError(f"{self.url!r} is no address: {error}") from None
-        return parts
-
-    def __str__(self) -> str:
-        """Name the server without its credentials."""
-        parts = self.parts
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header field that says who sends."""
-        if self.token:
-            return {"Authorization": f"Bearer {self.token}"}
-        if self.username:
-            secret = base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
-            return {"Authorization": f"Basic {secret}"}
-        return {}
-
-    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """Return a connection that is not open yet; `timeout_s` is the longest silence."""
-        parts = self.parts
-        host, port = str(parts.hostname), parts.port
-        if parts.scheme == "https":
-            context = self.tls or ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-        return http.client.HTTPConnection(host, port, timeout=timeout_s)
-
-
-def reason_in_words(error: Exception) -> str:
-    """Return why a server could not be spoken to."""
-    if isinstance(error, TimeoutError):
-        return "it does not answer in time"
-    return str(error) or type(error).__name__
+        """Refuse what is no base URL. Raises `HttpServerError`."""
+        HttpServer.__post_init__(self)  # super() does not know a class that `slots` has made anew
+        if self.parts.query:
+            raise HttpServerError(f"the address of {self.parts.hostname} holds more than host and path")

@@ -11,7 +11,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from dicom_node.dicomweb.media_types import DICOM_JSON
-from dicom_node.dicomweb.origin import StowServer, reason_in_words
+from dicom_node.dicomweb.origin import DicomWebServer
+from dicom_node.http_server import reason_in_words
 
 _SOP_INSTANCE_UID: Final = "00080018"
 #: One instance is asked for; a server that does not understand the question may answer with a whole series.
@@ -30,7 +31,7 @@ class SearchError(Exception):
 
 
 def has_instance(
-    server: StowServer, study_uid: str, series_uid: str, sop_instance_uid: str, *, timeout_s: float = 30.0
+    server: DicomWebServer, study_uid: str, series_uid: str, sop_instance_uid: str, *, timeout_s: float = 30.0
 ) -> bool:
     """Return whether the server finds an instance. Raises `SearchError`."""
     path = f"/studies/{study_uid}/series/{series_uid}/instances"
@@ -47,7 +48,7 @@ def has_instance(
     return sop_instance_uid in uids
 
 
-def check_answers(server: StowServer, *, timeout_s: float = 10.0) -> None:
+def check_answers(server: DicomWebServer, *, timeout_s: float = 10.0) -> None:
     """Look whether a DICOMweb server is there and lets us in; nothing is stored. Raises `SearchError` if not."""
     code, _ = _get(server, "/studies", {"limit": "1"}, timeout_s)
     if code in (401, 403):
@@ -58,11 +59,11 @@ def check_answers(server: StowServer, *, timeout_s: float = 10.0) -> None:
         raise SearchError(f"it answered HTTP {code}")
 
 
-def _get(server: StowServer, path: str, query: dict[str, str], timeout_s: float) -> tuple[int, bytes]:
+def _get(server: DicomWebServer, path: str, query: dict[str, str], timeout_s: float) -> tuple[int, bytes]:
     connection = server.connection(timeout_s)
     try:
         target = f"{server.parts.path.rstrip('/')}{path}?{urlencode(query)}"
-        connection.request("GET", target, headers={"Accept": DICOM_JSON, **server.headers})
+        connection.request("GET", target, headers={"Accept": DICOM_JSON, **server.authorization})
         response = connection.getresponse()
         return response.status, response.read(_MOST_ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:

@@ -16,13 +16,12 @@ from typing import Final
 
 from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON
 from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
-from dicom_node.dicomweb.origin import StowError, StowServer, reason_in_words
+from dicom_node.dicomweb.origin import DicomWebServer
 from dicom_node.dicomweb.stow_answer import read_answer
 from dicom_node.headers import HeaderError, read_header
+from dicom_node.http_server import reason_in_words
 from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
-
-__all__ = ["StowError", "StowServer", "store"]
 
 _PIECE_BYTES: Final = 1 << 20
 #: An answer has a few hundred bytes an instance.
@@ -57,7 +56,7 @@ class _Answer:
 
 
 def store(
-    server: StowServer,
+    server: DicomWebServer,
     files: Iterable[Path],
     *,
     timeout_s: float = 60.0,
@@ -105,7 +104,7 @@ def _batch(files: Sequence[_File], most_files: int, most_bytes: int) -> list[_Fi
     return batch
 
 
-def _outcomes(server: StowServer, batch: list[_File], answer: _Answer, timeout_s: float) -> Iterator[StoreOutcome]:
+def _outcomes(server: DicomWebServer, batch: list[_File], answer: _Answer, timeout_s: float) -> Iterator[StoreOutcome]:
     for file in batch:
         if file.sop_instance_uid not in answer.instances and _is_open(answer) and len(batch) > 1:
             alone = _request(server, [file], timeout_s)
@@ -125,7 +124,7 @@ def _is_open(answer: _Answer) -> bool:
     return answer.counts and answer.about_all is not Outcome.DELIVERED
 
 
-def _request(server: StowServer, batch: Sequence[_File], timeout_s: float) -> _Answer:
+def _request(server: DicomWebServer, batch: Sequence[_File], timeout_s: float) -> _Answer:
     connection = server.connection(timeout_s)
     try:
         try:
@@ -137,7 +136,7 @@ def _request(server: StowServer, batch: Sequence[_File], timeout_s: float) -> _A
         connection.close()
 
 
-def _exchange(server: StowServer, connection: http.client.HTTPConnection, batch: Sequence[_File]) -> _Answer:
+def _exchange(server: DicomWebServer, connection: http.client.HTTPConnection, batch: Sequence[_File]) -> _Answer:
     boundary = new_boundary()
     head, end = part_head(boundary, DICOM), closing(boundary)
     broken = ""
@@ -147,7 +146,7 @@ def _exchange(server: StowServer, connection: http.client.HTTPConnection, batch:
             "Content-Type": f'multipart/related; type="{DICOM}"; boundary={boundary}',
             "Content-Length": str(sum(len(head) + file.size for file in batch) + len(end)),
             "Accept": DICOM_JSON,
-            **server.headers,
+            **server.authorization,
         }
         for name, value in fields.items():
             connection.putheader(name, value)
@@ -187,7 +186,7 @@ def _send_file(connection: http.client.HTTPConnection, file: _File) -> None:
             left -= len(piece)
 
 
-def _understood(server: StowServer, code: int, reason: str, body: bytes) -> _Answer:
+def _understood(server: DicomWebServer, code: int, reason: str, body: bytes) -> _Answer:
     comment = f"{server} answered HTTP {code} {reason}".rstrip()
     instances = read_answer(body)
     if code in (200, 202, 409) and instances:

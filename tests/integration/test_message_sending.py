@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dicom_node.http_server import HttpServer, HttpServerError
 from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
 from dicom_node.tls import server_context
@@ -24,7 +25,6 @@ from tests.statements import signed, statement
 from tests.tls_files import TlsFiles, make_tls_files
 from worker.channels import UnreachableError, channel_of
 from worker.db.outbox import Parcel
-from worker.http_exchange import HttpServer, HttpServerError
 from worker.messages import fhir, hl7v2, mllp
 from worker.settings import Settings, SettingsError, load_settings
 

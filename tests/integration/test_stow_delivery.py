@@ -166,7 +166,7 @@ def test_doctor_looks_whether_the_server_answers_and_nobody_prints_its_token(tmp
         ("kind: fax, name: p", "destinations.0: `kind` is none of the kinds of destination: dicom, stow"),
         ("kind: stow, name: p, token: a-secret", "destinations.0.url: Field required"),
         ("kind: stow, name: p, token: [a-secret], url: 'http://h'", "destinations.0.token"),
-        ("kind: stow, name: p, url: 'ftp://h', token: a-secret", "destinations.0: 'ftp://h' is no address of a"),
+        ("kind: stow, name: p, url: 'ftp://h', token: a-secret", "destinations.0: 'ftp://h' is no address"),
         ("kind: stow, name: p, url: 'http://h', token: a-secret, username: u", "give one of them"),
         ("kind: stow, name: p, url: 'http://h', host: h, token: a-secret", "destinations.0.host: unknown setting"),
     ],

@@ -9,7 +9,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicom_node.dicomweb.stow import StowError, StowServer, store
+from dicom_node.dicomweb.origin import DicomWebServer
+from dicom_node.dicomweb.stow import store
+from dicom_node.http_server import HttpServerError
 from dicom_node.scu import Outcome, StoreOutcome
 from dicom_node.tls import client_context, server_context
 from tests.receiving_node import PYDICOM_FILES, ct_slice, write_file
@@ -44,7 +46,7 @@ def item(number: int, **values: int) -> dict[str, object]:
 
 
 def send(url: str, files: list[Path], **options: float) -> list[StoreOutcome]:
-    return list(store(StowServer(url), files, timeout_s=options.get("timeout_s", 10)))
+    return list(store(DicomWebServer(url), files, timeout_s=options.get("timeout_s", 10)))
 
 
 def test_orthanc_gets_every_object_as_it_is(plugin: Orthanc, slices: list[Path]) -> None:
@@ -157,13 +159,13 @@ def test_token_and_certificate_are_shown_and_the_peer_s_is_checked(slices: list[
     files = make_tls_files(tmp_path)
     ours = client_context(files.ca, files.certificate, files.key)
     with scripted_server((200, b""), tls=server_context(files.certificate, files.key, files.ca)) as server:
-        (outcome,) = store(StowServer(server.url + "/dicom-web", token="secret-token", tls=ours), slices[:1])
+        (outcome,) = store(DicomWebServer(server.url + "/dicom-web", token="secret-token", tls=ours), slices[:1])
         assert outcome.is_delivered
         assert server.headers[0]["Authorization"] == "Bearer secret-token"
-        (refused,) = store(StowServer(server.url + "/dicom-web"), slices[:1])  # the system does not know this authority
+        (refused,) = store(DicomWebServer(server.url + "/dicom-web"), slices[:1])  # nobody here knows the authority
         assert (refused.klass, refused.is_associated) == (Outcome.TRANSIENT, False)
         assert "certificate" in refused.comment
-    assert "secret-token" not in repr(StowServer(server.url + "/dicom-web", token="secret-token"))
+    assert "secret-token" not in repr(DicomWebServer(server.url + "/dicom-web", token="secret-token"))
 
 
 @pytest.mark.parametrize(
@@ -172,5 +174,5 @@ def test_token_and_certificate_are_shown_and_the_peer_s_is_checked(slices: list[
      {"url": "http://pacs", "token": "a\r\nb"}, {"url": "http://pacs", "token": "a", "username": "b"}],
 )  # fmt: skip
 def test_an_address_that_cannot_be_is_refused_in_words(values: dict[str, str]) -> None:
-    with pytest.raises(StowError, match=r"pacs|http"):
-        StowServer(**values)
+    with pytest.raises(HttpServerError, match=r"pacs|http"):
+        DicomWebServer(**values)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dicom_node.http_server import HttpServer
 from dicom_node.scu import StoreOutcome
 from dicom_node.status import Outcome
 from dicom_node.tls import TlsError, client_context, https_context
 from worker.db.outbox import Parcel
-from worker.http_exchange import ExchangeError, HttpAnswer, HttpServer, exchange
+from worker.http_exchange import ExchangeError, HttpAnswer, exchange
 from worker.message_destinations import FhirDestination, Hl7Destination, WebhookDestination
 from worker.messages import fhir, hl7v2, mllp
 from worker.messages.statement import MessageError
