@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,8 @@ def test_accepting_an_answer_without_findings_is_refused_and_says_what_to_do(hos
         ({"patency": "half open"}, r"patency: .*\(got 'half open'\)"),
         ({"patency": "patent", "patensy": 1}, r"unknown field 'patensy'; the findings have patency, probabilities"),
         ({}, r"patency: Field required"),
+        ({"patency": "patent", "probabilities": {"patent": math.nan}}, r"probabilities.patent: .*\(got nan\)"),
+        ({"patency": "patent", "probabilities": {"patent": 7}}, r"probabilities.patent: .*\(got 7\)"),
     ],
 )
 def test_edited_findings_are_checked_like_a_form(hospital: Hospital, findings: dict[str, object], named: str) -> None:

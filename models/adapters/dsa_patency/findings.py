@@ -7,7 +7,7 @@ Input: a `Generation`. Output: `PatencyFindings` and a `Confidence`; an answer t
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,7 +25,9 @@ class PatencyFindings(BaseModel):
 
     patency: Literal["patent", "blocked"]
     #: Label -> normalised likelihood; empty where the engine scores no labels or a person edited the finding.
-    probabilities: dict[Literal["patent", "blocked"], float] = Field(default_factory=dict)
+    probabilities: dict[Literal["patent", "blocked"], Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
 
 
 def parse(generation: Generation) -> PatencyFindings | ParseFailure:
