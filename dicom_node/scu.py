@@ -63,6 +63,8 @@ class StoreOutcome:
     retry_after_s: float = 0.0
     #: The peer accepted no transfer syntax that the file can be sent in.
     is_not_negotiated: bool = False
+    #: It was sent and no answer came: the peer may have it.
+    is_unanswered: bool = False
 
     @property
     def is_delivered(self) -> bool:
@@ -165,8 +167,10 @@ def _store_all(
             if not is_open or error.is_silent:
                 failed, rest = batch[done:] + readable, []
                 readable = []
-            for file in failed:
-                yield replace(file.outcome(klass, str(error)), is_associated=is_open)
+            for number, file in enumerate(failed):
+                is_unanswered = is_open and number == 0 and not error.is_permanent
+                outcome = file.outcome(klass, str(error))
+                yield replace(outcome, is_associated=is_open, is_unanswered=is_unanswered)
             readable = rest + readable
 
 

@@ -110,9 +110,8 @@ def rescue_expired(db: Database) -> int:
     with db.writing() as session:
         rows = session.scalars(expired.options(with_job()).with_for_update(skip_locked=True, of=Delivery)).all()
         reason = "the process that was sending it is gone; it is sent again"
-        return sum(
-            move(session, row, DeliveryState.PENDING, reason, token=row.claim_token, claim_token=None) for row in rows
-        )
+        values = {"claim_token": None, "delivered_at": utc_now()}  # it may have arrived: nobody heard the answer
+        return sum(move(session, row, DeliveryState.PENDING, reason, token=row.claim_token, **values) for row in rows)
 
 
 def _send(db: Database, settings: Settings, target: Destination, parcels: Sequence[Parcel]) -> None:
@@ -177,6 +176,8 @@ def _consequence(
         sent = {"tries": tries, "delivered_at": utc_now(), "last_error": remark}
         return DeliveryState.DELIVERED, reason, {**sent, **ask}
     changes: dict[str, Any] = {"tries": tries, "last_error": outcome.message}
+    if outcome.is_unanswered:
+        changes["delivered_at"] = utc_now()
     if outcome.klass is Outcome.PERMANENT:
         changes["attempts"] = row.attempts + 1
         # A peer that refuses us altogether may only not know us yet: that is tried some more, unlike a refused object.

@@ -53,6 +53,8 @@ class _Answer:
     comment: str = ""
     #: Whether it says something about the files, and not only about the server.
     counts: bool = True
+    #: It did not come: the server may have the files.
+    is_missing: bool = False
 
 
 def store(
@@ -116,7 +118,8 @@ def _outcomes(server: DicomWebServer, batch: list[_File], answer: _Answer, timeo
             yield file.outcome(klass, answer.comment, code)
         else:
             klass = answer.about_all or Outcome.TRANSIENT
-            yield file.outcome(klass, answer.comment, counts=answer.counts)
+            outcome = file.outcome(klass, answer.comment, counts=answer.counts)
+            yield replace(outcome, is_unanswered=answer.is_missing)
 
 
 def _is_open(answer: _Answer) -> bool:
@@ -163,7 +166,8 @@ def _exchange(server: DicomWebServer, connection: http.client.HTTPConnection, ba
         response = connection.getresponse()
         body = response.read(_MOST_ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        return _Answer(about_all=Outcome.TRANSIENT, comment=f"{server}: {broken or reason_in_words(error)}")
+        words = f"{server}: {broken or reason_in_words(error)}"
+        return _Answer(about_all=Outcome.TRANSIENT, comment=words, is_missing=True)
     return _understood(server, response.status, response.reason, body)
 
 

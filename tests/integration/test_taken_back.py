@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.integration.hospital import ADA, Hospital, hospital_with, released
+from tests.integration.test_delivery import scripted_pacs
 from tests.integration.test_messages import (
     everybody,
     finish,
@@ -25,9 +26,10 @@ from worker import review
 from worker.announcing import announce
 from worker.db.records import Delivery, Job, utc_now
 from worker.db.retractions import to_retract
-from worker.delivery import resend
+from worker.delivery import deliver, rescue_expired, resend
 from worker.message_destinations import FhirDestination
 from worker.reporting import write_results
+from worker.result_kinds import ResultKind
 from worker.retraction import write_rejection_notes
 from worker.settings import DicomDestination
 from worker.states import DeliveryState
@@ -139,3 +141,42 @@ def test_a_message_that_is_damaged_on_disk_is_a_dead_letter_and_keeps_no_other_w
             finish(hospital, hospital.decided_run("A2"))
             assert hospital.delivery_states(first) == {DeliveryState.DEAD}
             assert (server.transactions, told(receiver)) == (1, ["released"])
+
+
+def test_what_was_taken_without_an_answer_is_taken_back_too(tmp_path: Path, database_url: str) -> None:
+    with (
+        ris() as there,
+        scripted_pacs("drop") as (port, stored),
+        hospital_with(
+            tmp_path,
+            database_url,
+            to_ris(there),
+            DicomDestination(name="pacs", ae_title="PACS", host=LOCALHOST, port=port, results=[ResultKind.SR]),
+            timeout_s=0.5,
+            retry_after_s=60,
+            retry_at_most_s=60,
+        ) as hospital,
+    ):
+        job_id = hospital.decided_run()
+        there.answers = [None]
+        finish_without_sending(hospital, job_id)
+        for name in ("ris", "pacs"):
+            deliver(hospital.db, hospital.settings, name)
+        assert (len(there.messages), len(stored)) == (1, 1)
+        assert hospital.delivery_states(job_id) == {DeliveryState.PENDING}
+        review.reject(hospital.db, job_id, ADA, "wrong side")
+        finish(hospital, job_id)
+        assert statuses(there) == ["P", "X"], "the RIS has it, whatever it failed to say"
+        assert [result.kind for result in hospital.results(job_id)] == ["sr", "sc", "hl7", "rejection", "hl7-end"]
+
+
+def test_a_sender_that_died_may_have_sent_it(tmp_path: Path, sqlite_url: str) -> None:
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host=LOCALHOST, port=free_port())
+    with hospital_with(tmp_path, sqlite_url, pacs) as hospital:
+        job_id = released(hospital)
+        with hospital.db.writing() as session:
+            for row in session.scalars(select(Delivery)):
+                row.state, row.claim_token, row.claim_expires_at = DeliveryState.SENDING, "gone", utc_now()
+        assert rescue_expired(hospital.db) == 2
+        review.reject(hospital.db, job_id, ADA, "wrong side")
+        assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ("pacs",)

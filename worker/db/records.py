@@ -278,6 +278,7 @@ class Delivery(Record):
     claim_token: Mapped[str | None] = mapped_column(String(32))
     claim_expires_at: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(Text)
+    #: When the destination took it last, or may have: it was sent, and the answer was lost.
     delivered_at: Mapped[datetime | None]
     confirmed_at: Mapped[datetime | None]
     #: When the destination is asked next whether it keeps the object; empty where it is not asked.

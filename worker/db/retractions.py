@@ -102,7 +102,7 @@ def told_later(session: Session, job: Job) -> set[tuple[str, str]]:
 
 
 def has_arrived(delivery: Delivery) -> bool:
-    """Whether a destination has the object, or had it once and is being sent it again."""
+    """Whether a destination has the object, or may have it: it had it once, or its answer was lost."""
     return delivery.state in ARRIVED or delivery.delivered_at is not None
 
 

@@ -45,6 +45,8 @@ class Answer:
     comment: str = ""
     #: False where the receiver could not be reached: that says nothing about the message.
     is_reached: bool = True
+    #: It was sent and no answer to it came: the receiver may have it.
+    is_missing: bool = False
 
 
 class _AnswerError(Exception):
@@ -63,9 +65,9 @@ def send(receiver: Receiver, message: bytes, control_id: str, timeout_s: float) 
             connection.sendall(START + message + END)
             block = _block(connection, deadline)
         except OSError as error:
-            return Answer(Outcome.TRANSIENT, f"{receiver}: {_reason(error)}")
+            return Answer(Outcome.TRANSIENT, f"{receiver}: {_reason(error)}", is_missing=True)
         except _AnswerError as error:
-            return Answer(Outcome.TRANSIENT, f"{receiver}: {error}")
+            return Answer(Outcome.TRANSIENT, f"{receiver}: {error}", is_missing=True)
     return understood(receiver, block, control_id)
 
 
@@ -91,10 +93,12 @@ def understood(receiver: Receiver, block: bytes, control_id: str) -> Answer:
     segments = [line.split("|") for line in text.replace("\n", "\r").split("\r") if line]
     named = {fields[0]: fields for fields in reversed(segments)}
     if "MSH" not in named or len(named.get("MSA", ())) < 3:
-        return Answer(Outcome.TRANSIENT, f"{receiver} answered what is no acknowledgement: {text[:80]!r}")
+        said = f"{receiver} answered what is no acknowledgement: {text[:80]!r}"
+        return Answer(Outcome.TRANSIENT, said, is_missing=True)
     verdict, about = named["MSA"][1].strip(), named["MSA"][2].strip()
     if about != control_id:
-        return Answer(Outcome.TRANSIENT, f"{receiver} answered message {about[:40]!r}, not {control_id}")
+        said = f"{receiver} answered message {about[:40]!r}, not {control_id}"
+        return Answer(Outcome.TRANSIENT, said, is_missing=True)
     error = named.get("ERR", [])
     code = error[3].split("^")[0] if len(error) > 3 else ""
     words = [unescape(part) for part in (*named["MSA"][3:4], *error[3:4], *error[8:9]) if part]

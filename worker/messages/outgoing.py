@@ -19,7 +19,7 @@ from dicom_node.uids import derive_uid
 from worker.answers import Answer, report_of
 from worker.db.queries import deliveries_of
 from worker.db.records import Job, Result, Review
-from worker.db.retractions import ARRIVED, has_arrived, replaced, told_later
+from worker.db.retractions import has_arrived, replaced, told_later
 from worker.documents import Document, Predecessor
 from worker.messages import fhir, hl7v2
 from worker.messages.statement import MessageError, Standing, Statement, answer_uid, name_groups, subject_of
@@ -29,8 +29,6 @@ from worker.states import DeliveryState, JobState
 
 _BUILDERS: Final = {MessageKind.FHIR: fhir.build_bundle, MessageKind.HL7: hl7v2.build_oru}
 _RETRACTORS: Final = {MessageKind.FHIR: fhir.build_retraction, MessageKind.HL7: hl7v2.build_retraction}
-#: A destination knows the message, or is about to.
-_KNOWN: Final = (DeliveryState.SENDING, *ARRIVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def told_before(session: Session, job: Job, earlier: Sequence[Job]) -> Told:
         destinations=frozenset(
             delivery.destination
             for delivery in deliveries
-            if delivery.result.kind in _BUILDERS and delivery.state in _KNOWN
+            if delivery.result.kind in _BUILDERS and (delivery.state is DeliveryState.SENDING or has_arrived(delivery))
         ),
         was_signed=any(result.verified for result in written),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,7 +64,8 @@ def send_hl7(settings: Settings, target: Hl7Destination, parcels: Sequence[Parce
         message = hl7v2.addressed(parcel.path.read_bytes(), _applications(settings, target))
         receiver, timeout_s = hl7_receiver(settings, target), settings.delivery.timeout_s
         answer = mllp.send(receiver, message, hl7v2.control_id(message), timeout_s)
-        return _outcome(parcel, answer.klass, answer.comment, is_reached=answer.is_reached)
+        outcome = _outcome(parcel, answer.klass, answer.comment, is_reached=answer.is_reached)
+        return replace(outcome, is_unanswered=answer.is_missing)
 
     return _each(parcels, send)
 
@@ -150,7 +152,8 @@ def _tried(parcel: Parcel, send: Callable[[Parcel], StoreOutcome]) -> StoreOutco
     try:
         return send(parcel)
     except ExchangeError as error:
-        return _outcome(parcel, Outcome.TRANSIENT, str(error), is_reached=error.is_reached)
+        outcome = _outcome(parcel, Outcome.TRANSIENT, str(error), is_reached=error.is_reached)
+        return replace(outcome, is_unanswered=error.is_reached)
     except TlsError as error:
         return _outcome(parcel, Outcome.TRANSIENT, str(error), is_reached=False)
     except MessageError as error:
