@@ -83,6 +83,9 @@ class WebhookDestination(DestinationBase):
     kind: Literal["webhook"] = Field(description="webhook: signed CloudEvents by HTTP POST")
     url: str = Field(description="address that events are posted to")
     secret: Secret = Field(description="whsec_ and the base64 of 24 to 64 random bytes, by which events are signed")
+    former_secret: Secret = Field(
+        SecretStr(""), description="while the receiver changes its secret: the old one, by which events are signed too"
+    )
     ca: Path | None = Field(None, description=_CA)
     events: list[Happening] = Field(list(Happening), min_length=1, description="what it is told of")
     answers: Literal["released", "always", "never"] = Field(
@@ -100,6 +103,11 @@ class WebhookDestination(DestinationBase):
         return named(self.url)
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What events are signed by: the receiver knows one of them."""
+        return tuple(filter(None, (self.secret.get_secret_value(), self.former_secret.get_secret_value())))
+
+    @property
     def told(self) -> tuple[Happening, ...]:
         """The happenings whose events carry the answer."""
         if self.answers == "released":
@@ -112,5 +120,6 @@ class WebhookDestination(DestinationBase):
         from worker.webhook_signature import key_of
 
         HttpServer(self.url)
-        key_of(self.secret.get_secret_value())
+        for secret in self.secrets:
+            key_of(secret)
         return self

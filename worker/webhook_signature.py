@@ -1,9 +1,9 @@
 """The signature that a webhook is sent under, as the Standard Webhooks specification 1.0.0 has it.
 
-Input: the body, its identifier and the shared secret. Output: header fields. The receiver computes HMAC-SHA256 over
-`id.timestamp.body` with the same secret, which tells it who sent this and that nothing was changed; it refuses a time
-stamp that is old and an identifier that it has seen, which is why a repeat keeps its identifier. On failure
-`SecretError`.
+Input: the body, its identifier and the shared secret, or two of them while a receiver changes it. Output: header fields.
+The receiver computes HMAC-SHA256 over `id.timestamp.body` with the same secret, which tells it who sent this and that
+nothing was changed; it refuses a time stamp that is old and an identifier that it has seen, which is why a repeat keeps
+its identifier. On failure `SecretError`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -25,14 +26,15 @@ class SecretError(ValueError):
     """A webhook's secret cannot be used; the message says why, and not the secret."""
 
 
-def signed_headers(message_id: str, body: bytes, secret: str, now: datetime) -> dict[str, str]:
-    """Return the header fields that a body is sent with. Raises `SecretError`."""
+def signed_headers(message_id: str, body: bytes, secrets: Sequence[str], now: datetime) -> dict[str, str]:
+    """Return the header fields that a body is sent with: one signature for each secret. Raises `SecretError`."""
     timestamp = str(int(now.timestamp()))
-    signature = hmac.new(key_of(secret), f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    content = f"{message_id}.{timestamp}.".encode() + body
+    signatures = [hmac.new(key_of(secret), content, hashlib.sha256).digest() for secret in secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode('ascii')}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(one).decode('ascii')}" for one in signatures),
     }
 
 

@@ -251,6 +251,15 @@ def test_a_webhook_is_signed_so_that_its_origin_can_be_checked(tmp_path: Path) -
         assert SECRET not in refused.message + repr(other) + other.model_dump_json()
 
 
+def test_a_receiver_can_change_its_secret_without_losing_an_event(tmp_path: Path) -> None:
+    with webhook_receiver() as receiver:
+        values = {**HOOK, "name": "there", "url": receiver.url, "secret": SECRET[:-4] + "AAA="}
+        settings = destination(tmp_path, **values, former_secret=SECRET)
+        assert classes(send(tmp_path, settings, [EVENT])) == [(Outcome.DELIVERED, True)]
+        assert (len(receiver.events), receiver.forged) == (1, 0)
+    assert SECRET not in repr(settings) + settings.model_dump_json()
+
+
 @pytest.mark.parametrize(
     ("status", "fields", "outcome", "pause_s"),
     [
@@ -304,6 +313,7 @@ def test_a_message_that_is_gone_or_none_of_ours_is_a_dead_letter(tmp_path: Path)
         ({"kind": "webhook", "url": "https://a.example", "secret": "pass-word"}, "not base64"),
         ({"kind": "webhook", "url": "https://a.example", "secret": "whsec_cGFzcy13b3Jk"}, "9 bytes"),
         ({"kind": "webhook", "url": "https://a.example"}, "secret: Field required"),
+        ({"kind": "webhook", "url": "https://a.example", "secret": SECRET, "former_secret": "pass-word"}, "not base64"),
         ({"kind": "webhook", "url": "https://a.example", "secret": SECRET, "events": ["lost"]}, "events"),
         ({"kind": "hl7", "host": "ris", "port": 2575, "tls": True}, "dicom.tls names no certificates"),
         ({"kind": "hl7", "host": "ris", "port": 2575, "associations": 2}, "associations"),
@@ -345,6 +355,6 @@ def test_an_answer_in_two_pieces_is_read_as_one(orus: tuple[bytes, bytes]) -> No
 def test_the_time_of_sending_is_part_of_the_signature() -> None:
     from worker.webhook_signature import signed_headers
 
-    early, late = (signed_headers("id", EVENT, SECRET, datetime(2026, 1, day, tzinfo=UTC)) for day in (1, 2))
+    early, late = (signed_headers("id", EVENT, [SECRET], datetime(2026, 1, day, tzinfo=UTC)) for day in (1, 2))
     assert early["webhook-id"] == late["webhook-id"]
     assert early["webhook-signature"] != late["webhook-signature"]

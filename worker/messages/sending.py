@@ -75,8 +75,11 @@ def send_webhook(settings: Settings, target: WebhookDestination, parcels: Sequen
 
     def send(parcel: Parcel) -> StoreOutcome:
         server, body = webhook_server(target), parcel.path.read_bytes()
-        event_id, secret = str(json.loads(body)["id"]), target.secret.get_secret_value()
-        headers = {"Content-Type": CLOUDEVENTS_JSON, **signed_headers(event_id, body, secret, datetime.now(UTC))}
+        event_id = str(json.loads(body)["id"])
+        headers = {
+            "Content-Type": CLOUDEVENTS_JSON,
+            **signed_headers(event_id, body, target.secrets, datetime.now(UTC)),
+        }
         answer = exchange(server, "POST", timeout_s=settings.delivery.timeout_s, body=body, headers=headers)
         return _http_outcome(parcel, server, answer, "")
 
