@@ -1,6 +1,6 @@
 """The signature that a webhook is sent under, as the Standard Webhooks specification 1.0.0 has it.
 
-Input: the body, its identifier and the shared secret, or two of them while a receiver changes it. Output: header fields.
+Input: the body, its identifier and the shared secret, or two while a receiver changes it. Output: header fields.
 The receiver computes HMAC-SHA256 over `id.timestamp.body` with the same secret, which tells it who sent this and that
 nothing was changed; it refuses a time stamp that is old and an identifier that it has seen, which is why a repeat keeps
 its identifier. On failure `SecretError`.
