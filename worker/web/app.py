@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -232,6 +232,9 @@ def listen(settings: Settings) -> socket.socket:
 
 
 async def _database_failed(_request: Request, error: Exception) -> Response:
+    if isinstance(error, DataError):  # a text with NUL in it, say, which PostgreSQL keeps nowhere
+        log.warning("value refused", action="serve", error=str(error.orig).splitlines()[0])
+        return JSONResponse({"detail": "a value that was sent cannot be kept or looked for"}, status_code=400)
     log.error("database cannot be read", action="serve", error=str(error).splitlines()[0])
     return JSONResponse(
         {"detail": "the database cannot be read; see the log and `dicom-worker doctor`"}, status_code=503

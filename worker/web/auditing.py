@@ -159,7 +159,7 @@ class Audits:
             name = f"/{path.split('/')[1]}/number"
         value = str(parts.get(name.rpartition("/")[2] if name.startswith("/") else name, ""))
         is_handed_over = path.startswith("/dicom-web/") and not path.endswith(_ABOUT)
-        if name not in _SUBJECTS or not self._is_new(_Look(caller, f"{name} {is_handed_over}", value)):
+        if name not in _SUBJECTS or "\0" in value or not self._is_new(_Look(caller, f"{name} {is_handed_over}", value)):
             return
         with self._database.reading() as session:
             studies = [_seen(study) for study in session.scalars(_SUBJECTS[name](value))]

@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from dicom_node.spool import SpoolError
 from worker.db.sessions import Database
@@ -46,5 +46,7 @@ def create_dicomweb(settings: Settings, database: Database) -> FastAPI:
 
 
 async def _failed(_request: Request, error: Exception) -> Response:
+    if isinstance(error, DataError):  # a text with NUL in it, say, which PostgreSQL keeps nowhere
+        return JSONResponse({"detail": "a value that was sent cannot be looked for"}, status_code=400)
     log.error("the store cannot be used", action="dicomweb", error=str(error).splitlines()[0])
     return JSONResponse({"detail": "the store cannot be used just now; see the log"}, status_code=503)
