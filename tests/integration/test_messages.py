@@ -209,6 +209,22 @@ def test_a_held_case_is_told_without_its_answer_unless_the_site_wants_it(tmp_pat
             assert full["id"] != held["id"]
 
 
+def test_what_one_system_said_is_not_told_to_another(tmp_path: Path, sqlite_url: str) -> None:
+    with fhir_server() as server, webhook_receiver() as receiver:
+        strict = to_fhir(server, patient_system="urn:oid:1.2.3")
+        with hospital_with(tmp_path, sqlite_url, strict, to_hook(receiver)) as hospital:
+            job_id = hospital.decided_run()
+            finish(hospital, job_id)
+            assert "P-1" in str([row.last_error for row in hospital.deliveries(job_id)]), (
+                "the server quotes the patient"
+            )
+            review.accept(hospital.db, job_id, ADA)
+            finish(hospital, job_id)
+            assert told(receiver) == ["released", "verified"]
+            assert "P-1" not in json.dumps(receiver.events)
+            assert all("deliveries" not in result for result in receiver.events[1]["data"]["results"])
+
+
 def test_a_stand_in_says_everywhere_that_it_means_nothing(tmp_path: Path, sqlite_url: str) -> None:
     with everybody(tmp_path, sqlite_url) as (hospital, server, there, receiver):
         finish(hospital, hospital.decided_run(provenance=provenance(is_standin=True).to_json()))

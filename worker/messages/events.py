@@ -82,6 +82,7 @@ def _data(happening: Happening, case: ReviewCase, reason: str, telling: Telling)
         del told[name]
     for result in told["results"]:
         del result["path"]  # a place on this machine's disk
+        del result["deliveries"]  # what other systems said of it, which can quote the patient
     if told["provenance"] is not None:
         del told["provenance"]["files"]  # their digests are combined in base_digest and adapter_digest
     notices = [STANDIN_NOTICE] if case.is_standin else []
