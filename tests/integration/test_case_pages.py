@@ -338,8 +338,9 @@ def test_a_probability_is_written_in_one_way(hospital: Hospital, ada: TestClient
     )
     page = ada.get(f"/cases/{job_id}").text
     assert "Probability: 0.98<" in page
-    assert "<dd>0.98</dd>" in page
-    assert not re.search(r">[^<]*0\.989", page)
+    for shown in (page, ada.get(f"/studies/{hospital.job(job_id).study_id}").text):
+        assert "<dd>0.98</dd>" in shown
+        assert not re.search(r">[^<]*0\.988?9", shown)
 
 
 def test_every_look_at_a_case_and_every_word_about_it_is_told(
@@ -368,3 +369,13 @@ def test_every_look_at_a_case_and_every_word_about_it_is_told(
     with hospital.db.reading() as session:
         assert len(session.get_one(Job, remarked).reviews) == 1
     assert len(said_of(remarked)) == 1
+
+
+def test_a_study_shows_what_was_taken_back_as_that(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    send(ada, ada.get(f"/cases/{job_id}").text, f"/cases/{job_id}/accept", comment="too fast")
+    study = f"/studies/{hospital.job(job_id).study_id}"
+    assert re.search(r"Accepted by Ada Lovelace, City, <time[^>]*>[^<]*</time>: too fast", ada.get(study).text)
+    review.undo(hospital.db, job_id, review.Reviewer("Lovelace^Ada", "City"))
+    assert re.search(r"Accepted by Ada Lovelace, City, <time.*</time>, taken back <time.*</time>: too fast",
+                     ada.get(study).text)  # fmt: skip

@@ -85,7 +85,7 @@ def test_a_study_shows_its_whole_way(client: TestClient) -> None:
     assert f'href="/cases/{HELD_JOB}"' in page
     assert HELD_PICTURE in page
     released = client.get(RELEASED_PAGE).text
-    for words in ("refused: no", "blurred", "Doe^Jane"):
+    for words in ("refused: no", "blurred", "Another try asked by Jane Doe"):
         assert words in released
 
 
