@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 
 from tests.integration.hospital import ADA, BLOCKED, Hospital, provenance
 from worker import review
@@ -153,3 +154,14 @@ def test_a_list_does_not_read_the_raw_answers(hospital: Hospital) -> None:
         queries.studies(session)
     assert any(Job.__tablename__ in statement for statement in seen)
     assert not any("jobs_generation" in statement or "jobs.generation" in statement for statement in seen)
+
+
+def test_what_a_failed_statement_was_given_is_in_no_message(hospital: Hospital) -> None:
+    def twice() -> None:
+        with hospital.db.writing() as session:
+            session.add_all(Study(study_instance_uid="1.2.826.9", patient_name="Doe^Jane") for _ in range(2))
+
+    with pytest.raises(IntegrityError) as failure:
+        twice()
+    # Such a message goes to the log, with its traceback. (PostgreSQL itself names the key that is there twice.)
+    assert "Doe^Jane" not in str(failure.value)
