@@ -87,6 +87,8 @@ def write_results(
             return ()
         if job.not_before > utc_now():
             return ()  # who signed it can still take that back
+        if _may_stand_again(earlier_jobs(session, job)):
+            return ()  # what becomes of this one hangs on it
         assignment = _read(session, settings, job, known_adapters() if adapters is None else adapters)
     documents, obstacle = _build(settings, assignment)
     if obstacle is not None:
@@ -186,6 +188,8 @@ def _commit(
 
 def _verdict(job: Job, signed: Signature | None, earlier: Sequence[Job]) -> tuple[JobState, str]:
     """Return where the job goes, and why."""
+    if _may_stand_again(earlier):
+        raise _MovedOnError("the rejection of an earlier revision can still be taken back")
     if signed is not None:
         if any(other.state is JobState.ACCEPTED for other in earlier):
             raise _MovedOnError("the signed report of an earlier revision is being written; it comes first")
@@ -196,6 +200,11 @@ def _verdict(job: Job, signed: Signature | None, earlier: Sequence[Job]) -> tupl
     if any(other.state in SIGNED for other in earlier):
         return JobState.HELD, SIGNED_EARLIER
     return JobState.RELEASED, job.decision_reason or "released"
+
+
+def _may_stand_again(earlier: Sequence[Job]) -> bool:
+    """Whether a rejection of one of these jobs can still be taken back, so that it would be the answer again."""
+    return any(job.state is JobState.REJECTED and job.not_before > utc_now() for job in earlier)
 
 
 def _move(session: Session, job: Job, to_state: JobState, reason: str) -> None:

@@ -32,7 +32,7 @@ from worker.reporting import write_results
 from worker.result_kinds import ResultKind
 from worker.retraction import write_rejection_notes
 from worker.settings import DicomDestination
-from worker.states import DeliveryState
+from worker.states import DeliveryState, JobState
 
 
 def grace_over(hospital: Hospital, job_id: str) -> None:
@@ -57,8 +57,8 @@ def test_a_rejection_that_comes_late_leaves_the_newer_revision_standing(tmp_path
         finish(hospital, first)
         review.reject(hospital.db, first, ADA, "half of the liver is missing", undo_s=60)
         second = hospital.decided_volume("A1", [9], 2)
-        finish(hospital, second)
         grace_over(hospital, first)
+        finish(hospital, second)
         with hospital.db.reading() as session:
             assert session.scalars(to_retract()).all() == [], "nothing rings for ever"
         finish(hospital, first)
@@ -180,3 +180,19 @@ def test_a_sender_that_died_may_have_sent_it(tmp_path: Path, sqlite_url: str) ->
         assert rescue_expired(hospital.db) == 2
         review.reject(hospital.db, job_id, ADA, "wrong side")
         assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ("pacs",)
+
+
+def test_a_newer_revision_waits_while_a_rejection_can_be_taken_back(tmp_path: Path, sqlite_url: str) -> None:
+    with ris() as there, hospital_with(tmp_path, sqlite_url, to_ris(there)) as hospital:
+        first = hospital.decided_volume("A1", [6, 7, 8], 1, decision="review")
+        finish(hospital, first)
+        review.accept(hospital.db, first, ADA)
+        finish(hospital, first)
+        review.reject(hospital.db, first, ADA, "wrong button", undo_s=60)
+        second = hospital.decided_volume("A1", [9], 2)
+        finish(hospital, second)
+        assert hospital.job(second).state is JobState.DECIDED
+        review.undo(hospital.db, first, ADA)
+        finish(hospital, second)
+        assert hospital.job(second).state is JobState.HELD, "a person has signed the earlier one"
+        assert statuses(there) == ["F"], "what was signed is not followed by what nobody has seen"
