@@ -10,7 +10,6 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_node.report import Person
 from dicom_node.spool import Spool, SpoolError
 from models.rendering import RenderInterrupted
 from tests.integration.hospital import ADA, BLOCKED, INJURED, Hospital, provenance
@@ -201,7 +200,7 @@ def test_an_answer_that_did_not_parse_can_be_given_by_a_person(hospital: Hospita
 
 def test_an_organisation_that_the_review_lacks_comes_from_the_settings(hospital: Hospital) -> None:
     reviewer = review.reviewer(hospital.settings, "Lovelace^Ada")
-    assert reviewer == Person("Lovelace^Ada", "City Hospital")
+    assert (reviewer.name, reviewer.organization) == ("Lovelace^Ada", "City Hospital")
 
 
 def test_a_retried_job_signs_its_own_draft_and_not_an_older_one(hospital: Hospital) -> None:
