@@ -19,7 +19,7 @@ from tests.integration.hospital import BLOCKED, INJURED, Hospital
 from tests.people import PASSWORD, browser_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker import review
-from worker.db.people import OpenSession
+from worker.db.people import Account, OpenSession
 from worker.db.records import Job, Review, Study, utc_now
 from worker.people import accounts
 from worker.roles import Role
@@ -228,6 +228,33 @@ def test_a_second_reader_is_another_person(hospital: Hospital, ada: TestClient, 
     assert "is that a stenosis?" in seen_by_bob
     assert ada.post(f"/cases/{job_id}/accept", data=form(page, f"/cases/{job_id}/accept")).status_code == 409
     assert send(bob, seen_by_bob, f"/cases/{job_id}/accept").status_code == 200
+
+
+def test_one_person_with_two_accounts_is_no_second_reader(
+    house: tuple[FastAPI, Hospital, dict[str, TestClient]], hospital: Hospital, ada: TestClient
+) -> None:
+    database = house[0].state.database
+    with quick_hashes(), database.writing() as session:
+        again = accounts.add(session, "ada.2", Role.REVIEWER, person_name="lovelace ^ADA", password=PASSWORD)
+        number = again.id
+    with quick_hashes():
+        other = browser_of(house[0])
+        log_in(other, "ada.2")
+    job_id = held(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    send(ada, page, f"/cases/{job_id}/second-reader", opinion="is that a stenosis?")
+    seen = other.get(f"/cases/{job_id}").text
+    assert "Somebody of your name asked for a second reader: another person decides" in seen
+    refused = other.post(
+        f"/cases/{job_id}/accept",
+        data={**form(page, f"/cases/{job_id}/accept"), "csrf_token": form(seen, "/logout")["csrf_token"]},
+    )
+    assert refused.status_code == 409
+    assert "an administrator gives the one who decides a name of their own" in refused.text
+    assert hospital.job(job_id).state is JobState.HELD
+    with database.writing() as session:  # two people after all
+        accounts.name(session.get_one(Account, number), "Lovelace^Ada^Byron", "City")
+    assert send(other, other.get(f"/cases/{job_id}").text, f"/cases/{job_id}/accept").status_code == 200
 
 
 def test_a_wrong_adapter_is_replaced(hospital: Hospital, ada: TestClient) -> None:

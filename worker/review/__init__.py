@@ -11,7 +11,7 @@ from worker.review.cases import ReviewError, ReviewOutcome, SentObject, seen_dig
 from worker.review.claims import ClaimState, claim, next_case, release
 from worker.review.decisions import accept, comment, edit, queue, reject, retry, validated
 from worker.review.grace import undo
-from worker.review.people import Reviewer, reviewer, same_person
+from worker.review.people import Reviewer, reviewer, same_person, why_no_second_reader
 from worker.review.rerouting import reroute, targets
 from worker.review.second_reading import ask_second_reader
 
@@ -38,4 +38,5 @@ __all__ = [
     "targets",
     "undo",
     "validated",
+    "why_no_second_reader",
 ]

@@ -18,7 +18,7 @@ from worker.db.records import Job, Review
 from worker.db.transitions import move_job
 from worker.db.views import seen_digest
 from worker.review.claims import claim_for_decision
-from worker.review.people import ReviewError, account_of, same_person
+from worker.review.people import ReviewError, account_of, why_no_second_reader
 from worker.states import JobState
 
 __all__ = ["ReviewError", "ReviewOutcome", "SentObject", "seen_digest"]
@@ -96,15 +96,12 @@ def open_case(
 
 
 def check_second_reader(job: Job, person: Person, action: str) -> None:
-    """Refuse the decision of the person who asked for a second reader."""
+    """Refuse the decision of the person who asked for a second reader, or of somebody with their name."""
     if not job.second_reader:
         return
     first = next(review for review in reversed(job.reviews) if review.action == "opinion")
-    if same_person(person, first.account, first.reviewer_name):
-        raise ReviewError(
-            f"job {job.id} cannot be {PAST[action]} by {person.name}: they asked for a second reader, who must be "
-            "another person"
-        )
+    if why := why_no_second_reader(person, first.account, first.reviewer_name):
+        raise ReviewError(f"job {job.id} cannot be {PAST[action]} by {person.name}: {why}")
 
 
 def obstacle(session: Session, job: Job, action: str) -> str:

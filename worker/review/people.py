@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from dicom_node.report import Person
@@ -49,6 +50,32 @@ def same_person(person: Person, account: str, name: str) -> bool:
     if own and account:
         return own == account
     return person.name.strip(" ^").casefold() == name.strip(" ^").casefold()
+
+
+def same_name(one: str, other: str) -> bool:
+    """Tell whether two person names (PN, PS3.5 6.2.1) are written alike, whatever their case and spaces."""
+    return _name_as_compared(one) == _name_as_compared(other)
+
+
+def why_no_second_reader(person: Person, account: str, name: str) -> str:
+    """Say why a person cannot decide where somebody of this account and name asked for a second reader.
+
+    Stricter than `same_person`: one person may have two accounts, such as a password's and an OpenID provider's, so
+    that a name alone makes one. Empty where they can decide.
+    """
+    if same_person(person, account, name):
+        return "they asked for a second reader, who must be another person"
+    if same_name(person.name, name):
+        return (
+            "somebody of the same name asked for a second reader, who must be another person; where these are two "
+            "people, an administrator gives the one who decides a name of their own, here or at the OpenID provider"
+        )
+    return ""
+
+
+def _name_as_compared(name: str) -> str:
+    parts = unicodedata.normalize("NFKC", name).casefold().split("^")
+    return "^".join(" ".join(part.split()) for part in parts).strip("^")
 
 
 def check_signer(person: Person) -> None:

@@ -107,7 +107,7 @@ def _context(
         "can_reject": job.state in (JobState.HELD, JobState.RELEASED, JobState.VERIFIED) and not only_looking,
         "only_looking": only_looking,
         "person": person,
-        "is_first_reader": _is_first_reader(shown, person, job),
+        "another_decides": _why_another_decides(shown, person, job),
         "preview": preview(adapters, job, signed.findings if is_signed and signed else job.findings, person),
         "is_signed": is_signed,
         "calibration": _calibration(session, job),
@@ -134,12 +134,20 @@ def _forms(
     return {"form": form_of(model, job.findings if typed is None else typed, errors), "form_errors": errors or {}}
 
 
-def _is_first_reader(shown: ReviewCase, person: Person | None, job: Job) -> bool:
-    """Tell whether this person asked for the second reader."""
-    if not shown.second_reader or person is None:
-        return False
+def _why_another_decides(shown: ReviewCase, person: Person | None, job: Job) -> str:
+    """Say why a second reader is asked and this person is none; empty where they may decide."""
     opinions = [entry for entry in job.reviews if entry.action == "opinion"]
-    return bool(opinions) and review.same_person(person, opinions[-1].account, opinions[-1].reviewer_name)
+    if not shown.second_reader or person is None or not opinions:
+        return ""
+    account, name = opinions[-1].account, opinions[-1].reviewer_name
+    if review.same_person(person, account, name):
+        return "You asked for a second reader: another person decides."
+    if review.why_no_second_reader(person, account, name):
+        return (
+            "Somebody of your name asked for a second reader: another person decides. If that was not you, "
+            "an administrator can give you a name of your own."
+        )
+    return ""
 
 
 def _calibration(session: Session, job: Job) -> CalibrationRow | None:
