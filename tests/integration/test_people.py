@@ -192,11 +192,14 @@ def test_a_changed_password_ends_every_other_session(app: FastAPI, browser: Test
     ):
         fields = {"csrf_token": token, "current": current, "password": new, "again": again}
         assert reason in browser.post("/account/password", data=fields).text
+    with app.state.database.writing() as session:  # whose password is known to nobody else keeps their tokens
+        kept = tokens.add(session, "hers", Role.VIEWER, 1, accounts.get(session, "rea"))
     fields = {"csrf_token": token, "current": PASSWORD, "password": OTHER_PASSWORD, "again": OTHER_PASSWORD}
     assert browser.post("/account/password", data=fields).url.path == "/"
     assert browser.get("/api/studies").status_code == 200
     assert elsewhere.get("/api/studies").status_code == 401
     assert log_in(elsewhere, "rea").status_code == 403
+    assert browser_of(app).get("/api/studies", headers={"Authorization": f"Bearer {kept}"}).status_code == 200
 
 
 def test_who_finds_a_browser_open_cannot_try_passwords_there(app: FastAPI, browser: TestClient) -> None:
@@ -273,6 +276,12 @@ def test_an_administrator_adds_changes_and_disables_users(app: FastAPI, browser:
     assert "cannot be written into a DICOM object" in send(f"/people/{numbers['vera']}/name", person_name="a=b")
     assert "is disabled" in send(f"/people/{numbers['vera']}/disable")
     assert "is enabled" in send(f"/people/{numbers['vera']}/enable")
+    with app.state.database.writing() as session:
+        token_of_vera = tokens.add(session, "vera's", Role.VIEWER, 1, accounts.get(session, "vera"))
+    headers = {"Authorization": f"Bearer {token_of_vera}"}
+    assert browser_of(app).get("/api/studies", headers=headers).status_code == 200
+    assert "1 token in their name is revoked" in send(f"/people/{numbers['vera']}/password")
+    assert browser_of(app).get("/api/studies", headers=headers).status_code == 401
     assert "only administrator" in send(f"/people/{numbers['ada']}/role", role="viewer")
     assert "only administrator" in send(f"/people/{numbers['ada']}/disable")
     assert "no such user" in send("/people/99/enable")
@@ -302,13 +311,20 @@ def test_users_are_added_and_changed_on_the_command_line(app: FastAPI, users: Ca
     assert "15 characters or more" in users("set-password", "vera", typed="short\n", code=1)
     password = users("set-password", "vera", "--one-time").splitlines()[-1]
     assert log_in(browser_of(app), "vera", password).url.path == "/account/password"
+    hers = [users("token", "add", name, "--user", "vera").splitlines()[-1] for name in ("one", "two")]
+    said = users("set-password", "vera", typed=f"{OTHER_PASSWORD}\n")
+    assert "2 tokens in their name are revoked" in " ".join(said.split())
+    for token in hers:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert browser_of(app).get("/api/studies", headers=headers).status_code == 401
+    users("token", "add", "three", "--user", "vera")
     users("set-role", "vera", "viewer")
     users("set-name", "vera", "--name", "Rubin^Vera^C", "--organization", "City Hospital")
     for words in (("list",), ("list", "--json")):
         shown = users(*words)
         assert "Rubin^Vera^C" in shown
         assert "viewer" in shown
-    users("disable", "vera")
+    assert "1 token in their name is revoked" in " ".join(users("disable", "vera").split())
     assert "disabled" in users("list")
     users("enable", "vera")
     assert "only administrator" in users("disable", "ada", code=1)

@@ -96,14 +96,14 @@ def list_users(config: ConfigOption = None, as_json: JsonOption = False) -> None
 
 @app.command("set-password")
 def set_password(login: LoginArgument, one_time: OneTimeOption = False, config: ConfigOption = None) -> None:
-    """Set a user's password, and log them out everywhere."""
+    """Set a user's password, log them out everywhere, and revoke the tokens in their name."""
     from worker.people import accounts
 
-    with _changing(config, login, "password set") as (session, settings):
+    with _changing(config, login, "password set, tokens revoked") as (session, settings):
         account = accounts.get(session, login)
         password = _password(settings, one_time, (account.login, account.person_name, account.organization))
-        accounts.set_password(session, account, password, is_one_time=one_time)
-    _done(f"user {login.lower()} has a new password", password if one_time else "")
+        revoked = accounts.reset_password(session, account, password, is_one_time=one_time)
+    _done(f"user {login.lower()} has a new password{accounts.tokens_revoked(revoked)}", password if one_time else "")
 
 
 @app.command("set-role")
@@ -138,9 +138,9 @@ def disable(login: LoginArgument, config: ConfigOption = None) -> None:
     """Let a user in no more: log them out everywhere, and revoke the tokens in their name."""
     from worker.people import accounts
 
-    with _changing(config, login, "disabled") as (session, _):
-        accounts.disable(session, accounts.get(session, login))
-    _done(f"user {login.lower()} is disabled")
+    with _changing(config, login, "disabled, tokens revoked") as (session, _):
+        revoked = accounts.disable(session, accounts.get(session, login))
+    _done(f"user {login.lower()} is disabled{accounts.tokens_revoked(revoked)}")
 
 
 @app.command()

@@ -104,6 +104,12 @@ def set_password(session: Session, account: Account, password: str, *, is_one_ti
     log_out_everywhere(session, account)
 
 
+def reset_password(session: Session, account: Account, password: str, *, is_one_time: bool = False) -> int:
+    """Set somebody else's password: log them out everywhere, and revoke the tokens in their name; return how many."""
+    set_password(session, account, password, is_one_time=is_one_time)
+    return revoke_tokens(session, account)
+
+
 def set_role(session: Session, account: Account, role: Role) -> None:
     """Give a user another role. Raises `PeopleError` where no administrator would be left."""
     if role is not Role.ADMINISTRATOR:
@@ -112,12 +118,16 @@ def set_role(session: Session, account: Account, role: Role) -> None:
     log_out_everywhere(session, account)
 
 
-def disable(session: Session, account: Account) -> None:
-    """Let in neither a user nor the tokens in their name. Raises `PeopleError` where no administrator would be left."""
+def disable(session: Session, account: Account) -> int:
+    """Let in a user no more, and revoke the tokens in their name; return how many.
+
+    Raises:
+        PeopleError: No administrator would be left.
+    """
     _keep_an_administrator(session, account)
     account.disabled = True
     log_out_everywhere(session, account)
-    session.execute(delete(ApiToken).where(ApiToken.user_id == account.id))
+    return revoke_tokens(session, account)
 
 
 def enable(account: Account) -> None:
@@ -128,6 +138,17 @@ def enable(account: Account) -> None:
 def log_out_everywhere(session: Session, account: Account) -> None:
     """End all sessions of a user."""
     session.execute(delete(OpenSession).where(OpenSession.user_id == account.id))
+
+
+def revoke_tokens(session: Session, account: Account) -> int:
+    """End all tokens in a user's name; return how many there were."""
+    ended = delete(ApiToken).where(ApiToken.user_id == account.id).returning(ApiToken.id)
+    return len(session.execute(ended).all())
+
+
+def tokens_revoked(count: int) -> str:
+    """Say how many tokens were revoked, to follow another clause; empty where there was none."""
+    return {0: "", 1: ", 1 token in their name is revoked"}.get(count, f", {count} tokens in their name are revoked")
 
 
 def first_administrator(database: Database, *, person_name: str = "", organization: str = "") -> str | None:

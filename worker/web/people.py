@@ -81,13 +81,13 @@ def set_name(request: Request, number: Number, person_name: Text = "", organizat
 
 @router.post("/{number}/password", response_class=HTMLResponse)
 def reset_password(request: Request, number: Number) -> Response:
-    """Give a user a one-time password."""
+    """Give a user a one-time password; the tokens in their name end with the old one."""
     password = passwords.one_time_password()
 
     def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
-        accounts.set_password(session, account, password, is_one_time=True)
-        return account.login, f"{account.login} has a new password, and is logged out everywhere."
+        revoked = accounts.tokens_revoked(accounts.reset_password(session, account, password, is_one_time=True))
+        return account.login, f"{account.login} has a new password and is logged out everywhere{revoked}."
 
     return _changed(request, changed, password)
 
@@ -98,8 +98,8 @@ def disable(request: Request, number: Number) -> Response:
 
     def changed(session: Session) -> tuple[str, str]:
         account = _account(session, number)
-        accounts.disable(session, account)
-        return account.login, f"{account.login} is disabled, and logged out everywhere."
+        revoked = accounts.tokens_revoked(accounts.disable(session, account))
+        return account.login, f"{account.login} is disabled and logged out everywhere{revoked}."
 
     return _changed(request, changed)
 
