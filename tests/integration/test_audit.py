@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from lxml import etree
 from typer.testing import CliRunner
 
 from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
@@ -31,7 +33,7 @@ from worker.audit.movements import record_sent
 from worker.audit.trail import AuditTrail
 from worker.audit_settings import SyslogSettings
 from worker.cli import app as cli
-from worker.db.records import Delivery
+from worker.db.records import Delivery, Study
 from worker.people import accounts
 from worker.roles import Role
 from worker.settings import Settings
@@ -79,6 +81,53 @@ def test_what_a_person_does_at_the_pages_is_told_once(app: FastAPI) -> None:
         "Query by vera about /search",
         "User Authentication / Logout by vera about ",
     ]
+
+
+def test_who_ends_another_session_is_told_with_where_it_was(app: FastAPI) -> None:
+    elsewhere, browser = browser_of(app), browser_of(app)
+    log_in(elsewhere, "vera")
+    log_in(browser, "vera")
+    theirs = browser.get("/account").text.split('name="session_id" value="')[1].split('"')[0]
+    data = {"csrf_token": csrf_of(browser), "session_id": theirs}
+    assert browser.post("/account/sessions/end", data=data).status_code == 200
+    assert browser.post("/account/sessions/end", data=data).status_code == 404  # ends nothing, is told once
+    assert said(app)[2:] == ["User Authentication / Logout by vera about "]
+    last = messages(app.state.audit.folder)[-1]
+    assert "opened from testclient" in last.findtext("EventIdentification/EventOutcomeDescription")
+
+
+def test_a_case_tells_of_the_studies_beside_it(app: FastAPI) -> None:
+    with app.state.database.writing() as session:
+        for study in session.query(Study):
+            study.patient_id, study.issuer_of_patient_id, study.patient_birth_date = "P-ACC-2", "", ""
+        others = sorted(study.study_instance_uid for study in session.query(Study))
+    others.remove(HELD_STUDY)
+    browser = browser_of(app)
+    log_in(browser, "vera")
+    for _ in range(2):
+        browser.get(f"/cases/{HELD_JOB}")
+    (looked,) = said(app)[1:]
+    begin, *about, patient = looked.split(" about ")[1].split(",")
+    assert (begin, sorted(about), patient) == (HELD_STUDY, others, "P-ACC-2")
+    assert others
+
+
+def test_trying_accession_numbers_at_the_rules_is_told(app: FastAPI) -> None:
+    browser = browser_of(app)
+    log_in(browser, "vera")
+    token = csrf_of(browser)
+    for number, status_code in (("ACC-2", 303), ("ACC-99", 404)):
+        data = {"csrf_token": token, "q": number}
+        answer = browser.post("/operations/rules/explain", data=data, follow_redirects=False)
+        assert answer.status_code == status_code
+    browser.get("/operations/rules")
+    assert said(app)[1:] == ["Query by vera about /operations/rules/explain"] * 2
+    assert "ACC-99" in query_of(messages(app.state.audit.folder)[-1])
+
+
+def query_of(message: etree._Element) -> str:
+    """What was searched for."""
+    return b64decode(message.findtext(".//ParticipantObjectQuery")).decode()
 
 
 def test_a_role_that_may_not_is_told_and_nobody_unknown_is(app: FastAPI) -> None:

@@ -59,22 +59,22 @@ def application(us: System, *, starts: bool) -> AuditEvent:
     return AuditEvent(codes.APPLICATION_ACTIVITY, Action.EXECUTE, (us.participant(),), types=(kind,))
 
 
-def authentication(us: System, who: Actor, *, logs_in: bool = True, refused: str = "") -> AuditEvent:
-    """Return a log-in, a log-in that was refused, or a log-out (A.5.3.12)."""
+def authentication(us: System, who: Actor, *, logs_in: bool = True, refused: str = "", remark: str = "") -> AuditEvent:
+    """Return a log-in, a log-in that was refused, or a log-out, with a remark about it (A.5.3.12)."""
     return AuditEvent(
         codes.USER_AUTHENTICATION,
         Action.EXECUTE,
         (who.participant(), us.participant()),
         types=(codes.LOGIN if logs_in else codes.LOGOUT,),
         outcome=Outcome.MINOR_FAILURE if refused else Outcome.SUCCESS,
-        reason=refused,
+        reason=refused or remark,
     )
 
 
-def accessed(us: System, who: Actor, study: StudySeen) -> AuditEvent:
-    """Return that somebody looked at a study (A.5.3.6)."""
+def accessed(us: System, who: Actor, study: StudySeen, others: Sequence[StudySeen] = ()) -> AuditEvent:
+    """Return that somebody looked at a study (A.5.3.6), and what they saw of the patient's `others` beside it."""
     participants = (who.participant(), us.participant())
-    return AuditEvent(codes.INSTANCES_ACCESSED, Action.READ, participants, _objects((study,)))
+    return AuditEvent(codes.INSTANCES_ACCESSED, Action.READ, participants, _objects((study, *others)))
 
 
 def transferred(

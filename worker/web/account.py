@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from worker.audit import events
-from worker.db.people import Account
+from worker.db.people import Account, OpenSession
 from worker.people import accounts, sessions, tokens
 from worker.people.user import User
 from worker.roles import Role
@@ -47,7 +47,12 @@ def account(request: Request, user: UserOfPage) -> Response:
 def end_session(request: Request, user: UserOfPage, session_id: Annotated[str, Form(max_length=64)]) -> Response:
     """End one of the user's sessions."""
     with request.app.state.database.writing() as session:
+        opened = session.get(OpenSession, session_id)
+        where = "" if opened is None else opened.peer_address
         ended = user.id is not None and sessions.end(session, session_id, of=user.id)
+    if ended:
+        remark = f"ended from elsewhere: the session that was opened from {where or 'an unknown address'}"
+        auditing.write(request, lambda us, who: events.authentication(us, who, logs_in=False, remark=remark))
     return _back(request, found=ended)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -36,10 +36,10 @@ NO_PATIENTS: Final = (
     *("/operations/rules", "/api/pipeline", "/api/destinations", "/api/deliveries/resend", "/api/adapters"),
     *("/api/rules", "/api/events", "/worklist/views", "/cases/next"),
 )
-#: Addresses that show lists: the message says what was searched for.
+#: Addresses that show lists, or whether there is something: the message says what was searched for.
 LISTS: Final = frozenset(
     {"/", "/studies", "/search", "/worklist", "/worklist/lines", "/api/studies", "/api/review"}
-    | {"/operations/failures", "/api/deliveries", "/api/failures/jobs"}
+    | {"/operations/rules/explain", "/operations/failures", "/api/deliveries", "/api/failures/jobs"}
     | {f"/dicom-web/{level}" for level in ("studies", "series", "instances")}
 )
 #: Ends of DICOMweb addresses that tell about instances without handing them over.
@@ -90,6 +90,11 @@ def decided(request: Request, job_id: str, decision: str) -> None:
         write(request, lambda us, who: events.decided(us, who, _seen(study), job_id, decision))
 
 
+def also_shown(request: Request, study_ids: Iterable[int]) -> None:
+    """Say that the page which answers this request tells of other studies of the same patient, too."""
+    request.state.also_shown = frozenset(study_ids)
+
+
 def unaudited(app: FastAPI) -> list[str]:
     """Return the paths of routes of which it is not known whose data they show."""
     return [path for path, _ in routes(app) if not (path.startswith(NO_PATIENTS) or path in LISTS or _subject(path))]
@@ -116,7 +121,7 @@ class Audits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or path.startswith(NO_PATIENTS):
+        if scope["type"] != "http" or (path.startswith(NO_PATIENTS) and path not in LISTS):
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})  # who asks is found out further in
@@ -136,6 +141,7 @@ class Audits:
         caller = caller_of(request)
         # What stands in the way of a decision is said on the page of its case, which shows all of it.
         is_shown = status < 400 or status == 409 or (status == 422 and path.startswith("/cases/"))
+        is_shown = is_shown or (status == 404 and path in LISTS)  # that there is nothing is an answer, too
         if caller is None or not (is_shown or status == 403) or scope["method"] not in ("GET", "POST"):
             return
         if status == 403:
@@ -159,16 +165,24 @@ class Audits:
             name = f"/{path.split('/')[1]}/number"
         value = str(parts.get(name.rpartition("/")[2] if name.startswith("/") else name, ""))
         is_handed_over = path.startswith("/dicom-web/") and not path.endswith(_ABOUT)
-        if name not in _SUBJECTS or "\0" in value or not self._is_new(_Look(caller, f"{name} {is_handed_over}", value)):
+        if name not in _SUBJECTS or "\0" in value:
+            return
+        beside: frozenset[int] = getattr(request.state, "also_shown", frozenset())
+        looks = [_Look(caller, f"{name} {is_handed_over}", value)]
+        looks += [_Look(caller, f"{name} beside", f"{value} {study_id}") for study_id in beside]
+        are_new = [self._is_new(look) for look in looks]  # each is remembered, whichever is new
+        if not any(are_new):
             return
         with self._database.reading() as session:
             studies = [_seen(study) for study in session.scalars(_SUBJECTS[name](value))]
+            wanted = select(Study).where(Study.id.in_(beside)).order_by(Study.id)
+            others = [_seen(study) for study in session.scalars(wanted)] if beside else []
         us, who = self._trail.system, actor(request, caller)
         for study in studies:
             made = (
                 events.transferred(us, who, [study], to_us=False, peer_asked=True)
                 if is_handed_over
-                else events.accessed(us, who, study)
+                else events.accessed(us, who, study, others)
             )
             self._trail.write(made)
 

@@ -25,6 +25,7 @@ from worker.people.user import User
 from worker.roles import Role
 from worker.schemas import ReviewCase
 from worker.states import JobState
+from worker.web import auditing
 from worker.web.access import requires
 from worker.web.decided import decided_banner
 from worker.web.finding_forms import form_of
@@ -80,6 +81,7 @@ def show(
         shown = queries.review_case(session, job_id)
         context = _context(session, request, user, job, shown, adapters)
         context |= _forms(job, adapters, typed, errors)
+        auditing.also_shown(request, (prior.study_id for prior in context["priors"]))
         context["decided"] = decided_banner(session, user, decided)
     settings = request.app.state.settings.review
     context |= {"trouble": trouble, "opened": opened, "comment": comment, "undo_s": settings.undo_s}
