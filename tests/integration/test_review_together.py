@@ -377,6 +377,8 @@ def test_the_work_list_filters_sorts_and_counts(hospital: Hospital) -> None:
     assert ids(who="second reader") == [volume]
     assert ids(who="free for me") == [unsure]
     with hospital.db.reading() as session:
+        behind_the_end = work_list(session, Filters(modality="XA"), "", ADA.name, offset=50)
+        assert (behind_the_end.lines, behind_the_end.found) == ([], 2)
         page, counted = work_list(session, Filters(), "", BOB.name), counts(session)
     (line,) = [line for line in page.lines if line.job_id == urgent]
     assert (line.open_with, line.modality, line.patient_id) == (BOB.name, "XA", "P-1")

@@ -2,7 +2,9 @@
 
 Input: `Filters` and who looks. Output: lines, and counts. Filtering and sorting read an index that holds no answers
 (`ix_jobs_waiting`), so that a page costs the same whether answers are long or short; answers are read for its lines
-only. Nothing fails here but the database.
+only. What waits is little beside what was ever received: series, studies and reviews are looked up for each case that
+waits, in subqueries that no planner turns into a join. Joined, PostgreSQL reads the whole of those tables instead.
+Nothing fails here but the database.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from worker.db.records import Job, Review, Series, Study, utc_now
@@ -113,10 +115,16 @@ def priority_name(rank: int) -> str:
 def work_list(session: Session, filters: Filters, account: str, name: str, *, offset: int = 0) -> WorkList:
     """Return a page of the work list, as this person may see it."""
     waiting = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.HELD)) or 0
-    chosen, found = _chosen(filters, account, name), waiting
-    if replace(filters, sort="urgency") != Filters():
-        found = session.scalar(chosen.with_only_columns(func.count(), maintain_column_froms=True)) or 0
-    ids = session.scalars(chosen.order_by(*_order(filters.sort)).limit(LINES).offset(offset)).all()
+    chosen = _chosen(filters, account, name)
+    page = chosen.order_by(*_order(filters.sort)).limit(LINES).offset(offset)
+    if filters.modality or filters.search:
+        # Page and count in one go: what is looked up for each case is looked up once.
+        rows = session.execute(page.add_columns(func.count().over())).all()
+        ids, found = [row.id for row in rows], rows[0][1] if rows else None
+    else:
+        ids, found = list(session.scalars(page)), waiting if replace(filters, sort="urgency") == Filters() else None
+    if found is None:
+        found = session.scalar(chosen.with_only_columns(func.count())) or 0
     return WorkList(_lines(session, ids), found, waiting)
 
 
@@ -134,12 +142,11 @@ def _chosen(filters: Filters, account: str, name: str) -> Select[str]:
         least, most = RANKS[filters.priority]
         chosen = chosen.where(Job.priority.between(least, most))
     if filters.modality:
-        chosen = chosen.join(Series, Series.id == Job.series_id).where(Series.modality == filters.modality)
+        chosen = chosen.where(_modality() == filters.modality)
     if filters.search:
         columns = (Study.accession_number, Study.patient_id, Study.study_description)
-        chosen = chosen.join(Study, Study.id == Job.study_id).where(
-            or_(*(column.icontains(filters.search, autoescape=True) for column in columns))
-        )
+        meets = or_(*(column.icontains(filters.search, autoescape=True) for column in columns))
+        chosen = chosen.where(select(meets).where(Study.id == Job.study_id).scalar_subquery())
     if filters.who == "free for me":
         chosen = chosen.where(*_free_for(account, name))
     elif filters.who == "open with me":
@@ -149,11 +156,19 @@ def _chosen(filters: Filters, account: str, name: str) -> Select[str]:
     return chosen
 
 
+def _modality() -> ScalarSelect[str]:
+    return select(Series.modality).where(Series.id == Job.series_id).scalar_subquery()
+
+
 def _free_for(account: str, name: str) -> tuple[ColumnElement[bool], ...]:
-    opinions = select(Review.id).where(Review.job_id == Job.id, Review.action == "opinion")
+    own_opinions = (
+        select(func.count())
+        .select_from(Review)
+        .where(Review.job_id == Job.id, Review.action == "opinion", _is_person(Review, account, name))
+    )
     return (
         ~exists(_claims().where(~_is_person(CaseClaim, account, name))),
-        ~and_(Job.second_reader, exists(opinions.where(_is_person(Review, account, name)))),
+        or_(~Job.second_reader, own_opinions.scalar_subquery() == 0),
     )
 
 
@@ -185,13 +200,12 @@ def _order(sort: Sort) -> tuple[ColumnElement[Any], ...]:
 def counts(session: Session) -> dict[str, Counter[str]]:
     """Return filter -> value -> cases that wait with it."""
     waiting = (
-        select(Job.adapter, Series.modality, Job.priority, func.count())
-        .join(Series, Series.id == Job.series_id)
-        .where(Job.state == JobState.HELD)
-        .group_by(Job.adapter, Series.modality, Job.priority)
+        select(Job.adapter, _modality().label("modality"), Job.priority).where(Job.state == JobState.HELD).subquery()
     )
+    values = (waiting.c.adapter, waiting.c.modality, waiting.c.priority)
+    counted = select(*values, func.count()).group_by(*values)
     found: dict[str, Counter[str]] = {name: Counter() for name in ("adapter", "modality", "priority")}
-    for adapter, modality, priority, count in session.execute(waiting):
+    for adapter, modality, priority, count in session.execute(counted):
         for name, value in (("adapter", adapter), ("modality", modality), ("priority", priority_name(priority))):
             found[name][value] += count
     return found
