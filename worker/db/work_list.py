@@ -120,7 +120,7 @@ def work_list(session: Session, filters: Filters, account: str, name: str, *, of
     if filters.modality or filters.search:
         # Page and count in one go: what is looked up for each case is looked up once.
         rows = session.execute(page.add_columns(func.count().over())).all()
-        ids, found = [row.id for row in rows], rows[0][1] if rows else None
+        ids, found = [row.id for row in rows], rows[0][1] if rows else (None if offset else 0)
     else:
         ids, found = list(session.scalars(page)), waiting if replace(filters, sort="urgency") == Filters() else None
     if found is None:
