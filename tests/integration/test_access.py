@@ -185,6 +185,37 @@ def test_what_is_not_in_its_form_is_refused_without_saying_it_again(nobody: Test
     assert nobody.post(f"/api/review/{'9' * 32}/comment", content=half_a_character, headers=headers).status_code == 422
 
 
+def test_a_browser_is_shown_a_page_that_says_what_is_wrong_and_leads_back(nobody: TestClient) -> None:
+    log_in(nobody, "administrator")
+    token = csrf_of(nobody)
+    headers = {**PAGE, "Referer": "http://localhost:8080/people"}
+    secret = "secret" * 50
+    answer = nobody.post(
+        "/people", headers=headers, data={"csrf_token": token, "person_name": secret, "role": "<b>king</b>"}
+    )
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("text/html")
+    for words in (
+        "<h1>Not understood</h1>",
+        "Login: it is missing",
+        "Role: Input should be",
+        "Person name: it is longer than 256 characters",
+        '<a href="/people">Go back</a>',
+    ):
+        assert words in answer.text, answer.text
+    assert "secret" not in answer.text
+    assert "king" not in answer.text
+    page = nobody.get(f"/people/{'9' * 30}/disable", headers=PAGE)
+    assert page.status_code == 405
+    answer = nobody.post(f"/people/{'9' * 30}/disable", headers=PAGE, data={"csrf_token": token})
+    assert "The address of the page: " in answer.text
+    assert '<a href="/">Go back</a>' in answer.text
+    asked = nobody.get("/", headers=PAGE, params={"start": -1})
+    assert (asked.status_code, "<li>Start: Input should be" in asked.text) == (422, True)
+    program = nobody.post("/people", headers={"X-CSRF-Token": token}, data={"role": "king"})
+    assert program.json()["detail"][0]["loc"] == ["body", "login"]
+
+
 def test_nobody_fills_the_memory(nobody: TestClient) -> None:
     megabytes = b" " * (5 * 2**20)
 

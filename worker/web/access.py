@@ -99,7 +99,7 @@ async def refusal(request: Request, error: Exception) -> Response:
         raise error
     if request.headers.get("HX-Request") and error.leads_to:
         return Response(status_code=error.status_code, headers={"HX-Redirect": _with_way_back(request, error.leads_to)})
-    if not _is_browser(request):
+    if not is_browser(request):
         headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else None
         return JSONResponse({"detail": str(error)}, status_code=error.status_code, headers=headers)
     if error.leads_to:
@@ -116,6 +116,12 @@ def own_address(text: str) -> str:
         return "/"
     is_own = text.startswith("/") and not text.startswith(("//", "/\\")) and not (parts.scheme or parts.netloc)
     return text if is_own and text.isprintable() and "\\" not in text else "/"
+
+
+async def still_let_in(request: Request, role: Role) -> bool:
+    """Return whether who asked is let in still, for an answer that goes on for long."""
+    caller = await run_in_threadpool(_identify, request)
+    return caller is not None and not caller.must_change_password and caller.user.may(role)
 
 
 def check_origin(request: Request, welcome: Sequence[str] = ()) -> None:
@@ -177,7 +183,8 @@ async def _check_own_page(request: Request, caller: Caller) -> None:
         raise RefusedError(403, "the form is out of date: go back, load its page again and send it once more")
 
 
-def _is_browser(request: Request) -> bool:
+def is_browser(request: Request) -> bool:
+    """Return whether whoever asks wants a page, rather than a program JSON."""
     return "text/html" in request.headers.get("accept", "") and not request.scope.get("root_path", "")
 
 
@@ -187,8 +194,13 @@ def _with_way_back(request: Request, address: str) -> str:
         return address
     way_back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method not in _SAFE_METHODS or request.headers.get("HX-Request"):
-        way_back = own_address(_path_of(request.headers.get("HX-Current-URL") or request.headers.get("referer", "")))
+        way_back = page_before(request)
     return address if way_back == "/" else f"{address}?{urlencode({'next': way_back})}"
+
+
+def page_before(request: Request) -> str:
+    """Return the address of the page that a form or script was on; the first page where that is not known."""
+    return own_address(_path_of(request.headers.get("HX-Current-URL") or request.headers.get("referer", "")))
 
 
 def _path_of(address: str) -> str:

@@ -5,11 +5,9 @@ Input: the application. Output: parts of /api/openapi.json. `ERRORS` are the ans
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints
 
 from worker.people.user import User
@@ -71,11 +69,3 @@ def describe_security(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-async def tell_invalid(_request: Request, error: Exception) -> Response:
-    """Answer what is not in its form: where and why, never with what was sent, which may be a password."""
-    faults = error.errors() if isinstance(error, RequestValidationError) else []
-    told = [{name: fault[name] for name in ("type", "loc", "msg")} for fault in faults]
-    # As ASCII: a name that was sent may hold half a character, which no UTF-8 can.
-    return Response(json.dumps({"detail": told}), status_code=422, media_type="application/json")

@@ -49,9 +49,10 @@ from worker.web import (
     provider,
     worklist,
 )
-from worker.web.api_document import describe_security, tell_invalid
+from worker.web.api_document import describe_security
 from worker.web.body_limit import LimitsBodies
 from worker.web.dicomweb.app import create_dicomweb
+from worker.web.invalid import tell_invalid
 from worker.web.operations import pages as operations_pages
 from worker.web.operations import routes as operations_routes
 from worker.web.operations.parts import prepare
