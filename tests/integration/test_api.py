@@ -20,10 +20,10 @@ from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, to
 from tests.web_server import web_server, web_settings
 from worker.db.records import Delivery, Event, Job
 from worker.db.transitions import record_event
-from worker.people import accounts
+from worker.people import accounts, sessions, tokens
 from worker.roles import Role
 from worker.states import DeliveryState, JobState
-from worker.web import event_feed
+from worker.web import api_events, event_feed
 from worker.web.app import create_app
 from worker.web.event_feed import EventFeed
 
@@ -211,6 +211,11 @@ class Listener:
             time.sleep(0.02)
         raise AssertionError(f"{at_least} changes were expected: {self.told}")
 
+    def wait_for_end(self, longest_s: float) -> None:
+        """Wait for the server to end the stream."""
+        self._thread.join(longest_s)
+        assert not self._thread.is_alive(), "the stream goes on"
+
     def stop(self) -> None:
         self._stop.set()
 
@@ -257,6 +262,37 @@ def test_what_happens_is_told_to_all_and_to_who_comes_back(
         monkeypatch.setattr(event_feed, "LISTENERS_AT_MOST", 0)
         busy = httpx.get(url, headers=STREAM, trust_env=False)
         assert (busy.status_code, busy.headers["retry-after"]) == (503, "60")
+
+
+def test_a_stream_ends_with_the_session_it_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_feed, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(api_events, "ASKED_AGAIN_AFTER_S", 0.1)
+    settings = web_settings(tmp_path, login="required")
+    with web_server(settings) as served:
+        with served.database.writing() as session:
+            account = accounts.add(session, "vera", Role.VIEWER)
+            token = sessions.begin(session, account, settings.web, "192.0.2.1", "")
+            machine = tokens.add(session, "monitor", Role.VIEWER, 1)
+        url = f"{served.url}/api/events"
+        hers = Listener(url, {"Cookie": f"dicom_worker_session={token}"})
+        of_machine = Listener(url, {"Authorization": f"Bearer {machine}"})
+
+        def happens() -> None:
+            with served.database.writing() as session:
+                record_event(session, "job", HELD_JOB, study_id=None, reason="", to_state="held")
+
+        time.sleep(0.3)  # asked a few times
+        happens()
+        for listener in (hers, of_machine):
+            listener.changes(1)
+        with served.database.writing() as session:
+            assert sessions.end(session, sessions.digest_of(token))
+        hers.wait_for_end(5)
+        happens()
+        of_machine.changes(2)
+        with served.database.writing() as session:
+            tokens.revoke(session, "monitor")
+        of_machine.wait_for_end(5)
 
 
 def test_an_event_whose_transaction_commits_late_is_told_all_the_same(app: FastAPI) -> None:
