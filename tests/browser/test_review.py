@@ -37,7 +37,7 @@ PEOPLE = {
     "root": (Role.ADMINISTRATOR, "Curie^Marie"),
 }
 #: Long enough to press a button, short enough to wait for.
-UNDO_S = 3
+UNDO_S = 10
 
 
 class House:
@@ -127,9 +127,9 @@ def test_from_the_queue_to_a_signed_report_in_the_pacs_with_four_keys(browser: B
         expect(page.get_by_text("Accepted and signed")).to_be_visible()
         expect(page.get_by_role("button", name="Take it back")).to_be_visible()
         keep(page, "review-next-case")
-        expect(page.get_by_text("It is being written and sent.")).to_be_visible()
-    services.wait_until(lambda: house.state(job_id) is JobState.VERIFIED, 20, "the report is written")
-    report = services.wait_until(lambda: house.signed(), 20, "the signed report arrives in the PACS")[0]
+        expect(page.get_by_text("It is being written and sent.")).to_be_visible(timeout=2_000 * UNDO_S)
+    services.wait_until(lambda: house.state(job_id) is JobState.VERIFIED, 60, "the report is written")
+    report = services.wait_until(lambda: house.signed(), 60, "the signed report arrives in the PACS")[0]
     observer = report.VerifyingObserverSequence[0]
     assert (observer.VerifyingObserverName, observer.VerifyingOrganization) == ("Lovelace^Ada", "St Elsewhere")
 
@@ -173,7 +173,7 @@ def test_findings_are_corrected_and_signed(browser: Browser, house: House) -> No
         expect(page.get_by_text("Signed with your changes")).to_be_visible()
     services.wait_until(
         lambda: any("laceration of the spleen" in texts(report) for report in house.signed()),
-        30,
+        60,
         "what was signed arrives in the PACS",
     )
 
@@ -182,6 +182,7 @@ def test_a_slip_is_taken_back_and_a_rejection_is_not_sent(browser: Browser, hous
     job_id = house.waiting("clinical_caption")
     with logged_in(browser, house, path=f"/cases/{job_id}") as page:
         page.keyboard.press("r")
+        expect(page.get_by_label("Why (the ledger")).to_be_focused()
         page.keyboard.type("not a chest film")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").get_by_text("Rejected")).to_be_visible()
@@ -189,7 +190,9 @@ def test_a_slip_is_taken_back_and_a_rejection_is_not_sent(browser: Browser, hous
         page.wait_for_url(f"{house.url}/cases/{job_id}")
         expect(page.get_by_text("taken back")).to_be_visible()
         assert house.state(job_id) is JobState.HELD
+        page.wait_for_load_state()  # keys are listened to from then on
         page.keyboard.press("x")
+        expect(page.get_by_label("Why (the ledger")).to_be_focused()
         page.keyboard.type("not a chest film")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").get_by_text("Rejected")).to_be_visible()
