@@ -106,6 +106,12 @@ def fill_in(page: Page, login: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
+def press(page: Page, key: str) -> None:
+    """Press a key when the page listens: what it shows can be seen before its script has run."""
+    page.wait_for_load_state()
+    page.keyboard.press(key)
+
+
 def texts(report: pydicom.Dataset) -> list[str]:
     """Every text of a structured report, however deep it stands."""
     return [str(element.value) for element in report.iterall() if element.keyword == "TextValue"]
@@ -115,15 +121,15 @@ def test_from_the_queue_to_a_signed_report_in_the_pacs_with_four_keys(browser: B
     with logged_in(browser, house) as page:
         expect(page.get_by_role("heading", name="Work list")).to_be_visible()
         keep(page, "review-work-list")
-        page.keyboard.press("j")
-        page.keyboard.press("k")
+        press(page, "j")
+        press(page, "k")
         page.goto(f"{house.url}/cases/{(job_id := house.waiting('dsa_patency'))}")
         expect(page.get_by_text("open with you")).to_be_visible()
         expect(page.locator(".viewer").get_by_text("Loading")).to_be_hidden(timeout=30_000)
-        page.keyboard.press("a")
+        press(page, "a")
         expect(page.get_by_role("button", name="Sign as Ada Lovelace")).to_be_focused()
         keep(page, "review-case-accept")
-        page.keyboard.press("Enter")
+        press(page, "Enter")
         expect(page.get_by_text("Accepted and signed")).to_be_visible()
         expect(page.get_by_role("button", name="Take it back")).to_be_visible()
         keep(page, "review-next-case")
@@ -137,14 +143,14 @@ def test_from_the_queue_to_a_signed_report_in_the_pacs_with_four_keys(browser: B
 def test_a_line_of_the_list_is_opened_from_the_keyboard(browser: Browser, house: House) -> None:
     with logged_in(browser, house) as page:
         second = page.locator("tr[data-href]").nth(1).get_attribute("data-href")
-        page.keyboard.press("j")
-        page.keyboard.press("j")
+        press(page, "j")
+        press(page, "j")
         expect(page.locator("tr.chosen")).to_have_attribute("data-href", second or "")
-        page.keyboard.press("Enter")
+        press(page, "Enter")
         page.wait_for_url(f"{house.url}{second}")
-        page.keyboard.press("q")
+        press(page, "q")
         page.wait_for_url(f"{house.url}/")
-        page.keyboard.press("?")
+        press(page, "?")
         expect(page.get_by_role("dialog")).to_be_visible()
         keep(page, "review-keys")
 
@@ -153,7 +159,7 @@ def test_findings_are_corrected_and_signed(browser: Browser, house: House) -> No
     job_id = house.waiting("abdominal_trauma")
     # What cannot be signed yet is answered with 422, which the browser's console calls an error.
     with logged_in(browser, house, path=f"/cases/{job_id}", troubles=[]) as page:
-        page.keyboard.press("e")
+        press(page, "e")
         page.get_by_label("injury pattern").fill("")
         page.get_by_role("button", name="Show what I would sign").click()
         expect(page.get_by_text("Field required")).to_be_visible()
@@ -169,7 +175,7 @@ def test_findings_are_corrected_and_signed(browser: Browser, house: House) -> No
         expect(page.get_by_text("rib fracture").first).to_be_visible()
         assert faults(page) == []
         keep(page, "review-sign")
-        page.keyboard.press("Enter")
+        press(page, "Enter")
         expect(page.get_by_text("Signed with your changes")).to_be_visible()
     services.wait_until(
         lambda: any("laceration of the spleen" in texts(report) for report in house.signed()),
@@ -181,20 +187,19 @@ def test_findings_are_corrected_and_signed(browser: Browser, house: House) -> No
 def test_a_slip_is_taken_back_and_a_rejection_is_not_sent(browser: Browser, house: House) -> None:
     job_id = house.waiting("clinical_caption")
     with logged_in(browser, house, path=f"/cases/{job_id}") as page:
-        page.keyboard.press("r")
+        press(page, "r")
         expect(page.get_by_label("Why (the ledger")).to_be_focused()
         page.keyboard.type("not a chest film")
-        page.keyboard.press("Enter")
+        press(page, "Enter")
         expect(page.get_by_role("status").get_by_text("Rejected")).to_be_visible()
-        page.keyboard.press("u")
+        press(page, "u")
         page.wait_for_url(f"{house.url}/cases/{job_id}")
         expect(page.get_by_text("taken back")).to_be_visible()
         assert house.state(job_id) is JobState.HELD
-        page.wait_for_load_state()  # keys are listened to from then on
-        page.keyboard.press("x")
+        press(page, "x")
         expect(page.get_by_label("Why (the ledger")).to_be_focused()
         page.keyboard.type("not a chest film")
-        page.keyboard.press("Enter")
+        press(page, "Enter")
         expect(page.get_by_role("status").get_by_text("Rejected")).to_be_visible()
     assert house.state(job_id) is JobState.REJECTED
 
@@ -207,15 +212,15 @@ def test_two_people_never_decide_about_the_same_case(browser: Browser, house: Ho
     ):
         expect(ada.get_by_text("open with you")).to_be_visible()
         expect(bob.get_by_text("open with Ada Lovelace")).to_be_visible()
-        bob.keyboard.press("a")
-        bob.keyboard.press("Enter")
+        press(bob, "a")
+        press(bob, "Enter")
         expect(bob.get_by_role("alert")).to_contain_text("Lovelace^Ada has job")
         keep(bob, "review-taken")
         assert house.state(job_id) is JobState.HELD
         ada.goto(f"{house.url}/studies")
         bob.goto(f"{house.url}/cases/{job_id}")
         expect(bob.get_by_text("open with you")).to_be_visible()
-        bob.keyboard.press("s")
+        press(bob, "s")
         bob.keyboard.type("is that a drusen?")
         bob.get_by_role("button", name="Ask another person").click()
         expect(bob.get_by_text("Passed to a second reader")).to_be_visible()
@@ -229,8 +234,8 @@ def test_a_session_that_ended_leads_to_the_log_in_and_back_to_the_case(browser: 
     with logged_in(browser, house, path=f"/cases/{job_id}", troubles=[]) as page:
         with house.daemon.db.writing() as session:
             session.execute(delete(OpenSession))
-        page.keyboard.press("a")
-        page.keyboard.press("Enter")
+        press(page, "a")
+        press(page, "Enter")
         expect(page.get_by_text("Your session has ended")).to_be_visible()
         keep(page, "review-session-ended")
         assert house.state(job_id) is JobState.HELD
@@ -254,7 +259,7 @@ def test_pages_are_readable_for_everybody(browser: Browser, house: House, name: 
             page.goto(f"{house.url}{path}")
             if shown == "case":
                 expect(page.locator(".viewer").get_by_text("Loading")).to_be_hidden(timeout=30_000)
-                page.keyboard.press("a")
+                press(page, "a")
             assert faults(page) == [], path
             width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
             assert width <= window, f"{path} is wider than the window"
