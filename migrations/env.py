@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from alembic import context
 from sqlalchemy import Connection, text
 
-from worker.db.records import Record
+from worker.db.columns import Record
 from worker.db.sessions import Database
 
 #: Any number that no other user of the database takes: the advisory lock of the migrations.

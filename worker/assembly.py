@@ -19,7 +19,8 @@ from dicom_node.headers import InstanceHeader
 from dicom_node.volumes import geometry
 from models.adapter import AdapterDefinition, Unit
 from worker.db import preferred
-from worker.db.records import Association, Instance, Job, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Association, Instance, Job, Series
 from worker.db.sessions import Database
 from worker.db.transitions import move_job, move_series
 from worker.routing import Assignment, RouteDecision, SeriesSummary, route

@@ -35,7 +35,8 @@ from models.decisive import same_answer
 from models.generation import ModelProvenance
 from models.prompting import prompt_digest
 from worker.db.calibrations import JUDGING, reviewed_jobs, store_calibration
-from worker.db.records import Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.units import asked_adapter
 

@@ -19,8 +19,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models.confidence import Outcome
+from worker.db.columns import utc_now
 from worker.db.preferred import ask_the_others
-from worker.db.records import Job, utc_now
+from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.settings import Settings

@@ -29,9 +29,10 @@ from dicom_node.tls import TlsError
 from dicom_node.uids import derive_uid
 from worker.channels import LookUpError, channel_of
 from worker.db import commitments
+from worker.db.columns import utc_now
 from worker.db.commitment_records import Commitment, CommitmentRequest
 from worker.db.outbox import move, with_job
-from worker.db.records import Delivery, utc_now
+from worker.db.records import Delivery
 from worker.db.sessions import Database
 from worker.peers import peer_called, peer_of
 from worker.settings import Destination, DicomDestination, Settings

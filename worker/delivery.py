@@ -24,8 +24,9 @@ from dicom_node.status import Outcome
 from worker.audit.movements import record_sent
 from worker.audit.trail import AuditTrail
 from worker.channels import channel_of
+from worker.db.columns import utc_now
 from worker.db.outbox import Parcel, claim_batch, due, keep_claim, move, with_job
-from worker.db.records import Delivery, Result, utc_now
+from worker.db.records import Delivery, Result
 from worker.db.refusals import forget
 from worker.db.sessions import Database
 from worker.fallback import learn_refusal, replace_delivery, replace_refused

@@ -16,8 +16,9 @@ from sqlalchemy import select
 
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE, Doorbell
 from worker.db.announcements import to_announce
+from worker.db.columns import utc_now
 from worker.db.commitments import due_reports
-from worker.db.records import Delivery, Job, Series, utc_now
+from worker.db.records import Delivery, Job, Series
 from worker.db.retractions import to_retract
 from worker.db.sessions import Database
 from worker.db.transitions import move_job

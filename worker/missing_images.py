@@ -19,7 +19,8 @@ from dicom_node.peer import PeerError
 from dicom_node.query import QueryError, Retrieval
 from dicom_node.spool import SpoolError
 from dicom_node.tls import TlsError
-from worker.db.records import Instance, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Instance, Series
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.fetching import ImageArchive, Receive, images_here

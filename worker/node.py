@@ -28,7 +28,8 @@ from worker.audit.trail import AuditTrail
 from worker.celery_app import Doorbell
 from worker.db import commitments
 from worker.db.arrivals import Arrival, commit_arrivals
-from worker.db.records import Instance, Result, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Instance, Result, Series
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.ingest import BATCH, IngestWriter

@@ -25,7 +25,8 @@ from models.prompting import build_request, prompt_digest
 from models.rendering import InputRecord, RenderError, RenderInterrupted
 from worker.claims import Claim, claim_jobs, end_in_review, finish_claim, leases, try_again, wait_for_engine
 from worker.db.calibrations import active_calibration
-from worker.db.records import Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.db.units import asked_adapter, unit_files

@@ -22,9 +22,10 @@ from models.adapter import adapters as known_adapters
 from models.confidence import Outcome
 from models.rendering import RenderInterrupted
 from worker.answer_rows import SIGNED, answer_of, predecessor_of, signature_of
+from worker.db.columns import utc_now
 from worker.db.outbox import queue_result
 from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
-from worker.db.records import Delivery, Instance, Job, Result, utc_now
+from worker.db.records import Delivery, Instance, Job, Result
 from worker.db.review_records import signing_review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job

@@ -17,7 +17,8 @@ from sqlalchemy.orm import joinedload
 from dicom_node.completeness import SLICE_SOP_CLASS_UIDS
 from dicom_node.query import COUNT_OF_SERIES, IMAGES_OF_SERIES, Keys, QueryError, find
 from dicom_node.tls import TlsError
-from worker.db.records import Instance, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Instance, Series
 from worker.db.sessions import Database
 from worker.peers import peer_of
 from worker.settings import Settings, Source

@@ -19,7 +19,8 @@ from dicom_node.report import SourceFrames
 from models.adapters.abdominal_trauma.findings import TraumaFindings
 from models.generation import ModelProvenance
 from models.rendering import InputRecord
-from worker.db.records import Delivery, Event, Instance, Job, Record, Result, Review, Series, Study
+from worker.db.columns import Record
+from worker.db.records import Delivery, Event, Instance, Job, Result, Review, Series, Study
 from worker.db.sessions import Database
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
 

@@ -13,7 +13,8 @@ from models.adapter import adapters
 from tests.received import Modality, association
 from worker.assembly import assemble
 from worker.db.arrivals import commit_arrivals
-from worker.db.records import Event, Instance, Job, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Event, Instance, Job, Series
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher

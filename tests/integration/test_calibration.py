@@ -18,7 +18,8 @@ from models.question import Question
 from worker import pipeline
 from worker.calibration import calibrate
 from worker.db.calibrations import calibrations, take_out_of_use, why_void
-from worker.db.records import CalibrationRow, Event, Job, Review, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import CalibrationRow, Event, Job, Review, Series, Study
 from worker.db.sessions import Database
 from worker.settings import Settings
 from worker.states import JobState, SeriesState

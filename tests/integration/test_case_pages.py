@@ -19,8 +19,9 @@ from tests.integration.hospital import BLOCKED, INJURED, Hospital
 from tests.people import PASSWORD, browser_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker import review
+from worker.db.columns import utc_now
 from worker.db.people import Account, OpenSession
-from worker.db.records import Job, Review, Study, utc_now
+from worker.db.records import Job, Review, Study
 from worker.people import accounts
 from worker.roles import Role
 from worker.states import JobState

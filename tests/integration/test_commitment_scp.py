@@ -34,9 +34,10 @@ from tests.schema import upgraded
 from tests.services.process import wait_until
 from worker.assembly import assemble
 from worker.confirmation import report_to_sender
+from worker.db.columns import utc_now
 from worker.db.commitment_records import CommitmentRequest
 from worker.db.commitments import due_reports
-from worker.db.records import Event, Instance, Series, utc_now
+from worker.db.records import Event, Instance, Series
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.node import LedgerKeeper

@@ -19,7 +19,8 @@ from tests.committing_pacs import committing_pacs
 from tests.integration.hospital import Hospital
 from tests.services.process import wait_until
 from worker.confirmation import confirm
-from worker.db.records import Delivery, Event, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Event
 from worker.delivery import deliver, resend
 from worker.node import LedgerKeeper
 from worker.reporting import write_results

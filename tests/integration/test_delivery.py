@@ -21,7 +21,8 @@ from tests import services
 from tests.integration.hospital import ADA, Hospital, hospital_with, released
 from worker import channels, review
 from worker.db import outbox
-from worker.db.records import Delivery, Event, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Event
 from worker.db.transitions import move_delivery
 from worker.delivery import deliver, rescue_expired, resend
 from worker.reporting import write_results

@@ -16,7 +16,8 @@ from worker.assembly import assemble
 from worker.celery_app import INFERENCE_QUEUE, STEPS_QUEUE
 from worker.claims import claim_jobs
 from worker.db.arrivals import commit_arrivals
-from worker.db.records import Delivery, Event, Job, Result, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Event, Job, Result
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher, rescue_jobs

@@ -15,7 +15,8 @@ from models.phantoms import draw_vessel_run
 from models.prompting import prompt_digest
 from tests.command_line import cli
 from worker.db.calibrations import calibrations
-from worker.db.records import Job, Review, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job, Review, Series, Study
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.demo.phantom_studies import write_xa_run

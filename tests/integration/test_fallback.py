@@ -29,8 +29,9 @@ from tests.integration.hospital import ADA, Hospital, hospital_with, released
 from tests.scripted_server import scripted_server
 from worker import review
 from worker.cli import app
+from worker.db.columns import utc_now
 from worker.db.queries import study
-from worker.db.records import Delivery, utc_now
+from worker.db.records import Delivery
 from worker.db.refusals import forget, refused_classes
 from worker.delivery import deliver, resend
 from worker.reporting import write_results

@@ -19,7 +19,8 @@ from models.adapter import adapters
 from tests.received import Modality, association, stored_again
 from worker.assembly import assemble
 from worker.db.arrivals import Arrival, commit_arrivals
-from worker.db.records import Event, Instance, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Event, Instance, Series, Study
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.settings import Settings

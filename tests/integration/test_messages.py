@@ -25,7 +25,8 @@ from worker import review
 from worker.announcing import announce
 from worker.cli import app
 from worker.db.announcements import to_announce
-from worker.db.records import Delivery, Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Job
 from worker.db.retractions import to_retract
 from worker.db.transitions import move_job
 from worker.delivery import deliver, rescue_expired

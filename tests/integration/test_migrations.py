@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from models.generation import ModelProvenance
 from worker.db.calibrations import active_calibration, calibrations, why_void
-from worker.db.records import Delivery, Job, Record, Result, Series, Study
+from worker.db.columns import Record
+from worker.db.records import Delivery, Job, Result, Series, Study
 from worker.db.schema import alembic_config, is_current, upgrade
 from worker.db.sessions import Database
 

@@ -19,8 +19,9 @@ from tests.received import Modality
 from worker import claims
 from worker.assembly import assemble
 from worker.db.arrivals import commit_arrivals
+from worker.db.columns import utc_now
 from worker.db.process_reports import Reporter, report, reports
-from worker.db.records import Delivery, Event, Job, Review, Series, Study, utc_now
+from worker.db.records import Delivery, Event, Job, Review, Series, Study
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.db.transitions import move_job

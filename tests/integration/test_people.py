@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker.cli import app as cli
+from worker.db.columns import utc_now
 from worker.db.people import Account, LoginAttempts, OpenSession
-from worker.db.records import utc_now
 from worker.db.sessions import Database
 from worker.people import accounts, login, passwords, sessions, tokens
 from worker.roles import Role

@@ -24,7 +24,8 @@ from worker import pipeline
 from worker.assembly import assemble
 from worker.claims import claim_jobs
 from worker.db.arrivals import commit_arrivals
-from worker.db.records import Event, Instance, Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Event, Instance, Job
 from worker.db.sessions import Database
 from worker.dispatch import rescue_jobs
 from worker.settings import Settings

@@ -20,7 +20,8 @@ from tests.received import association
 from worker.assembly import assemble
 from worker.claims import claim_jobs, end_in_review
 from worker.db.arrivals import Arrival, commit_arrivals
-from worker.db.records import Job, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job, Series
 from worker.db.sessions import Database
 from worker.settings import RouteRule, Settings
 from worker.states import JobState, SeriesState

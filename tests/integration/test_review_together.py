@@ -17,7 +17,8 @@ from sqlalchemy import select, update
 from dicom_node.report import Person
 from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital
 from worker import review
-from worker.db.records import Delivery, Event, Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Event, Job
 from worker.db.records import Review as ReviewRecord
 from worker.db.review_records import CaseClaim
 from worker.db.transitions import move_delivery

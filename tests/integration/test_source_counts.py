@@ -17,7 +17,8 @@ from tests import services
 from tests.archive import Archive
 from tests.receiving_node import ct_slice, write_file
 from tests.schema import upgraded
-from worker.db.records import Event, Instance, Series, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Event, Instance, Series
 from worker.db.sessions import Database
 from worker.ingest import IngestWriter
 from worker.settings import Settings, Source

@@ -22,7 +22,8 @@ from tests.services.process import LOCALHOST
 from tests.web_server import web_server, web_settings
 from worker.cli import app
 from worker.confirmation import confirm
-from worker.db.records import Delivery, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery
 from worker.delivery import deliver
 from worker.settings import SettingsError, StowDestination, load_settings
 

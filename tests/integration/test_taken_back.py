@@ -24,7 +24,8 @@ from tests.services import free_port
 from tests.services.process import LOCALHOST
 from worker import review
 from worker.announcing import announce
-from worker.db.records import Delivery, Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Job
 from worker.db.retractions import to_retract
 from worker.delivery import deliver, rescue_expired, resend
 from worker.message_destinations import FhirDestination

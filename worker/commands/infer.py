@@ -180,7 +180,7 @@ def _infer_unit(
     from models.parsing import ParseFailure
     from models.prompting import build_request
     from models.rendering import RenderError
-    from worker.db.records import utc_now
+    from worker.db.columns import utc_now
     from worker.routing import SeriesSummary
     from worker.routing import route as decide_route
     from worker.schemas import STANDIN_NOTICE

@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Select, String, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from worker.db.records import Job, Record, utc_now
+from worker.db.columns import Record, utc_now
+from worker.db.records import Job
 from worker.states import JobState
 
 #: States that others may want to know of.

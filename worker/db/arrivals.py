@@ -20,7 +20,8 @@ from dicom_node.completeness import is_complete_by_itself
 from dicom_node.headers import InstanceHeader
 from dicom_node.scp import AssociationRecord
 from dicom_node.spool import StoredFile
-from worker.db.records import Association, Instance, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Association, Instance, Series, Study
 from worker.db.sessions import Database
 from worker.db.transitions import move_series, record_event
 from worker.states import InstanceState, SeriesState

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.db.records import Record, utc_now
+from worker.db.columns import Record, utc_now
 
 
 class Commitment(Record):

@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 from dicom_node import commitment
 from dicom_node.commitment import Reference, Report
 from dicom_node.status import Outcome
+from worker.db.columns import utc_now
 from worker.db.commitment_records import Commitment, CommitmentRequest
 from worker.db.outbox import move, with_job
-from worker.db.records import Delivery, Instance, Result, Series, utc_now
+from worker.db.records import Delivery, Instance, Result, Series
 from worker.db.sessions import Database
 from worker.delivery_settings import DeliverySettings
 from worker.states import DeliveryState, InstanceState

@@ -19,7 +19,8 @@ import structlog
 from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.orm import Session, joinedload
 
-from worker.db.records import Delivery, Job, Result, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Job, Result
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, record_event
 from worker.result_kinds import ENDINGS

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Enum, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from worker.db.records import Record, utc_now
+from worker.db.columns import Record, utc_now
 from worker.roles import Role
 
 _ROLE = Enum(Role, native_enum=False, length=32, values_callable=lambda members: [role.value for role in members])

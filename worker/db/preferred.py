@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from dicom_node.headers import InstanceHeader
 from dicom_node.series_choice import covers, rank_series
 from models.adapter import AdapterDefinition
-from worker.db.records import Instance, Job, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Instance, Job, Series, Study
 from worker.db.transitions import move_job, move_series
 from worker.states import InstanceState, JobState, SeriesState
 

@@ -19,7 +19,7 @@ from sqlalchemy import String, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from worker.db.records import Record, utc_now
+from worker.db.columns import Record, utc_now
 from worker.db.sessions import Database
 
 log = structlog.get_logger()

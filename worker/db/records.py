@@ -3,79 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Enum, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
-from sqlalchemy.engine import Dialect
-from sqlalchemy.engine.default import DefaultExecutionContext
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from worker.db.columns import Record, given_parsed, given_probability, given_seconds, state_column, utc_now
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
-
-
-def utc_now() -> datetime:
-    """Return the time now, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware datetimes in, aware UTC datetimes out; SQLite, which has no zones, keeps them as naive UTC."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, store UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"naive datetime {value!r}: the database takes aware times only")
-        in_utc = value.astimezone(UTC)
-        return in_utc.replace(tzinfo=None) if dialect.name == "sqlite" else in_utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return an aware time."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _state(enum: type[Any]) -> Enum:
-    """Keep an enum by value as text, so that a new state needs no type migration."""
-    return Enum(enum, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members])
-
-
-class Record(DeclarativeBase):
-    """Base of all tables."""
-
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
-
-
-def probability_of(confidence: Any) -> float | None:
-    """Return the probability in a stored `Confidence`, by which lists are sorted without reading it."""
-    return confidence.get("probability") if isinstance(confidence, dict) else None
-
-
-def seconds_of(generation: Any) -> float | None:
-    """Return the seconds in a stored `Generation`."""
-    return generation.get("elapsed_s") if isinstance(generation, dict) else None
-
-
-def _probability(context: DefaultExecutionContext) -> float | None:
-    return probability_of(_given(context, "confidence"))
-
-
-def _seconds(context: DefaultExecutionContext) -> float | None:
-    return seconds_of(_given(context, "generation"))
-
-
-def _parsed(context: DefaultExecutionContext) -> bool | None:
-    return True if isinstance(_given(context, "findings"), dict) else None
-
-
-def _given(context: DefaultExecutionContext, column: str) -> Any:
-    return context.get_current_parameters().get(column)  # type: ignore[no-untyped-call]
 
 
 class Association(Record):
@@ -119,7 +54,7 @@ class Series(Record):
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
     series_instance_uid: Mapped[str] = mapped_column(String(64))
     modality: Mapped[str] = mapped_column(String(16), default="")
-    state: Mapped[SeriesState] = mapped_column(_state(SeriesState), default=SeriesState.RECEIVING)
+    state: Mapped[SeriesState] = mapped_column(state_column(SeriesState), default=SeriesState.RECEIVING)
     #: Counts the times this series was whole; results of a later revision supersede those of an earlier one.
     revision: Mapped[int] = mapped_column(default=0)
     last_instance_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -151,7 +86,7 @@ class Instance(Record):
     sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
-    state: Mapped[InstanceState] = mapped_column(_state(InstanceState), default=InstanceState.STORED)
+    state: Mapped[InstanceState] = mapped_column(state_column(InstanceState), default=InstanceState.STORED)
     #: SHA-256 of the file: what tells the same instance from another with the same UID.
     digest: Mapped[str] = mapped_column(String(64), index=True)
     size_bytes: Mapped[int]
@@ -185,7 +120,7 @@ class Job(Record):
     #: SOP Instance UID or Series Instance UID, as the adapter's `Unit` says.
     unit_uid: Mapped[str] = mapped_column(String(64))
     revision: Mapped[int]
-    state: Mapped[JobState] = mapped_column(_state(JobState), default=JobState.QUEUED)
+    state: Mapped[JobState] = mapped_column(state_column(JobState), default=JobState.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     attempts: Mapped[int] = mapped_column(default=0)
@@ -214,10 +149,10 @@ class Job(Record):
     #: When it came before a person last; until then, when it was made.
     waiting_since: Mapped[datetime] = mapped_column(default=utc_now)
     #: Of `confidence`, kept apart for lists (`worker.db.transitions.move_job`).
-    probability: Mapped[float | None] = mapped_column(default=_probability)
+    probability: Mapped[float | None] = mapped_column(default=given_probability)
     #: Seconds the engine spent on the answer, and whether the answer had the adapter's form; empty until it is known.
-    answer_s: Mapped[float | None] = mapped_column(default=_seconds)
-    parsed: Mapped[bool | None] = mapped_column(default=_parsed)
+    answer_s: Mapped[float | None] = mapped_column(default=given_seconds)
+    parsed: Mapped[bool | None] = mapped_column(default=given_parsed)
     #: One person gave an opinion; another must decide.
     second_reader: Mapped[bool] = mapped_column(default=False)
     study: Mapped[Study] = relationship(back_populates="jobs")
@@ -269,7 +204,7 @@ class Delivery(Record):
     id: Mapped[int] = mapped_column(primary_key=True)
     result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
     destination: Mapped[str] = mapped_column(String(64))
-    state: Mapped[DeliveryState] = mapped_column(_state(DeliveryState), default=DeliveryState.PENDING)
+    state: Mapped[DeliveryState] = mapped_column(state_column(DeliveryState), default=DeliveryState.PENDING)
     #: Tries that reached the destination and were refused; a destination that is down costs none.
     attempts: Mapped[int] = mapped_column(default=0)
     #: All tries, for the back-off.

@@ -13,7 +13,7 @@ from sqlalchemy import String, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from worker.db.records import Record, utc_now
+from worker.db.columns import Record, utc_now
 
 
 class Refusal(Record):

@@ -10,8 +10,9 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from worker.db.columns import utc_now
 from worker.db.queries import deliveries_of, earlier_jobs
-from worker.db.records import Delivery, Job, Result, utc_now
+from worker.db.records import Delivery, Job, Result
 from worker.result_kinds import MESSAGES, REJECTION, MessageKind
 from worker.states import DeliveryState, JobState
 

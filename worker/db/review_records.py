@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.db.records import Job, Record, Review, utc_now
+from worker.db.columns import Record, utc_now
+from worker.db.records import Job, Review
 
 
 class CaseClaim(Record):

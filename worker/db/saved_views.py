@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from worker.db.records import utc_now
+from worker.db.columns import utc_now
 from worker.db.review_records import WorkListView
 from worker.db.work_list import Filters
 

@@ -12,7 +12,8 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from worker.db.announcements import note_change
-from worker.db.records import Delivery, Event, Job, Series, probability_of, seconds_of, utc_now
+from worker.db.columns import probability_of, seconds_of, utc_now
+from worker.db.records import Delivery, Event, Job, Series
 from worker.states import (
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,

@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from worker.db.records import Job, Review, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job, Review, Series, Study
 from worker.db.review_records import CaseClaim
 from worker.states import JobState, Priority
 

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from worker import delivery
-from worker.db.records import Delivery, Job, Result, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Job, Result, Study
 from worker.db.sessions import Database
 from worker.operations.pipeline import ON_THE_WAY, made_at
 from worker.operations.shapes import DeliveryEntry, DeliveryPage, DestinationState, Resent

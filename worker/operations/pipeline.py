@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
+from worker.db.columns import utc_now
 from worker.db.process_reports import ProcessReport, reports
-from worker.db.records import Delivery, Event, Job, Result, Series, Study, utc_now
+from worker.db.records import Delivery, Event, Job, Result, Series, Study
 from worker.operations.shapes import BrokerState, Disk, EngineState, Pipeline, ProcessState, Stage
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState, SeriesState

@@ -15,7 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.adapter import AdapterDefinition
-from worker.db.records import Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Series, Study
 from worker.db.sessions import Database
 from worker.operations.rules import INSTANCES_AT_MOST, decide, summaries_of
 from worker.operations.shapes import ReplayReport, RouteChange, RouteCount

@@ -13,8 +13,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from worker.db import preferred
+from worker.db.columns import utc_now
 from worker.db.process_reports import reports
-from worker.db.records import Delivery, Instance, Job, Result, Series, Study, utc_now
+from worker.db.records import Delivery, Instance, Job, Result, Series, Study
 from worker.operations.shapes import Reason, WhyNot
 from worker.settings import Settings
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState

@@ -16,8 +16,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from worker.db.columns import utc_now
 from worker.db.people import Account, LoginAttempts
-from worker.db.records import utc_now
 from worker.db.sessions import Database
 from worker.people import accounts, passwords
 from worker.people.sessions import digest_of

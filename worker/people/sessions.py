@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, joinedload
 
+from worker.db.columns import utc_now
 from worker.db.people import Account, OpenSession
-from worker.db.records import utc_now
 from worker.db.sessions import Database
 from worker.people.accounts import user_of
 from worker.people.user import User

@@ -14,8 +14,8 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
+from worker.db.columns import utc_now
 from worker.db.people import Account, ApiToken
-from worker.db.records import utc_now
 from worker.db.sessions import Database
 from worker.people.accounts import PeopleError, user_of
 from worker.people.sessions import digest_of

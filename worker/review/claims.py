@@ -13,7 +13,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from dicom_node.report import Person
-from worker.db.records import Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job
 from worker.db.review_records import CaseClaim
 from worker.db.sessions import Database
 from worker.db.work_list import waiting_for

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from dicom_node.report import Person
 from models.adapter import AdapterDefinition
 from models.adapter import adapters as known_adapters
+from worker.db.columns import utc_now
 from worker.db.queries import UNSENT, deliveries_of, review_queue
-from worker.db.records import Job, utc_now
+from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery
 from worker.db.units import asked_adapter

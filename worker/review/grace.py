@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.report import Person
+from worker.db.columns import utc_now
 from worker.db.queries import deliveries_of
-from worker.db.records import Job, utc_now
+from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
 from worker.review.cases import ReviewError, ReviewOutcome, find_case, move_case

@@ -18,8 +18,9 @@ from dicom_node.report import Person
 from models.adapter import AdapterDefinition
 from worker import review
 from worker.db import queries
+from worker.db.columns import utc_now
 from worker.db.priors import priors_of
-from worker.db.records import CalibrationRow, Event, Job, utc_now
+from worker.db.records import CalibrationRow, Event, Job
 from worker.db.units import asked_adapter
 from worker.people.user import User
 from worker.roles import Role

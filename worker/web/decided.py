@@ -10,7 +10,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from worker.db.records import Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job
 from worker.people.user import User
 from worker.states import JobState
 from worker.web.reading_room import account_of

@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from worker.db.records import Delivery, Instance, Job, Result, Series, Study, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Delivery, Instance, Job, Result, Series, Study
 from worker.db.sessions import Database
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
 

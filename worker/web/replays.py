@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.adapter import AdapterDefinition
-from worker.db.records import utc_now
+from worker.db.columns import utc_now
 from worker.db.sessions import Database
 from worker.operations.replay import SERIES, ReplayStopped, replay
 from worker.operations.shapes import Replay, ReplayReport

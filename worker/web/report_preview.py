@@ -20,7 +20,8 @@ from models.generation import ModelProvenance
 from models.recipe import RecipeError
 from models.rendering import InputRecord
 from worker.answers import Answer, Signature, report_of
-from worker.db.records import Job, utc_now
+from worker.db.columns import utc_now
+from worker.db.records import Job
 from worker.db.units import asked_adapter
 
 

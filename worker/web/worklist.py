@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from worker.db import saved_views
-from worker.db.records import utc_now
+from worker.db.columns import utc_now
 from worker.db.work_list import CASES, LINES, SORTS, Filters, counts, priority_name, work_list
 from worker.people.user import User
 from worker.roles import Role

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from worker import review
-from worker.db.records import utc_now
+from worker.db.columns import utc_now
 from worker.operations import destinations as outbox
 from worker.operations import failures
 from worker.operations.adapters import LAST_ANSWERS
