@@ -25,7 +25,7 @@ from worker.commands.console import (
 )
 
 if TYPE_CHECKING:
-    from worker.operations.shapes import ReplayReport
+    from worker.operations.rule_shapes import ReplayReport
 
 DAYS, DAYS_AT_MOST, SERIES, SERIES_AT_MOST = 7.0, 366.0, 2000, 50_000
 

@@ -17,8 +17,8 @@ from worker import delivery
 from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job, Result, Study
 from worker.db.sessions import Database
+from worker.operations.delivery_shapes import DeliveryEntry, DeliveryPage, DestinationState, Resent
 from worker.operations.pipeline import ON_THE_WAY, made_at
-from worker.operations.shapes import DeliveryEntry, DeliveryPage, DestinationState, Resent
 from worker.settings import Settings
 from worker.states import DeliveryState
 

@@ -10,8 +10,8 @@ from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from worker.db.records import Job, Series, Study
+from worker.operations.delivery_shapes import FailedJob, FailedJobPage
 from worker.operations.pipeline import without_answer
-from worker.operations.shapes import FailedJob, FailedJobPage
 
 LINES = 50
 

@@ -18,8 +18,8 @@ from models.adapter import AdapterDefinition
 from worker.db.columns import utc_now
 from worker.db.records import Series, Study
 from worker.db.sessions import Database
+from worker.operations.rule_shapes import ReplayReport, RouteChange, RouteCount
 from worker.operations.rules import INSTANCES_AT_MOST, decide, summaries_of
-from worker.operations.shapes import ReplayReport, RouteChange, RouteCount
 from worker.routing import RouteDecision, SeriesSummary
 from worker.settings import RouteRule
 from worker.states import SeriesState

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from dicom_node.headers import InstanceHeader
 from models.adapter import AdapterDefinition
 from worker.db.records import Instance, Series, Study
-from worker.operations.shapes import RuleInForce, RuleStep, SeriesRoute, StudyRoutes
+from worker.operations.rule_shapes import RuleInForce, RuleStep, SeriesRoute, StudyRoutes
 from worker.routing import RouteDecision, SeriesSummary, route
 from worker.series_preference import best_series_only
 from worker.settings import RouteRule, SettingsError

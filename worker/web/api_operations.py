@@ -14,20 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from worker.db.sessions import Database
 from worker.operations import destinations as outbox
 from worker.operations import failures, rules
+from worker.operations.delivery_shapes import DeliveryPage, DestinationState, FailedJobPage, Resent
 from worker.operations.pipeline import pipeline
 from worker.operations.replay import DAYS_AT_MOST, SERIES, SERIES_AT_MOST
-from worker.operations.shapes import (
-    AdapterState,
-    DeliveryPage,
-    DestinationState,
-    FailedJobPage,
-    Pipeline,
-    Replay,
-    Resent,
-    RuleInForce,
-    StudyRoutes,
-    WhyNot,
-)
+from worker.operations.rule_shapes import Replay, RuleInForce, StudyRoutes
+from worker.operations.shapes import AdapterState, Pipeline, WhyNot
 from worker.operations.why_not import why_not
 from worker.people.user import User
 from worker.roles import Role

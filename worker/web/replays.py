@@ -20,7 +20,7 @@ from models.adapter import AdapterDefinition
 from worker.db.columns import utc_now
 from worker.db.sessions import Database
 from worker.operations.replay import SERIES, ReplayStopped, replay
-from worker.operations.shapes import Replay, ReplayReport
+from worker.operations.rule_shapes import Replay, ReplayReport
 from worker.settings import RouteRule
 
 log = structlog.get_logger()
