@@ -140,6 +140,26 @@ def test_from_the_queue_to_a_signed_report_in_the_pacs_with_four_keys(browser: B
     assert (observer.VerifyingObserverName, observer.VerifyingOrganization) == ("Lovelace^Ada", "St Elsewhere")
 
 
+def test_the_images_of_a_case_are_scrolled_windowed_and_played(browser: Browser, house: House) -> None:
+    with logged_in(browser, house, path=f"/cases/{house.waiting('abdominal_trauma')}") as page:
+        place, window = page.locator(".viewer-number"), page.locator(".viewer-window")
+        expect(page.locator(".viewer").get_by_text("Loading")).to_be_hidden(timeout=30_000)
+        first, number = window.inner_text(), place.inner_text()
+        page.locator(".viewer-pane").hover()
+        page.mouse.wheel(0, 120)
+        expect(place).not_to_have_text(number)
+        page.mouse.down()
+        page.mouse.move(600, 500, steps=5)
+        page.mouse.up()
+        expect(window).not_to_have_text(first)
+        page.goto(f"{house.url}/cases/{house.waiting('dsa_patency')}")
+        expect(page.locator(".viewer").get_by_text("Loading")).to_be_hidden(timeout=30_000)
+        number = place.inner_text()
+        page.get_by_role("button", name="Play").click()
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        expect(place).not_to_have_text(number)
+
+
 def test_a_line_of_the_list_is_opened_from_the_keyboard(browser: Browser, house: House) -> None:
     with logged_in(browser, house) as page:
         second = page.locator("tr[data-href]").nth(1).get_attribute("data-href")
