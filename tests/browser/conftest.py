@@ -10,8 +10,11 @@ from playwright.sync_api import Browser
 from tests.browser.chromium import chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests; each opens pages of its own."""
+    """One Chromium for a module's tests; each opens pages of its own.
+
+    Not for the whole run: while it is open an event loop runs in this thread, and no other test could start one.
+    """
     with chromium() as started:
         yield started

@@ -65,7 +65,7 @@ log = structlog.get_logger()
 #: Names under which a page bound to this machine is asked for; any other is another site's doing (DNS rebinding).
 LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 #: Longest time that a process outlives the supervisor that was killed above it.
-PORT_HELD_AT_MOST_S = 3.0
+PORT_HELD_AT_MOST_S = 10.0
 #: Open to whoever reaches the port: they tell nothing of any patient.
 OPEN_TO_ALL = frozenset(
     {"/healthz", "/readyz", "/static", "/login", "/login/provider", "/login/back", "/api/openapi.json"}
