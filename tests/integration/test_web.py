@@ -257,6 +257,23 @@ def test_sigterm_ends_the_server_with_success_and_an_open_bind_is_loud(tmp_path:
     assert "without https" in log
 
 
+def test_a_server_that_is_told_to_end_while_it_starts_gives_up_its_port(tmp_path: Path) -> None:
+    """The signal of a supervisor that is gone comes once: were it lost, nothing would ever free the port."""
+    port = services.free_port()
+    fill_ledger(settings_in(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path / "data"), str(port), "127.0.0.1"])
+    try:
+        while process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_result_without_a_file_breaks_no_page(client: TestClient, settings: Settings) -> None:
     database = Database(settings.resolved_database_url)
     with database.reading() as session:

@@ -176,10 +176,6 @@ def serve(settings: Settings) -> None:
             bind=settings.web.bind,
             port=settings.web.port,
         )
-    listener = listen(settings)
-    # uvicorn raises the signal that stopped it once more when it is done; by then it has nothing left to say.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
@@ -188,8 +184,13 @@ def serve(settings: Settings) -> None:
         forwarded_allow_ips=settings.web.proxies,
         timeout_graceful_shutdown=max(1, int(settings.grace_s)),
     )
+    server, listener = Server(config), listen(settings)
+    # Until uvicorn listens to signals itself none may be lost: who holds the port must end when it is told to. It also
+    # raises the one that stopped it once more when it is done; by then there is nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     log.info("pages are served", action="serve", url=address(settings))
-    Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
 
 
 class Server(uvicorn.Server):
