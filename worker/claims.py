@@ -6,15 +6,13 @@ stops renewing, and the dispatcher queues its jobs again. A worker whose claim w
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -22,12 +20,11 @@ from models.confidence import Outcome
 from worker.db.columns import utc_now
 from worker.db.preferred import ask_the_others
 from worker.db.records import Job
+from worker.db.renewal import renewing
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.settings import Settings
 from worker.states import JobState
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,27 +162,9 @@ def _still_ours(session: Session, claim: Claim) -> Job | None:
     return job if job.state is JobState.RUNNING and job.claim_token == claim.token else None
 
 
-@contextmanager
-def leases(db: Database, claims: Sequence[Claim], lease_s: float) -> Iterator[None]:
+def leases(db: Database, claims: Sequence[Claim], lease_s: float) -> AbstractContextManager[None]:
     """Renew claims while the work on them goes on; those that are given up meanwhile are left alone."""
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(lease_s / 3):
-            try:
-                with db.writing() as session:
-                    session.execute(
-                        update(Job)
-                        .where(Job.claim_token.in_([claim.token for claim in claims]), Job.state == JobState.RUNNING)
-                        .values(claim_expires_at=utc_now() + timedelta(seconds=lease_s))
-                    )
-            except Exception as error:  # noqa: BLE001 - a database hiccup: the next turn tries again
-                log.warning("leases could not be renewed", action="infer", jobs=len(claims), error=str(error))
-
-    thread = threading.Thread(target=renew, name="leases", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    tokens = [claim.token for claim in claims]
+    held = update(Job).where(Job.claim_token.in_(tokens), Job.state == JobState.RUNNING)
+    later = timedelta(seconds=lease_s)
+    return renewing(db, lease_s, lambda: held.values(claim_expires_at=utc_now() + later), action="infer")

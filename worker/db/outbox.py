@@ -6,27 +6,23 @@ meantime is CANCELLED. A lost race leaves rows as they are.
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import structlog
 from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.orm import Session, joinedload
 
 from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job, Result
+from worker.db.renewal import renewing
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, record_event
 from worker.result_kinds import ENDINGS
 from worker.states import DeliveryState, JobState
-
-log = structlog.get_logger()
 
 #: Seconds after which a sender that stopped renewing its claim counts as gone.
 LEASE_S = 15.0
@@ -105,31 +101,10 @@ def claim_batch(db: Database, destination: str, *, batch: int, at_once: int) -> 
     return parcels, cancelled
 
 
-@contextmanager
-def keep_claim(db: Database, token: str) -> Iterator[None]:
-    """Renew a claim while its parcels are being sent, however long that takes: a killed process renews no more."""
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(LEASE_S / 3):
-            try:
-                with db.writing() as session:
-                    session.execute(
-                        update(Delivery)
-                        .where(Delivery.claim_token == token, Delivery.state == DeliveryState.SENDING)
-                        .values(claim_expires_at=_lease()),
-                        execution_options={"synchronize_session": False},
-                    )
-            except Exception as error:  # noqa: BLE001 - a database hiccup: the next turn tries again
-                log.warning("the claim could not be renewed", action="deliver", error=str(error))
-
-    thread = threading.Thread(target=renew, name="claim", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def keep_claim(db: Database, token: str) -> AbstractContextManager[None]:
+    """Renew a claim while its parcels are being sent."""
+    held = update(Delivery).where(Delivery.claim_token == token, Delivery.state == DeliveryState.SENDING)
+    return renewing(db, LEASE_S, lambda: held.values(claim_expires_at=_lease()), action="deliver")
 
 
 def _lease() -> datetime:
