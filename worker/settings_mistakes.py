@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 #: Settings whose values are never repeated.
 SECRETS: Final = frozenset({"api_key", "client_secret", "token", "password", "secret"})
+#: Says what was given; not all of it where that is long.
+_QUOTED: Final = Repr()
+_QUOTED.maxstring = _QUOTED.maxother = _QUOTED.maxlong = 200
+_QUOTED.maxlist = _QUOTED.maxdict = 8
 
 
 def mistakes_in_words(error: ValidationError) -> list[str]:
@@ -29,4 +34,4 @@ def _in_words(error: Any) -> str:
     # Nothing is said of several settings together, which the message names, nor of a section, which may hold secrets.
     if not place or isinstance(error["input"], dict | BaseModel) or place[-1] in SECRETS:
         return message
-    return f"{message} (got {error['input']!r})"
+    return f"{message} (got {_QUOTED.repr(error['input'])})"
