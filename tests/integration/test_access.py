@@ -124,7 +124,17 @@ def test_the_cookie_is_for_the_server_alone_and_new_at_every_log_in(nobody: Test
 def test_behind_https_the_cookie_is_secure_and_browsers_are_told_to_stay(app: FastAPI) -> None:
     with TestClient(app, base_url="https://localhost:8080") as browser:
         answer = log_in(browser, "viewer", follow_redirects=False)
-        assert "Secure" in answer.headers["set-cookie"]
+        cookies = answer.headers.get_list("set-cookie")
+        assert [cookie.split("=")[0] for cookie in cookies] == [
+            "__Host-dicom_worker_session",
+            "__Host-dicom_worker_device",
+        ]
+        assert all("Secure" in cookie and "HttpOnly" in cookie and "Path=/;" in cookie for cookie in cookies)
+        # What a neighbour in the same domain plants is not looked at.
+        planted = {"Cookie": f"dicom_worker_session={browser.cookies['__Host-dicom_worker_session']}"}
+        assert browser_of(app).get("https://localhost:8080/account", headers=planted).status_code == 401
+        browser.post("/logout", data={"csrf_token": csrf_of(browser)})
+        assert [cookie.name for cookie in browser.cookies.jar] == ["__Host-dicom_worker_device"]
         assert "max-age=" in answer.headers["strict-transport-security"]
 
 

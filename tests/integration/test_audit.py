@@ -143,7 +143,7 @@ def test_a_role_that_may_not_is_told_and_nobody_unknown_is(app: FastAPI) -> None
 
 
 def test_the_same_look_is_told_again_after_a_while(app: FastAPI) -> None:
-    trail_of_all = auditing.Audits(app, app.state.audit, app.state.database, repeat_after_s=0)
+    trail_of_all = auditing.Audits(app, app.state.audit, app.state.database, auditing.Told(0))
     with TestClient(trail_of_all, base_url="http://localhost:8080") as browser:
         headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER, 'viewer')}"}
         for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,6 +24,7 @@ from worker.db.sessions import Database
 from worker.people import accounts, login, passwords, sessions, tokens
 from worker.roles import Role
 from worker.settings import Settings
+from worker.web import login as web_login
 from worker.web.app import create_app
 
 OTHER_PASSWORD = "nine blue lamps in a column"  # noqa: S105 - of nobody
@@ -94,6 +96,76 @@ def test_failures_slow_the_next_attempt_down_and_do_not_lock_out(app: FastAPI, b
     assert log_in(browser, "rea").status_code == 200
     with database.reading() as session:
         assert session.query(LoginAttempts).count() == 1  # the address keeps what others failed at
+
+
+def test_a_stranger_who_guesses_keeps_nobody_out_who_has_logged_in_there_before(
+    app: FastAPI, browser: TestClient
+) -> None:
+    """The stranger is a colleague at the same address, with the cookie of their own log-in."""
+    stranger = browser_of(app)
+    log_in(stranger, "ada")
+    log_in(browser, "rea")
+    log_in(browser, "ada")  # a reading room's browser has several users
+    with app.state.database.writing() as session:  # as after 60 guesses
+        for subject in login._subjects("rea", "testclient").values():
+            pause = timedelta(seconds=30)
+            session.merge(LoginAttempts(subject=subject, failures=60, last_at=utc_now(), not_before=utc_now() + pause))
+    assert log_in(stranger, "rea").status_code == 429
+    assert log_in(browser_of(app), "rea").status_code == 429
+    assert log_in(browser, "rea").url.path == "/account"
+    assert log_in(stranger, "rea").status_code == 429  # her log-in gives them no further guesses
+    cookie = browser.cookies["dicom_worker_device"]
+    stranger.cookies.set(
+        "dicom_worker_device", f"{cookie[:-1]}{'A' if cookie[-1] != 'A' else 'B'}", domain="localhost.local"
+    )
+    with app.state.database.writing() as session:
+        accounts.set_password(session, accounts.get(session, "rea"), OTHER_PASSWORD)
+    assert log_in(browser, "rea", OTHER_PASSWORD).status_code == 429  # a new password makes every browser unknown
+
+
+def test_guesses_in_a_browser_that_is_known_are_bounded_too(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "rea")
+    answers = [log_in(browser, "rea", f"guess {n}").status_code for n in range(10)]
+    assert answers == [403] * 5 + [429] * 5
+    assert log_in(browser_of(app), "rea").status_code == 200
+
+
+def test_who_is_disabled_or_demoted_while_logging_in_stays_so(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an administrator changes between the look at a password and the session must stand."""
+    change: list[Callable[[Account], None]] = []
+
+    def changed_meanwhile(database: Database, *args: str) -> Account | None:
+        account = login.check_password(database, *args)
+        with database.writing() as session:
+            change[0](accounts.get(session, "rea"))
+        return account
+
+    monkeypatch.setattr(web_login, "check_password", changed_meanwhile)
+    change.append(lambda account: setattr(account, "role", Role.VIEWER))
+    log_in(browser_of(app), "rea")
+    change[0] = lambda account: setattr(account, "disabled", True)
+    assert log_in(browser_of(app), "rea").status_code == 403
+    with app.state.database.reading() as session:
+        rea = accounts.get(session, "rea")
+        assert (rea.role, rea.disabled) == (Role.VIEWER, True)
+
+
+def test_a_flood_of_log_ins_waits_for_no_threads_that_pages_need(
+    app: FastAPI, browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(browser, "rea")
+    monkeypatch.setattr(login, "_STRANGERS", threading.BoundedSemaphore(1))
+    login._STRANGERS.acquire()
+    answer = log_in(browser_of(app), "rea")
+    assert answer.status_code == 429
+    assert "too many log in at this moment" in answer.text
+    assert log_in(browser, "rea").status_code == 200
+
+
+def test_addresses_of_one_subscriber_count_as_one() -> None:
+    first, second = (login._subjects("rea", address) for address in ("2001:db8::1", "2001:db8::ffff:2%eth0"))
+    assert first == second != login._subjects("rea", "2001:db8:0:1::1")
+    assert login._subjects("rea", "::ffff:192.0.2.1") == login._subjects("rea", "192.0.2.1")
 
 
 def test_pauses_grow_to_their_longest(app: FastAPI) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -118,6 +118,42 @@ def own_address(text: str) -> str:
     return text if is_own and text.isprintable() and "\\" not in text else "/"
 
 
+def is_https(request: Request) -> bool:
+    """Return whether the browser asks by https, here or at the proxy before us."""
+    public: str = request.app.state.settings.web.public_url
+    return request.url.scheme == "https" or public.startswith("https://")
+
+
+def cookie_name(request: Request, name: str) -> str:
+    """Return a cookie's whole name.
+
+    By https browsers take the prefix from this very host alone (RFC 6265bis 4.1.3.2): no neighbour in the same domain
+    can plant a session of theirs, in which a reader would sign under another name.
+    """
+    return f"__Host-{name}" if is_https(request) else name
+
+
+def cookie_of(request: Request) -> str:
+    """Return what the browser holds of its session; empty where there is none."""
+    return request.cookies.get(cookie_name(request, COOKIE), "")
+
+
+def set_cookie(
+    request: Request, answer: Response, name: str, value: str, *, samesite: Literal["lax", "strict"],
+    max_age: int | None = None,
+) -> None:  # fmt: skip
+    """Give the browser a cookie that only this server reads."""
+    answer.set_cookie(
+        cookie_name(request, name), value, max_age=max_age, path="/", httponly=True, samesite=samesite,
+        secure=is_https(request),
+    )  # fmt: skip
+
+
+def delete_cookie(request: Request, answer: Response, name: str) -> None:
+    """Take a cookie from the browser; one with the prefix is replaced only by one that may have it, too."""
+    answer.delete_cookie(cookie_name(request, name), path="/", secure=is_https(request), httponly=True, samesite="lax")
+
+
 async def still_let_in(request: Request, role: Role) -> bool:
     """Return whether who asked is let in still, for an answer that goes on for long."""
     caller = await run_in_threadpool(_identify, request)
@@ -151,7 +187,7 @@ def _identify(request: Request) -> Caller | None:
     if scheme.lower() == "bearer" and shown:
         user = tokens.who(database, shown.strip())
         return None if user is None else Caller(user)
-    cookie = request.cookies.get(COOKIE, "")
+    cookie = cookie_of(request)
     found = sessions.who(database, cookie, settings.web, is_click=_is_click(request)) if cookie else None
     return None if found is None else Caller(found.user, cookie, found.must_change_password)
 

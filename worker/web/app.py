@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.database = settings, database
-    app.state.audit = AuditTrail(settings)
+    app.state.audit, app.state.told = AuditTrail(settings), auditing.Told(settings.audit.repeat_after_s)
     app.state.provider = None if settings.web.oidc is None else Provider(settings.web.oidc)
     app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
@@ -125,9 +125,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     app.add_exception_handler(access.RefusedError, access.refusal)
     app.add_exception_handler(RequestValidationError, tell_invalid)
-    app.add_middleware(
-        auditing.Audits, trail=app.state.audit, database=database, repeat_after_s=settings.audit.repeat_after_s
-    )
+    app.add_middleware(auditing.Audits, trail=app.state.audit, database=database, told=app.state.told)
     app.add_middleware(LimitsBodies)
     app.add_middleware(_AddHeaders)
     if is_local(settings.web.bind):

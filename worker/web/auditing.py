@@ -109,14 +109,34 @@ class _Look:
     key: str
 
 
-class Audits:
-    """Writes a message about each request that was served, or that a role may not make. Plain ASGI."""
+class Told:
+    """What was told of within `repeat_after_s`: the same again is not worth a message."""
 
-    def __init__(self, app: ASGIApp, trail: AuditTrail, database: Any, repeat_after_s: float) -> None:
-        self._app, self._trail, self._database = app, trail, database
+    def __init__(self, repeat_after_s: float) -> None:
+        """Nothing is told yet."""
         self._repeat_after_s = repeat_after_s
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._lock = threading.Lock()
+
+    def is_new(self, key: tuple[str, str, str]) -> bool:
+        """Return whether this was not told shortly before; it is now."""
+        now = time.monotonic()
+        with self._lock:
+            before = self._told.get(key)
+            if before is not None and now - before < self._repeat_after_s:
+                return False
+            self._told[key] = now
+            self._told.move_to_end(key)
+            if len(self._told) > _MOST_REMEMBERED:
+                self._told.popitem(last=False)
+        return True
+
+
+class Audits:
+    """Writes a message about each request that was served, or that a role may not make. Plain ASGI."""
+
+    def __init__(self, app: ASGIApp, trail: AuditTrail, database: Any, told: Told) -> None:
+        self._app, self._trail, self._database, self._told = app, trail, database, told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -188,16 +208,7 @@ class Audits:
 
     def _is_new(self, look: _Look) -> bool:
         """Whether this person has not looked at the same thing shortly before."""
-        now, key = time.monotonic(), (look.caller.user.login, look.kind, look.key)
-        with self._lock:
-            before = self._told.get(key)
-            if before is not None and now - before < self._repeat_after_s:
-                return False
-            self._told[key] = now
-            self._told.move_to_end(key)
-            if len(self._told) > _MOST_REMEMBERED:
-                self._told.popitem(last=False)
-        return True
+        return self._told.is_new((look.caller.user.login, look.kind, look.key))
 
 
 def _copied(receive: Receive, form: bytearray) -> Callable[[], Awaitable[Message]]:

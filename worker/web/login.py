@@ -7,7 +7,7 @@ failures how long to wait.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -15,18 +15,21 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from worker.audit import events
 from worker.audit.events import Actor
 from worker.db.people import Account
-from worker.people import accounts, sessions
+from worker.people import accounts, devices, sessions
 from worker.people.login import TooSoonError, check_password
 from worker.people.passwords import PasswordError, check_new
 from worker.people.user import User
 from worker.roles import Role
 from worker.settings import Settings
-from worker.web import auditing
-from worker.web.access import CHANGE_PASSWORD, COOKIE, check_origin, own_address, requires
+from worker.web import access, auditing
+from worker.web.access import CHANGE_PASSWORD, check_origin, own_address, requires
 from worker.web.caller import caller_of
 from worker.web.page import render
 
 router = APIRouter(include_in_schema=False)
+
+#: Holds what `worker.people.devices` knows a browser by.
+DEVICE_COOKIE: Final = "dicom_worker_device"
 
 UserOfPage = Annotated[User, requires(Role.VIEWER)]
 
@@ -50,9 +53,9 @@ def log_in(
     check_origin(request)
     peer = peer_address(request)
     try:
-        account = check_password(request.app.state.database, login, password, peer)
+        account = check_password(request.app.state.database, login, password, peer, device_of(request))
     except TooSoonError as error:
-        tell_refused(request, login, "too many attempts")
+        tell_refused(request, login, "too many attempts", often=True)
         answer = login_page_with(request, next, f"{error}.", 429)
         answer.headers["Retry-After"] = str(error.wait_s)
         return answer
@@ -71,7 +74,7 @@ def log_out(request: Request, _user: UserOfPage) -> Response:
             sessions.end(session, sessions.digest_of(caller.session_token))
         auditing.write(request, lambda us, who: events.authentication(us, who, logs_in=False))
     answer = RedirectResponse("/login", status_code=303)
-    answer.delete_cookie(COOKIE, path="/")
+    access.delete_cookie(request, answer, access.COOKIE)
     # What this browser kept of the pages goes, too; its storage holds no more than the choice of light or dark.
     answer.headers["Clear-Site-Data"] = '"cache"'
     return answer
@@ -95,7 +98,8 @@ def change_password(
     settings: Settings = request.app.state.settings
     database = request.app.state.database
     try:  # counted: whoever found a browser open must not try one after the other
-        account = check_password(database, user.login, current, peer_address(request)) if user.id is not None else None
+        peer, device = peer_address(request), device_of(request)
+        account = check_password(database, user.login, current, peer, device) if user.id is not None else None
     except TooSoonError as error:
         return _password_page(request, user, f"{str(error)[0].upper()}{str(error)[1:]}.")
     if account is None:
@@ -115,28 +119,36 @@ def change_password(
     return let_in(request, account, "/")
 
 
-def let_in(request: Request, account: Account, address: str) -> Response:
-    """Open a session under a new token, whatever the browser held before, and lead on."""
+def let_in(request: Request, account: Account, address: str, *, by_password: bool = True) -> Response:
+    """Open a session under a new token, whatever the browser held before, and lead on.
+
+    Somebody who was disabled, or whose password was changed, since `account` was read is shown the log-in page.
+    """
     settings: Settings = request.app.state.settings
-    held = request.cookies.get(COOKIE, "")
+    held = access.cookie_of(request)
     with request.app.state.database.writing() as session:
         if held:
             sessions.end(session, sessions.digest_of(held))
-        account = session.merge(account)
+        # Locked, and never written back: what an administrator changed this moment must stand.
+        now = session.get(Account, account.id, with_for_update=True)
+        if now is None or now.disabled or now.password_hash != account.password_hash:
+            return login_page_with(request, address, "The account was changed this moment. Log in again.", 403)
         browser = request.headers.get("user-agent", "")
-        token = sessions.begin(session, account, settings.web, peer_address(request), browser)
-    who = Actor(account.login, account.person_name, peer_address(request))
+        token = sessions.begin(session, now, settings.web, peer_address(request), browser)
+        device = devices.remember(device_of(request), now) if by_password else ""
+        who = Actor(now.login, now.person_name, peer_address(request))
     auditing.write(request, events.authentication, who)
     answer = RedirectResponse(address, status_code=303)
     # Lax: a link from elsewhere leads to the page; what changes something is checked by its Origin and CSRF token.
-    answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=is_https(request), path="/")
+    access.set_cookie(request, answer, access.COOKIE, token, samesite="lax")
+    if device:  # only our own log-in page needs it
+        access.set_cookie(request, answer, DEVICE_COOKIE, device, samesite="strict", max_age=devices.KEPT_S)
     return answer
 
 
-def is_https(request: Request) -> bool:
-    """Return whether the browser asks by https, here or at the proxy before us."""
-    public: str = request.app.state.settings.web.public_url
-    return request.url.scheme == "https" or public.startswith("https://")
+def device_of(request: Request) -> str:
+    """Return what this browser holds of those who logged in with it before."""
+    return request.cookies.get(access.cookie_name(request, DEVICE_COOKIE), "")
 
 
 def peer_address(request: Request) -> str:
@@ -144,9 +156,14 @@ def peer_address(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
-def tell_refused(request: Request, login: str, reason: str) -> None:
-    """Write the audit message; what cannot be a login may be a password typed into the wrong field."""
+def tell_refused(request: Request, login: str, reason: str, *, often: bool = False) -> None:
+    """Write the audit message; what cannot be a login may be a password typed into the wrong field.
+
+    What a stranger can do as `often` as they like is told once in a while, or they would fill the disk with it.
+    """
     who = Actor(login.strip().lower() if accounts.is_login(login) else "unknown", address=peer_address(request))
+    if often and not request.app.state.told.is_new(("refused log-in", who.address, reason)):
+        return
     auditing.write(request, lambda us, who: events.authentication(us, who, refused=reason), who)
 
 

@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.people.oidc import Attempt, Identity, OidcError, Provider, account_of
 from worker.settings import Settings
+from worker.web import access
 from worker.web.access import own_address
-from worker.web.login import is_https, let_in, login_page_with, tell_refused
+from worker.web.login import let_in, login_page_with, tell_refused
 
 router = APIRouter(prefix="/login", include_in_schema=False)
 
@@ -40,10 +41,7 @@ def to_provider(request: Request, next: Annotated[str, Query(max_length=512)] = 
         return login_page_with(request, next, f"{error}.", 502)
     answer = RedirectResponse(address, status_code=303)
     kept = json.dumps([attempt.state, attempt.nonce, attempt.verifier, own_address(next)])
-    answer.set_cookie(
-        COOKIE, kept.encode().hex(), max_age=_LASTS_S, path="/login", httponly=True, samesite="lax",
-        secure=is_https(request),
-    )  # fmt: skip
+    access.set_cookie(request, answer, COOKIE, kept.encode().hex(), samesite="lax", max_age=_LASTS_S)
     return answer
 
 
@@ -67,9 +65,9 @@ def back(
         identity = provider.identity(attempt, code, _redirect_uri(request))
         answer = _let_in(request, identity, way_back, settings.web.oidc.organization)
     except OidcError as error:
-        tell_refused(request, "", str(error))
+        tell_refused(request, "", str(error), often=True)
         answer = login_page_with(request, way_back, f"{str(error)[0].upper()}{str(error)[1:]}.", 403)
-    answer.delete_cookie(COOKIE, path="/login")
+    access.delete_cookie(request, answer, COOKIE)
     return answer
 
 
@@ -79,13 +77,14 @@ def _let_in(request: Request, identity: Identity, way_back: str, organization: s
             account = account_of(session, identity, organization)
     except IntegrityError:  # the same person in two windows at once
         raise OidcError("the log-in was used twice at the same moment; try again") from None
-    return let_in(request, account, way_back)
+    return let_in(request, account, way_back, by_password=False)
 
 
 def _kept(request: Request, state: str) -> tuple[Attempt, str]:
     """Return the attempt that this browser began, and where it goes on. Raises `OidcError`."""
+    kept = request.cookies.get(access.cookie_name(request, COOKIE), "")
     try:
-        begun, nonce, verifier, way_back = map(str, json.loads(bytes.fromhex(request.cookies.get(COOKIE, ""))))
+        begun, nonce, verifier, way_back = map(str, json.loads(bytes.fromhex(kept)))
     except (ValueError, TypeError):
         raise _broken_off() from None
     if not hmac.compare_digest(begun.encode(), state.encode()):
