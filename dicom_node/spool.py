@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,12 +44,14 @@ class StoredFile:
 class Spool:
     """A content-addressed store below `root`: ``objects/<first two hex digits>/<sha256>.dcm``."""
 
-    def __init__(self, root: Path, incoming: str = "incoming") -> None:
+    def __init__(self, root: Path, incoming: str = "incoming", *, keep_free_bytes: int = 0) -> None:
         """Open the store, making its folders where they are absent. Raises `SpoolError`.
 
-        Each process that receives has an `incoming` folder of its own, which only it may sweep.
+        Each process that receives has an `incoming` folder of its own, which only it may sweep. What is begun while
+        less than `keep_free_bytes` of the disk are free is refused.
         """
         self.root = root
+        self._keep_free_bytes = keep_free_bytes
         self.incoming = root / incoming
         self._objects = root / "objects"
         try:
@@ -63,7 +66,15 @@ class Spool:
 
     def begin(self, meta: bytes) -> SpoolWriter:
         """Start an object with the bytes that precede the data set (`file_format.file_meta`). Raises `SpoolError`."""
+        if self._keep_free_bytes:
+            self._check_room()
         return SpoolWriter(self, meta)
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.incoming).free
+        if free < self._keep_free_bytes:
+            keeps, has = (f"{size / (1 << 30):.1f} GiB" for size in (self._keep_free_bytes, free))
+            raise SpoolError(f"{self.root} takes no more: it keeps {keeps} free, and has {has}")
 
     def put_bytes(self, data: bytes) -> StoredFile:
         """Store a whole file. Raises `SpoolError`."""

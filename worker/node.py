@@ -50,7 +50,7 @@ def run_node(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     db = Database(settings.resolved_database_url)
     try:
-        spool = Spool(settings.data_dir / "spool")
+        spool = Spool(settings.data_dir / "spool", keep_free_bytes=settings.disk.keep_free_bytes)
         with _alone(spool.root, settings.grace_s, stop):
             _receive(settings, db, spool, stop)
     except (ScpError, SpoolError, TlsError) as error:

@@ -60,7 +60,7 @@ def reception(db: Database, settings: Settings) -> Iterator[Service]:
 
     The dispatcher sees by the clocks of the series that something has come.
     """
-    spool = Spool(settings.data_dir / "spool", _FOLDER)
+    spool = Spool(settings.data_dir / "spool", _FOLDER, keep_free_bytes=settings.disk.keep_free_bytes)
     released = False
     with (spool.root / "get.lock").open("w") as lock:
         try:

@@ -29,6 +29,7 @@ __all__ = [
     "Destination",
     "DestinationConditions",
     "DicomDestination",
+    "DiskSettings",
     "RouteConditions",
     "RouteQuestion",
     "RouteRule",
@@ -56,6 +57,29 @@ class TlsSettings(Section):
     certificate: Path = Field(description="PEM certificate chain of this node")
     key: Path = Field(description="PEM private key of this node")
     ca: Path = Field(description="PEM certificates of the authorities that peers must be signed by")
+
+
+class DiskSettings(Section):
+    """Room on the disk of data_dir."""
+
+    keep_free_gib: float = Field(
+        0.5,
+        ge=0,
+        description="images are refused while less is free, in GiB: results and the database need room",
+    )
+    warn_below_gib: float = Field(
+        5, ge=0, description="pages and `doctor` remark on it when less than this is free, in GiB"
+    )
+
+    @property
+    def keep_free_bytes(self) -> int:
+        """`keep_free_gib` in bytes."""
+        return round(self.keep_free_gib * (1 << 30))
+
+    @property
+    def warn_below_bytes(self) -> int:
+        """`warn_below_gib` in bytes."""
+        return round(self.warn_below_gib * (1 << 30))
 
 
 class DicomSettings(Section):
@@ -171,6 +195,7 @@ class Settings(BaseSettings):
     )
     database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in data_dir")
     broker_url: str = Field("embedded", description="embedded (files in data_dir) or redis://host:port/db")
+    disk: DiskSettings = DiskSettings()
     dicom: DicomSettings = DicomSettings()
     web: WebSettings = WebSettings()
     engine: EngineSettings = EngineSettings()

@@ -31,7 +31,7 @@ from worker.operations.pipeline import pipeline
 from worker.operations.replay import ReplayStopped, replay
 from worker.operations.shapes import WhyNot
 from worker.operations.why_not import why_not
-from worker.settings import Settings, load_settings
+from worker.settings import DiskSettings, Settings, load_settings
 from worker.states import DeliveryState, JobState, SeriesState
 
 ADAPTERS = adapters()
@@ -108,6 +108,56 @@ def test_the_pipeline_counts_what_is_where_and_says_what_is_wrong(ledger: Ledger
     assert any("no inference process runs" in trouble for trouble in seen.troubles)
     assert any("no process has reported" in trouble for trouble in seen.troubles)
     assert seen.broker.reachable is None
+
+
+def test_what_needs_a_person_is_said_on_the_pipeline(ledger: Ledger) -> None:
+    died = {"name": "inference", "pid": 7, "alive": True, "up_s": 9, "restarts": 4, "exit_code": -9}
+    report(ledger.db, "supervisor", {"processes": [died]})
+
+    def troubles() -> str:
+        with ledger.db.reading() as session:
+            return "\n".join(pipeline(session, ledger.settings).troubles)
+
+    assert "inference on" in troubles()
+    assert "was started 4 times again, and ended with -9 last" in troubles()
+    report(ledger.db, "supervisor", {"processes": [died | {"up_s": 900}]})
+    assert troubles().count("\n") == 0, "a process that has run for a while since is well; the dead letter is left"
+    # A destination that takes nothing, and one that was not tried yet.
+    later = utc_now() + timedelta(minutes=3)
+    waiting = {"state": DeliveryState.PENDING, "last_error": None}
+    ledger.change(Delivery, 1, **waiting)
+    assert troubles() == ""
+    ledger.change(Delivery, 1, not_before=later, last_error="transient: PACS cannot be reached", tries=4)
+    assert troubles() == "1 result waits for pacs: PACS cannot be reached; see Destinations"
+    ledger.change(Delivery, 1, state=DeliveryState.CONFIRMED)
+    # A model that hangs: the process is there, and nothing is answered.
+    ago = utc_now() - timedelta(minutes=10)
+    ledger.change(Job, HELD_JOB, state=JobState.QUEUED, not_before=ago)
+    assert "1 job waits for a model for more than a minute, and none is answered" in troubles()
+    ledger.change(Job, HELD_JOB, not_before=later)
+    assert troubles() == "", "it is to be tried again later"
+    ledger.change(Job, HELD_JOB, not_before=ago)
+    ledger.change(Job, RELEASED_JOB, state=JobState.RUNNING)
+    assert troubles() == "", "one is being answered"
+    ledger.change(Job, RELEASED_JOB, state=JobState.RELEASED)
+    ledger.change(Job, HELD_JOB, state=JobState.GENERATED, answered_at=ago)
+    assert (
+        "1 answer waits to be scored or written for more than a minute: see the log of the process steps" in troubles()
+    )
+    ledger.change(Job, HELD_JOB, state=JobState.HELD)
+
+
+def test_little_disk_is_what_the_settings_call_so(ledger: Ledger) -> None:
+    everything = {"warn_below_gib": 1e6, "keep_free_gib": 1e6}
+    short = ledger.settings.model_copy(update={"disk": DiskSettings.model_validate(everything)})
+    with ledger.db.reading() as session:
+        seen, scarce = pipeline(session, ledger.settings), pipeline(session, short)
+    assert seen.disk is not None
+    assert scarce.disk is not None
+    assert (seen.disk.is_little, seen.disk.is_too_little) == (False, False)
+    assert (seen.disk.little, seen.disk.kept_free) == (5 << 30, 1 << 29)
+    assert (scarce.disk.is_little, scarce.disk.is_too_little) == (True, True)
+    assert any("images are refused" in trouble and "disk.keep_free_gib" in trouble for trouble in scarce.troubles)
 
 
 def said(ledger: Ledger) -> int:
@@ -320,11 +370,11 @@ def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:
     series_id = ledger.receive_run()
     with ledger.db.reading() as session:
         study_id = session.get_one(Series, series_id).study_id
-        found = rules.explain_study(session, rules.read_rules(RULES, ADAPTERS), ADAPTERS, study_id)
+        explained = rules.explain_study(session, rules.read_rules(RULES, ADAPTERS), ADAPTERS, study_id)
         assert rules.explain_study(session, [], ADAPTERS, 999) is None
         nothing = rules.explain_study(session, [], ADAPTERS, 3)
-    assert found is not None
-    (series,) = found.series
+    assert explained is not None
+    (series,) = explained.series
     assert (series.adapters, series.routed_adapters) == ([], ["dsa_patency"])
     assert series.steps[0].rule == "site rule: no runs from this room"
     assert series.steps[0].matched
@@ -340,7 +390,7 @@ def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:
         ("- name: x", "0.when: Field required"),
         ("- {name: x, when: {modalty: CT}, adapter: null}", "0.when.modalty: unknown setting"),
         ("- {name: x, when: {}, adapter: nobody}", "nobody"),
-        ("&a [*a]", "valid dictionary"),
+        ("&a [*a]", "aliases are not followed"),
         ("- !!python/object:os.system {}", "no YAML"),
     ],
 )

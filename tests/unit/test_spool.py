@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pydicom
@@ -88,6 +89,17 @@ def test_failing_disk_is_a_spool_error_that_names_the_folder(
             spool.put_bytes(b"data")
     assert not list(spool.incoming.iterdir())
     assert spool.put_bytes(b"data").path.read_bytes() == b"data"
+
+
+def test_what_is_kept_free_is_not_given_to_images(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    for_images = Spool(tmp_path / "spool", keep_free_bytes=2 * free)
+    with pytest.raises(SpoolError, match=r"keeps .* GiB free, and has .* GiB"):
+        for_images.begin(b"x")
+    assert not list(for_images.incoming.iterdir())
+    for_results = Spool(tmp_path / "spool")
+    assert for_results.put_bytes(b"x").size == 1
+    assert Spool(tmp_path / "spool", keep_free_bytes=free // 2).put_bytes(b"y").size == 1
 
 
 def test_spool_that_cannot_be_made_says_so(tmp_path: Path) -> None:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 TIMEOUT_S = 5.0
-#: Less free disk than this is worth a remark.
-LITTLE_DISK_BYTES = 5 << 30
 OK, REMARK, TROUBLE = "ok", "remark", "failed"
 
 
@@ -71,8 +69,13 @@ def _data_dir(settings: Settings) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("data_dir", TROUBLE, f"{folder} cannot be written: {error.strerror}; mend it or change data_dir")
         return
-    state = OK if free >= LITTLE_DISK_BYTES else REMARK
-    yield Finding("data_dir", state, f"{folder} can be written, {free / (1 << 30):.0f} GiB free")
+    room = f"{free / (1 << 30):.1f} GiB free"
+    if free < settings.disk.keep_free_bytes:
+        kept = f"{settings.disk.keep_free_gib:g} GiB (disk.keep_free_gib)"
+        yield Finding("data_dir", TROUBLE, f"{folder}: {room}, images are refused below {kept}; make room")
+        return
+    state = OK if free >= settings.disk.warn_below_bytes else REMARK
+    yield Finding("data_dir", state, f"{folder} can be written, {room}")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -6,9 +6,8 @@ delivered is counted for the last day only, so that years of it cost nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,35 +16,30 @@ from worker import delivery
 from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job, Result, Study
 from worker.db.sessions import Database
+from worker.operations import waiting
 from worker.operations.delivery_shapes import DeliveryEntry, DeliveryPage, DestinationState, Resent
-from worker.operations.pipeline import ON_THE_WAY, made_at
 from worker.settings import Settings
 from worker.states import DeliveryState
 
 DAY = timedelta(days=1)
 #: States that a delivery stays in only until somebody or something acts: few rows, counted all.
-COUNTED = (*ON_THE_WAY, *delivery.RESENDABLE)
+COUNTED = (*waiting.ON_THE_WAY, *delivery.RESENDABLE)
 SENT = (DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.UNCONFIRMED)
-#: Waiting deliveries that are looked at for what went wrong last: the senders try the oldest first.
-LOOKED_AT = 200
 LINES = 50
 
 
 def destination_states(session: Session, settings: Settings) -> list[DestinationState]:
     """Return every destination of the settings, in their order, and then those that only the ledger still knows."""
-    counts: dict[str, dict[DeliveryState, tuple[int, int | None]]] = defaultdict(dict)
-    grouped = select(Delivery.destination, Delivery.state, func.count(), func.min(Delivery.id))
-    for name, state, count, oldest in session.execute(
-        grouped.where(Delivery.state.in_(COUNTED)).group_by(Delivery.destination, Delivery.state)
-    ):
-        counts[name][state] = (count, oldest)
+    counts = waiting.counts_by_destination(session, COUNTED)
     known = {target.name: target for target in settings.destinations}
     found = []
     for name in [*known, *sorted(set(counts) - set(known))]:
-        target, mine = known.get(name), counts[name]
-        waiting, first = mine.get(DeliveryState.PENDING, (0, None))
+        target, mine = known.get(name), counts.get(name, {})
+        pending, first = mine.get(DeliveryState.PENDING, (0, None))
         sent = {state: _sent_lately(session, name, state) for state in SENT}
-        last_error, paused_until = _last_error(session, name) if waiting else (None, None)
+        last_error, paused_until = waiting.last_error(session, name) if pending else (None, None)
+        if last_error is None and DeliveryState.DEAD in mine:
+            last_error = waiting.dead_because(session, name)
         found.append(
             DestinationState(
                 name=name,
@@ -53,15 +47,15 @@ def destination_states(session: Session, settings: Settings) -> list[Destination
                 address=target.address if target else "",
                 is_known=target is not None,
                 results=[str(kind) for kind in target.results] if target else [],
-                waiting=waiting,
+                waiting=pending,
                 sending=mine.get(DeliveryState.SENDING, (0, None))[0],
                 dead=mine.get(DeliveryState.DEAD, (0, None))[0],
                 unconfirmed=mine.get(DeliveryState.UNCONFIRMED, (0, None))[0],
                 delivered=sum(sent.values()),
                 confirmed=sent[DeliveryState.CONFIRMED],
-                oldest_since=made_at(session, first),
+                oldest_since=waiting.made_at(session, first),
                 paused_until=paused_until,
-                last_error=last_error or (_dead_because(session, name) if DeliveryState.DEAD in mine else None),
+                last_error=last_error,
             )
         )
     return found
@@ -127,28 +121,6 @@ def _sent_lately(session: Session, name: str, state: DeliveryState) -> int:
     return session.scalar(wanted) or 0
 
 
-def _last_error(session: Session, name: str) -> tuple[str | None, datetime | None]:
-    """Return what went wrong last with what waits, and until when all of it waits."""
-    waiting = (
-        select(Delivery.id)
-        .where(Delivery.state == DeliveryState.PENDING, Delivery.destination == name)
-        .order_by(Delivery.id)
-        .limit(LOOKED_AT)
-    )
-    rows = session.execute(
-        select(Delivery.last_error, Delivery.not_before).where(Delivery.id.in_(waiting.scalar_subquery()))
-    ).all()
-    failed = [row for row in rows if row.last_error]
-    error = max(failed, key=lambda row: row.not_before).last_error if failed else None
-    first = min((row.not_before for row in rows), default=None)
-    return error, first if first is not None and first > utc_now() else None
-
-
-def _dead_because(session: Session, name: str) -> str | None:
-    wanted = select(Delivery.last_error).where(Delivery.state == DeliveryState.DEAD, Delivery.destination == name)
-    return session.scalar(wanted.order_by(Delivery.id.desc()).limit(1))
-
-
 def _entries(session: Session, numbers: Sequence[int]) -> list[DeliveryEntry]:
     wanted = (
         select(
@@ -164,4 +136,8 @@ def _entries(session: Session, numbers: Sequence[int]) -> list[DeliveryEntry]:
         .where(Delivery.id.in_(numbers))
         .order_by(Delivery.id.desc())
     )
-    return [DeliveryEntry(**row._mapping) for row in session.execute(wanted)]
+    found = []
+    for row in session.execute(wanted):
+        said = waiting.in_words(row.last_error)
+        found.append(DeliveryEntry(**{**row._mapping, "last_error": said}))
+    return found

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
 from worker.db.columns import utc_now
 from worker.db.process_reports import ProcessReport, reports
-from worker.db.records import Delivery, Event, Job, Result, Series, Study
+from worker.db.records import Delivery, Event, Job, Series, Study
 from worker.operations.shapes import BrokerState, Disk, EngineState, Pipeline, ProcessState, Stage
+from worker.operations.troubles import troubles
+from worker.operations.waiting import ON_THE_WAY, made_at
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState, SeriesState
 
-#: Less free disk than this is worth a remark.
-LITTLE_DISK_BYTES = 5 << 30
 HOUR = timedelta(hours=1)
 #: Stage -> subject and new state of the event by which something enters it.
 ENTERED_BY = {
@@ -34,7 +34,6 @@ ENTERED_BY = {
     "failed": ("delivery", DeliveryState.DEAD),
 }
 WORKED_ON = (JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.ACCEPTED)
-ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
 def pipeline(session: Session, settings: Settings) -> Pipeline:
@@ -42,7 +41,6 @@ def pipeline(session: Session, settings: Settings) -> Pipeline:
     said = reports(session)
     stages, disk = _stages(session), _disk(settings)
     processes, engines, broker = _processes(said), _engines(said), _broker(said)
-    troubles = list(_troubles(settings, stages, disk, processes, broker))
     return Pipeline(
         at=utc_now(),
         stages=stages,
@@ -50,7 +48,7 @@ def pipeline(session: Session, settings: Settings) -> Pipeline:
         broker=broker,
         processes=processes,
         engines=engines,
-        troubles=troubles,
+        troubles=troubles(session, settings, stages=stages, disk=disk, processes=processes, broker=broker),
     )
 
 
@@ -115,13 +113,6 @@ def without_answer() -> tuple[tuple[ColumnElement[bool], ...], ...]:
     return tuple((Job.state == JobState.HELD, known) for known in (Job.parsed.is_(None), Job.parsed == false()))
 
 
-def made_at(session: Session, delivery_id: int | None) -> datetime | None:
-    """Return when the result of a delivery was made."""
-    if delivery_id is None:
-        return None
-    return session.scalar(select(Result.created_at).join(Result.deliveries).where(Delivery.id == delivery_id))
-
-
 def _disk(settings: Settings) -> Disk | None:
     try:
         usage = shutil.disk_usage(settings.data_dir)
@@ -131,8 +122,10 @@ def _disk(settings: Settings) -> Disk | None:
         folder=str(settings.data_dir),
         free=usage.free,
         total=usage.total,
-        little=LITTLE_DISK_BYTES,
-        is_little=usage.free < LITTLE_DISK_BYTES,
+        little=settings.disk.warn_below_bytes,
+        is_little=usage.free < settings.disk.warn_below_bytes,
+        kept_free=settings.disk.keep_free_bytes,
+        is_too_little=usage.free < settings.disk.keep_free_bytes,
     )
 
 
@@ -160,33 +153,3 @@ def _broker(said: Sequence[ProcessReport]) -> BrokerState:
         return BrokerState(reachable=None, rings={}, at=None)
     last = max(fresh, key=lambda report: report.at)
     return BrokerState(reachable=last.facts["reachable"], rings=last.facts["rings"], at=last.at)
-
-
-def _troubles(
-    settings: Settings,
-    stages: Sequence[Stage],
-    disk: Disk | None,
-    processes: Sequence[ProcessState],
-    broker: BrokerState,
-) -> Sequence[str]:
-    found = []
-    if disk is None:
-        found.append(f"{settings.data_dir} cannot be read from this machine: see `dicom-worker doctor`")
-    elif disk.is_little:
-        found.append(
-            f"only {disk.free / (1 << 30):.1f} GiB are free in {disk.folder}: make room, or images are refused"
-        )
-    if not processes:
-        found.append("no process has reported yet: start the daemon with `dicom-worker run`")
-    for process in processes:
-        if not process.alive:
-            ended = "" if process.exit_code is None else f" (it ended with {process.exit_code})"
-            found.append(f"{process.name} on {process.place} does not run{ended}: see its log")
-    if broker.reachable is False:
-        found.append("the broker cannot be reached: work waits in the database, see broker_url and `doctor`")
-    counts = {stage.name: stage for stage in stages}
-    if counts["routed"].count and not any(process.name == "inference" and process.alive for process in processes):
-        found.append(f"{counts['routed'].count} jobs wait and no inference process runs: start the role `worker`")
-    if counts["failed"].count:
-        found.append(f"{counts['failed'].count} failed: see Failures")
-    return found

@@ -36,6 +36,9 @@ class Disk(Shape):
     #: Less than this is said to be little.
     little: int
     is_little: bool
+    #: Less than this, and images are refused.
+    kept_free: int
+    is_too_little: bool
 
 
 class ProcessState(Shape):

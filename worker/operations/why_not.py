@@ -16,6 +16,7 @@ from worker.db import preferred
 from worker.db.columns import utc_now
 from worker.db.process_reports import reports
 from worker.db.records import Delivery, Instance, Job, Result, Series, Study
+from worker.operations import waiting
 from worker.operations.shapes import Reason, WhyNot
 from worker.settings import Settings
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
@@ -181,21 +182,21 @@ def _about_results(settings: Settings, job: Job) -> Iterator[Reason]:
 
 def _about_delivery(settings: Settings, result: Result, delivery: Delivery) -> Reason | None:
     what, to = f"{result.kind.upper()} to {delivery.destination}", delivery.destination
-    next_at = None
+    next_at, said = None, waiting.in_words(delivery.last_error)
     if delivery.state is DeliveryState.PENDING:
         text, remedy = f"{what} waits to be sent", ""
-        if delivery.last_error:
-            text += f" after {delivery.tries} tries: {delivery.last_error}"
+        if said:
+            text += f" after {delivery.tries} {'try' if delivery.tries == 1 else 'tries'}: {said}"
         if to not in {known.name for known in settings.destinations}:
             remedy = f"The settings name no destination {to}."
         next_at = delivery.not_before if delivery.not_before > utc_now() else None
     elif delivery.state is DeliveryState.SENDING:
         text, remedy = f"{what} is being sent", ""
     elif delivery.state is DeliveryState.DEAD:
-        text = f"{what} was given up after {delivery.tries} tries: {delivery.last_error}"
+        text = f"{what} was given up after {delivery.tries} {'try' if delivery.tries == 1 else 'tries'}: {said}"
         remedy = "Put right what it says, then send it again."
     elif delivery.state is DeliveryState.UNCONFIRMED:
-        text = f"{what} was sent, but {to} does not say that it has it: {delivery.last_error or 'it did not answer'}"
+        text = f"{what} was sent, but {to} does not say that it has it: {said or 'it did not answer'}"
         remedy = "Look there whether it has arrived; send it again if not."
     else:
         return None

@@ -70,7 +70,8 @@ class DicomWeb:
         """The store, with an incoming folder of the web process's own: the node sweeps the other one when it starts."""
         with self._lock:
             if self._spool is None:
-                spool = Spool(self.settings.data_dir / "spool", "incoming-web")
+                kept = self.settings.disk.keep_free_bytes
+                spool = Spool(self.settings.data_dir / "spool", "incoming-web", keep_free_bytes=kept)
                 self._spool_lock = os.open(spool.root / "web.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
                 try:
                     fcntl.flock(self._spool_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

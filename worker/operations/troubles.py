@@ -1,0 +1,113 @@
+"""What somebody should do something about, in words: the remarks above the pipeline.
+
+Input: what the pipeline shows, and rows of the ledger that stay where they should not. Output: a line for each trouble,
+with what to do. Each is found by an index of rows on their way: a ledger of any size costs the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from worker.db.columns import utc_now
+from worker.db.records import Event, Job
+from worker.operations import waiting
+from worker.operations.shapes import BrokerState, Disk, ProcessState, Stage
+from worker.settings import Settings
+from worker.states import DeliveryState, JobState
+
+#: What stays longer than this where only a moment is needed is worth a remark.
+PATIENCE = timedelta(minutes=1)
+#: A process that was started again so often, and runs for less than this, keeps dying.
+MANY_RESTARTS, WELL_AFTER_S = 3, 300
+GIB = 1 << 30
+
+
+def troubles(
+    session: Session,
+    settings: Settings,
+    *,
+    stages: Sequence[Stage],
+    disk: Disk | None,
+    processes: Sequence[ProcessState],
+    broker: BrokerState,
+) -> list[str]:
+    """Return a line for each trouble; none where all is well."""
+    found = [*_about_disk(settings, disk), *_about_processes(processes)]
+    if broker.reachable is False:
+        found.append("the broker cannot be reached: work waits in the database, see broker_url and `doctor`")
+    counts = {stage.name: stage for stage in stages}
+    if counts["routed"].count and not any(process.name == "inference" and process.alive for process in processes):
+        found.append(f"{counts['routed'].count} jobs wait and no inference process runs: start the role `worker`")
+    else:
+        found += _about_the_model(session)
+    found += _about_steps(session)
+    found += _about_destinations(session)
+    if counts["failed"].count:
+        found.append(f"{counts['failed'].count} failed: see Failures")
+    return found
+
+
+def _about_disk(settings: Settings, disk: Disk | None) -> Iterator[str]:
+    if disk is None:
+        yield f"{settings.data_dir} cannot be read from this machine: see `dicom-worker doctor`"
+    elif disk.is_too_little:
+        kept = f"{disk.kept_free / GIB:.1f} GiB are kept free for results and the database (disk.keep_free_gib)"
+        yield f"only {disk.free / GIB:.1f} GiB are free in {disk.folder}, and {kept}: images are refused, make room"
+    elif disk.is_little:
+        yield f"only {disk.free / GIB:.1f} GiB are free in {disk.folder}: make room, or images will be refused"
+
+
+def _about_processes(processes: Sequence[ProcessState]) -> Iterator[str]:
+    if not processes:
+        yield "no process has reported yet: start the daemon with `dicom-worker run`"
+    for process in processes:
+        ended = "" if process.exit_code is None else f" (it ended with {process.exit_code})"
+        if not process.alive:
+            yield f"{process.name} on {process.place} does not run{ended}: see its log"
+        elif process.restarts >= MANY_RESTARTS and process.up_s < WELL_AFTER_S:
+            often = f"was started {process.restarts} times again, and ended with {process.exit_code} last"
+            yield f"{process.name} on {process.place} {often}: see its log"
+
+
+def _about_the_model(session: Session) -> Iterator[str]:
+    """Say where jobs are due for a while, none is being answered, and none was lately: a model that hangs."""
+    before = utc_now() - PATIENCE
+    is_due = (Job.state == JobState.QUEUED, Job.not_before <= before)
+    count = session.scalar(select(func.count()).where(*is_due)) or 0
+    if not count or session.scalar(select(Job.id).where(Job.state == JobState.RUNNING).limit(1)) is not None:
+        return
+    answered = select(Event.id).where(
+        Event.subject == "job", Event.to_state == JobState.GENERATED, Event.at >= before
+    )  # between two batches nothing runs for a moment
+    if session.scalar(answered.limit(1)) is None:
+        yield (
+            f"{_number(count, 'job')} for a model for more than a minute, and none is answered: "
+            "see the log of the process inference, and start it again if it hangs"
+        )
+
+
+def _about_steps(session: Session) -> Iterator[str]:
+    """Say where answers are neither scored nor written."""
+    between = (JobState.GENERATED, JobState.DECIDED)
+    stuck = select(func.count()).where(Job.state.in_(between), Job.answered_at <= utc_now() - PATIENCE)
+    if count := session.scalar(stuck):
+        waits = _number(count, "answer")
+        yield f"{waits} to be scored or written for more than a minute: see the log of the process steps"
+
+
+def _about_destinations(session: Session) -> Iterator[str]:
+    """Say which destinations did not take what waits for them."""
+    found = waiting.counts_by_destination(session, (DeliveryState.PENDING,))
+    for name, counts in sorted(found.items()):
+        error, _ = waiting.last_error(session, name)
+        if error:
+            count, _ = counts[DeliveryState.PENDING]
+            yield f"{_number(count, 'result')} for {name}: {error}; see Destinations"
+
+
+def _number(count: int, what: str) -> str:
+    return f"1 {what} waits" if count == 1 else f"{count} {what}s wait"
