@@ -79,6 +79,12 @@ class WebSettings(Section):
             )
         return self
 
+    @property
+    def address(self) -> str:
+        """URL under which a person on this machine reaches the pages."""
+        host = "127.0.0.1" if self.bind in ("0.0.0.0", "::") else self.bind  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
 
 def is_local(bind: str) -> bool:
     """Whether an address is reached from this machine only."""

@@ -57,10 +57,9 @@ def test_help_names_every_command() -> None:
         assert command in done.stdout
 
 
-def test_heavy_libraries_are_not_loaded_for_help() -> None:
-    code = (
-        "import sys, worker.cli; print([m for m in ('torch', 'pydicom', 'sqlalchemy', 'celery') if m in sys.modules])"
-    )
+@pytest.mark.parametrize("module", ["worker.cli", "worker.children", "worker.demo.run"])
+def test_heavy_libraries_delay_neither_help_nor_the_start_of_the_processes(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('torch', 'pydicom', 'sqlalchemy', 'celery') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from worker.children import PROCESSES_OF_ROLE
 from worker.cli import app
 from worker.commands.settings_reference import as_markdown, setting_lines
-from worker.supervisor import PROCESSES_OF_ROLE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

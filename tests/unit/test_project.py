@@ -21,8 +21,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from worker.children import PROCESSES_OF_ROLE
 from worker.settings import load_settings
-from worker.supervisor import PROCESSES_OF_ROLE
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -7,13 +7,18 @@ taken, weights that are missing) end with exit code 2 and the reason.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.commands.console import ConfigOption, fail, hide_password, out, read_settings, wrong_usage
+
+if TYPE_CHECKING:
+    from worker.children import Child
+    from worker.settings import Settings
 
 
 class Role(StrEnum):
@@ -49,20 +54,27 @@ def run(
     ] = False,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
-    from models.adapter import AdapterError
-    from models.engines import EngineError
-    from models.weights import WeightsError
-    from worker.settings import SettingsError
-
     if exit_after_demo and profile is not Profile.DEMO:
         wrong_usage("--exit-after-demo belongs to --profile demo")
     if profile is Profile.DEMO and roles:
         wrong_usage("the demo runs all roles: leave the roles out")
     try:
         code = _run_demo(config, exit_after_demo) if profile is Profile.DEMO else _run_roles(config, roles or [])
-    except (SettingsError, WeightsError, EngineError, AdapterError) as error:
+    except (
+        _configuration_errors()
+    ) as error:  # looked up only when something was raised: importing them takes half a second
         wrong_usage(str(error))
     raise typer.Exit(code)
+
+
+def _configuration_errors() -> tuple[type[Exception], ...]:
+    """Return what only a person can mend; looked up when something was raised, for their imports take half a second."""
+    from models.adapter import AdapterError
+    from models.engines import EngineError
+    from models.weights import WeightsError
+    from worker.settings import SettingsError
+
+    return SettingsError, WeightsError, EngineError, AdapterError
 
 
 def _run_demo(config: Path | None, exit_afterwards: bool) -> int:
@@ -72,14 +84,22 @@ def _run_demo(config: Path | None, exit_afterwards: bool) -> int:
 
 
 def _run_roles(config: Path | None, roles: list[Role]) -> int:
+    settings = read_settings(config)
+    from worker.children import children_of
+
+    # What follows is imported while the children import theirs.
+    with children_of([role.value for role in roles]) as children:
+        return _supervise(settings, children)
+
+
+def _supervise(settings: Settings, children: Sequence[Child]) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
     from worker import supervisor
 
-    settings = read_settings(config)
     try:
         show = _show_password if sys.stdout.isatty() else None  # what is no terminal may be a log file
-        return supervisor.run(settings, [role.value for role in roles], show_password=show)
+        return supervisor.run(settings, children, show_password=show)
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         fail(f"the database {hide_password(settings.resolved_database_url)} cannot be used: {reason}")

@@ -17,23 +17,10 @@ from worker.demo.receiver import AE_TITLE
 from worker.demo.studies import ROUTES
 from worker.settings import ENV_PREFIX, Settings, load_settings
 
-#: What the demo decides itself; an environment variable must not lead it to a hospital's database or PACS.
-OWN_SETTINGS = (
-    *("DATA_DIR", "DATABASE_URL", "BROKER_URL", "DESTINATIONS", "ROUTES"),
-    *("ENGINE", "ADAPTERS", "JOBS", "REVIEW", "DELIVERY", "DICOM__TLS"),
-)
 #: Short, because the demo's senders do not pause.
 STABLE_AFTER_S = 1.5
 #: The batch is small, so that the first reports are written while the next answers are still thought about.
 ENGINE: dict[str, Any] = {"kind": "standin", "device": "cpu", "openai": None, "batch": 3}
-
-
-def forget_environment() -> None:
-    """Drop the environment variables that stand for what the demo decides itself."""
-    for variable in list(os.environ):
-        name = variable.upper().removeprefix(ENV_PREFIX)
-        if variable.upper().startswith(ENV_PREFIX) and name.startswith(OWN_SETTINGS):
-            del os.environ[variable]
 
 
 def demo_settings(config: Path | None, folder: Path, pacs_port: int) -> tuple[Settings, list[str]]:

@@ -187,7 +187,7 @@ def serve(settings: Settings) -> None:
     # raises the one that stopped it once more when it is done; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-    log.info("pages are served", action="serve", url=address(settings))
+    log.info("pages are served", action="serve", url=settings.web.address)
     server.run(sockets=[listener])
 
 
@@ -199,14 +199,6 @@ class Server(uvicorn.Server):
         app: FastAPI = self.config.app  # type: ignore[assignment]
         app.state.feed.end()
         await super().shutdown(sockets)
-
-
-def address(settings: Settings) -> str:
-    """Return the URL under which a person on this machine reaches the pages."""
-    host = settings.web.bind
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.web.port}/"
 
 
 def listen(settings: Settings) -> socket.socket:
