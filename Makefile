@@ -27,7 +27,7 @@ run: venv ## start everything on this machine and send the demo studies
 test: venv system-packages lint pytest ## lint and all tests (PYTEST_ARGS='-k word' for some)
 
 pytest: venv ## the tests alone
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@scripts/tests.sh $(VENV) $(PYTEST_ARGS)
 
 venv: $(VENV)/.complete ## the virtual environment, redone when pyproject.toml or constraints.txt change
 

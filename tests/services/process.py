@@ -10,6 +10,7 @@ belongs in the main thread: the signal comes when the *thread* that started it e
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -17,10 +18,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 LOCALHOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
@@ -55,16 +58,36 @@ def dcmtk(name: str) -> str:
     return program(name, "dcmtk")
 
 
+#: Ports that a running test run has given out are locked in it, each as the byte of its number (POSIX record locks,
+#: which end with their process), for two test runs at once find the same ports free.
+_PORTS_FILE = Path(tempfile.gettempdir(), f"dicom-worker-test-ports-{os.getuid()}")
 _ports_given: set[int] = set()
 
 
+def _reserve(port: int) -> bool:
+    """Take a port for this process, for as long as it lives; False if a process has it."""
+    if port in _ports_given:
+        return False
+    try:
+        fcntl.lockf(_ports_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _ports_given.add(port)
+    return True
+
+
+@cache
+def _ports_file() -> TextIO:
+    return _PORTS_FILE.open("w")
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody listens on and that this process has not given out before.
+    """Return a TCP port that nobody listens on and that no test run under way has given out before.
 
     It lies below the kernel's ephemeral range (from 32768), so no outgoing connection takes it before the server does.
     """
     for port in random.sample(range(20000, 32000), 200):
-        if port in _ports_given:
+        if not _reserve(port):
             continue
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,7 +95,6 @@ def free_port() -> int:
                 sock.bind(("", port))  # all interfaces: dcmtk and Orthanc listen there
             except OSError:
                 continue
-        _ports_given.add(port)
         return port
     raise ServiceError("no free TCP port between 20000 and 32000 in 200 tries")
 

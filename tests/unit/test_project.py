@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -85,7 +86,7 @@ def test_make_has_the_two_commands_of_the_contract_and_ci_uses_one() -> None:
     plan = {target: make_plan(target) for target in ("run", "test")}
     assert ".venv/bin/dicom-worker run --profile demo" in plan["run"]
     assert "scripts/lint.sh .venv" in plan["test"]
-    assert ".venv/bin/python -m pytest" in plan["test"]
+    assert "scripts/tests.sh .venv" in plan["test"]
     (parts,) = re.findall(r"^test: (.*?) ##", MAKEFILE, flags=re.MULTILINE)
     run = re.findall(r"^(?:exec )?make ([\w-]+)", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
     assert {"venv", *run} == set(parts.split()), "lint makes the virtual environment"
@@ -103,6 +104,32 @@ def test_modules_and_scripts_that_make_calls_exist() -> None:
         assert importlib.util.find_spec(module) is not None, module
     for script in [*re.findall(r"scripts/[\w-]+\.sh", MAKEFILE), ".ci/run"]:
         assert os.access(ROOT / script, os.X_OK), f"{script} is not executable"
+
+
+@pytest.mark.parametrize(
+    ("words", "fails", "exit_code"),
+    [
+        ([], "", 0),
+        ([], "tests/unit", 1),
+        ([], "tests/faults", 1),
+        (["-k", "faults"], "", 0),
+        (["-k", "unit"], "unit", 1),
+    ],
+)
+def test_all_tests_run_and_any_that_fails_is_heard_of(
+    words: list[str], fails: str, exit_code: int, tmp_path: Path
+) -> None:
+    script = tmp_path / "scripts" / "tests.sh"
+    python = tmp_path / ".venv" / "bin" / "python"
+    for path in (script, python):
+        path.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "tests.sh", script)
+    python.write_text(f"#!/bin/bash\nsleep 0.1\necho ran: $*\n[[ -z '{fails}' || $* != *'{fails}'* ]]\n")
+    python.chmod(0o755)
+    done = subprocess.run([script, ".venv", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    ran = " ".join(re.findall(r"(?m)^ran: -m pytest(.*)", done.stdout)).split()
+    assert sorted(ran) == sorted(words or {f"tests/{path.parent.name}" for path in ROOT.glob("tests/*/test_*.py")})
 
 
 # Settings in the image and the compose file
