@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import uvicorn
 from dicomweb_client.api import DICOMwebClient
 
 from tests.services.process import LOCALHOST, free_port, wait_until
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.settings import Settings, load_settings
-from worker.web.app import Server, create_app
+from worker.web.app import server_of
 
 
 class WebServer:
@@ -65,10 +64,8 @@ def _empty_database() -> bytes:
 @contextmanager
 def web_server(settings: Settings) -> Iterator[WebServer]:
     """Serve until the end of the block."""
-    config = uvicorn.Config(
-        create_app(settings), host=LOCALHOST, port=settings.web.port, log_config=None, timeout_graceful_shutdown=3
-    )
-    server = Server(config)
+    server = server_of(settings)
+    server.config.host, server.config.port, server.config.timeout_graceful_shutdown = LOCALHOST, settings.web.port, 3
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     served = WebServer(settings)

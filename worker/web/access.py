@@ -62,7 +62,7 @@ class Requires:
         """Return who asks. Raises `RefusedError`."""
         if self.open_here and request.client is not None and is_local(request.client.host):
             return ANYBODY
-        caller = await run_in_threadpool(_identify, request)
+        caller = await run_in_threadpool(identify, request)
         if caller is None:
             raise RefusedError(401, "log in first, or send a token: Authorization: Bearer ...", leads_to="/login")
         request.state.caller = caller
@@ -156,7 +156,7 @@ def delete_cookie(request: Request, answer: Response, name: str) -> None:
 
 async def still_let_in(request: Request, role: Role) -> bool:
     """Return whether who asked is let in still, for an answer that goes on for long."""
-    caller = await run_in_threadpool(_identify, request)
+    caller = await run_in_threadpool(identify, request)
     return caller is not None and not caller.must_change_password and caller.user.may(role)
 
 
@@ -178,7 +178,8 @@ def check_origin(request: Request, welcome: Sequence[str] = ()) -> None:
         )
 
 
-def _identify(request: Request) -> Caller | None:
+def identify(request: Request) -> Caller | None:
+    """Return who asks, by a token or the cookie of a session; None where nobody knows."""
     settings: Settings = request.app.state.settings
     database: Database = request.app.state.database
     if settings.web.login == "off":

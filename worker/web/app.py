@@ -51,6 +51,7 @@ from worker.web import (
 )
 from worker.web.api_document import describe_security
 from worker.web.body_limit import LimitsBodies
+from worker.web.connections import Connection
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.invalid import tell_invalid
 from worker.web.operations import pages as operations_pages
@@ -174,21 +175,29 @@ def serve(settings: Settings) -> None:
             bind=settings.web.bind,
             port=settings.web.port,
         )
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        forwarded_allow_ips=settings.web.proxies,
-        timeout_graceful_shutdown=max(1, int(settings.grace_s)),
-    )
-    server, listener = Server(config), listen(settings)
+    server, listener = server_of(settings), listen(settings)
     # Until uvicorn listens to signals itself none may be lost: who holds the port must end when it is told to. It also
     # raises the one that stopped it once more when it is done; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     log.info("pages are served", action="serve", url=settings.web.address)
     server.run(sockets=[listener])
+
+
+def server_of(settings: Settings) -> Server:
+    """Return the server of the application, which waits for no client for ever."""
+    return Server(
+        uvicorn.Config(
+            create_app(settings),
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=settings.web.proxies,
+            timeout_graceful_shutdown=max(1, int(settings.grace_s)),
+        )
+    )
 
 
 class Server(uvicorn.Server):
