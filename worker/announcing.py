@@ -8,7 +8,7 @@ announcements stay in the dispatcher's view.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,8 +21,8 @@ from dicom_node.spool import Spool
 from worker.db.announcements import Announcement, changes_of, to_announce
 from worker.db.outbox import queue_result
 from worker.db.queries import review_case
-from worker.db.records import Instance, Job, Result
-from worker.db.review_records import signing_review
+from worker.db.records import Delivery, Instance, Job, Result
+from worker.db.review_records import signing_review, standing_signature
 from worker.db.sessions import Database
 from worker.destination_rules import gets
 from worker.message_destinations import WebhookDestination
@@ -113,9 +113,9 @@ def _messages(session: Session, settings: Settings, job_id: str, due: Sequence[A
     job, case = session.get_one(Job, job_id), review_case(session, job_id)
     titles = select(Instance.calling_ae_title).where(Instance.series_id == job.series_id).distinct()
     sent_by = session.scalars(titles).all()
-    messages = []
+    messages, knowing = [], _told_of_signature(session, job)
     for row, happening in happenings:
-        wanting = [hook for hook in hooks if _wants(hook, job, happening, sent_by)]
+        wanting = [hook for hook in hooks if _wants(hook, job, happening, sent_by, knowing)]
         messages += _told(settings, case, row, happening, wanting)
     return messages
 
@@ -140,10 +140,26 @@ def _telling(hook: WebhookDestination) -> Telling:
     return Telling(hook.told, hook.patient)
 
 
-def _wants(hook: WebhookDestination, job: Job, happening: Happening, sent_by: Sequence[str]) -> bool:
-    """Whether a webhook is told; `when.decisions` is about answers that are sent, as for other destinations."""
+def _wants(
+    hook: WebhookDestination, job: Job, happening: Happening, sent_by: Sequence[str], knowing: Collection[str]
+) -> bool:
+    """Whether a webhook is told; `when.decisions` is about answers that are sent, as for other destinations.
+
+    One that is among those `knowing` what was signed is told of its correction, whatever its rules.
+    """
     decision = _DECISIONS.get(happening, next(iter(hook.when.decisions), ""))
-    return happening in hook.events and gets(hook, job.adapter, decision, sent_by)
+    corrects = happening is Happening.AMENDED and hook.name in knowing
+    return happening in hook.events and (corrects or gets(hook, job.adapter, decision, sent_by))
+
+
+def _told_of_signature(session: Session, job: Job) -> set[str]:
+    """Return the names of those who were told, or are about to be, that a person signed."""
+    wanted = (
+        select(Delivery.destination)
+        .join(Delivery.result)
+        .where(Result.job_id == job.id, Result.kind == MessageKind.EVENT.value, Result.verified)
+    )
+    return set(session.scalars(wanted))
 
 
 def _is_undone(row: Announcement, due: Sequence[Announcement]) -> bool:
@@ -158,7 +174,8 @@ def _happening(job: Job, row: Announcement) -> Happening | None:
     if state == JobState.HELD and before == JobState.ACCEPTED:
         return Happening.FAILED if job.error else None  # what was signed cannot be written
     if state == JobState.VERIFIED and before == JobState.ACCEPTED:
-        return Happening.AMENDED if signing_review(job).action == "edit" else Happening.VERIFIED
+        signed = standing_signature(job, row.at) or signing_review(job)
+        return Happening.AMENDED if signed.action == "edit" else Happening.VERIFIED
     if before in _TAKEN_BACK_FROM:
         return None
     if state == JobState.RELEASED:

@@ -71,7 +71,7 @@ def answer_of(
 
 
 def predecessor_of(session: Session, job: Job, answer: Answer) -> Predecessor | None:
-    """Return the report that the new one stands in the place of: the one the destinations have, else our own draft."""
+    """Return the report that the new one stands in the place of: what is signed or sent, else our own draft."""
     out = _last_report(job) if answer.signature else None
     for earlier in earlier_jobs(session, job):
         if out is None and earlier.state in (JobState.RELEASED, *SIGNED):
@@ -82,8 +82,8 @@ def predecessor_of(session: Session, job: Job, answer: Answer) -> Predecessor | 
 
 
 def _last_report(job: Job) -> Result | None:
-    """Return the newest SR of a job that was sent or queued."""
-    reports = [result for result in job.results if result.kind == ResultKind.SR and result.deliveries]
+    """Return the newest SR of a job that was signed, else that was sent or queued."""
+    reports = [row for row in job.results if row.kind == ResultKind.SR and (row.verified or row.deliveries)]
     return max(reports, key=lambda result: (result.verified, result.id), default=None)
 
 

@@ -28,7 +28,8 @@ def recipients(
         adapter: As for `gets`.
         decision: As for `gets`.
         calling_ae_titles: As for `gets`.
-        told: Names of those that were sent a message of the same answer; what they hold must not become out of date.
+        told: Names of those that were sent a message or a signed report of the same answer; what they hold must not
+            become out of date.
     """
     return {
         destination.name

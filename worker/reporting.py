@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -180,8 +181,9 @@ def _commit(
     if to_state is JobState.HELD:
         return ()
     if signed is not None:
-        drafts = [delivery for delivery in deliveries_of(session, job.id) if not delivery.result.verified]
-        _cancel(session, job, drafts, "the signed report stands in its place")
+        written = {result.id for result in results}
+        before = [delivery for delivery in deliveries_of(session, job.id) if delivery.result_id not in written]
+        _cancel(session, job, before, "the signed report stands in its place")
     for replaced in earlier:
         _supersede(session, replaced, job)
     return _queue(session, settings, job, results, told)
@@ -209,7 +211,9 @@ def _may_stand_again(earlier: Sequence[Job]) -> bool:
 
 
 def _move(session: Session, job: Job, to_state: JobState, reason: str) -> None:
-    changed = {"decision": Outcome.REVIEW.value, "decision_reason": reason} if reason == SIGNED_EARLIER else {}
+    changed: dict[str, Any] = {}
+    if reason == SIGNED_EARLIER:
+        changed = {"decision": Outcome.REVIEW.value, "decision_reason": reason}
     if not move_job(session, job, to_state, reason, **changed):
         raise _MovedOnError(f"job {job.id} is {job.state.value} now")
 

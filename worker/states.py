@@ -129,7 +129,8 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     J.HELD: frozenset({J.ACCEPTED, J.REJECTED, J.QUEUED, J.SUPERSEDED}),
     # Back to the person who takes a signature back in time, or where what was signed cannot be written.
     J.ACCEPTED: frozenset({J.VERIFIED, J.HELD, J.RELEASED}),
-    J.VERIFIED: frozenset({J.REJECTED, J.SUPERSEDED}),
+    # A correction of what is signed is signed itself.
+    J.VERIFIED: frozenset({J.ACCEPTED, J.REJECTED, J.SUPERSEDED}),
     # A rejection that is taken back in time leaves everything as it was.
     J.REJECTED: frozenset({J.HELD, J.RELEASED, J.VERIFIED}),
     J.SUPERSEDED: frozenset(),

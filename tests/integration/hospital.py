@@ -136,7 +136,9 @@ class Hospital:
     def job(self, job_id: str) -> Job:
         """Return the job as it is now."""
         with self.db.reading() as session:
-            return session.get_one(Job, job_id)
+            found = session.get_one(Job, job_id)
+            _ = found.reviews
+            return found
 
     def results(self, job_id: str) -> list[Result]:
         """Return the job's results, with their deliveries."""

@@ -116,6 +116,7 @@ def send(browser: TestClient, page: str, action: str, **changed: object) -> http
 
 def test_accepting_leads_to_the_next_case_and_can_be_taken_back_there(hospital: Hospital, ada: TestClient) -> None:
     first, second = held(hospital, priority=9), held(hospital)
+    seen = review.seen_digest(hospital.job(first))
     page = ada.get(f"/cases/{first}").text
     for words in ("Vessel blocked (occluded), probability 0.93 (uncalibrated)", "Verified by Lovelace^Ada, City",
                   "never compared with reviewed cases", "Sign as Ada Lovelace", "0.93 reaches 0.80"):  # fmt: skip
@@ -129,7 +130,7 @@ def test_accepting_leads_to_the_next_case_and_can_be_taken_back_there(hospital: 
     with hospital.db.reading() as session:
         (decided,) = session.scalars(select(Review).where(Review.job_id == first))
     assert (decided.reviewer_name, decided.reviewer_organization, decided.comment) == ("Lovelace^Ada", "City", "clear")
-    assert decided.seen == review.seen_digest(job)
+    assert decided.seen == seen
     taken_back = send(ada, answer.text, f"/cases/{first}/undo")
     assert taken_back.url.path == f"/cases/{first}"
     assert "taken back" in taken_back.text

@@ -192,7 +192,7 @@ def test_a_signature_cannot_be_taken_back_when_its_time_is_over(hospital: Hospit
     job_id = held(hospital)
     review.accept(hospital.db, job_id, ADA, undo_s=60)
     grace_over(hospital, job_id)
-    with pytest.raises(ReviewError, match="the time to take the decision back is over; reject it: a rejection note"):
+    with pytest.raises(ReviewError, match="the time to take the decision back is over; edit what is signed when"):
         review.undo(hospital.db, job_id, ADA)
     assert hospital.job(job_id).state is JobState.ACCEPTED
 

@@ -10,6 +10,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import DeclarativeBase
 
+from worker.db.identity import name_key
+
 
 def utc_now() -> datetime:
     """Return the time now, aware, in UTC."""
@@ -72,6 +74,11 @@ def given_seconds(context: DefaultExecutionContext) -> float | None:
 def given_parsed(context: DefaultExecutionContext) -> bool | None:
     """Tell of a new row whether its answer was understood."""
     return True if isinstance(_given(context, "findings"), dict) else None
+
+
+def given_name_key(context: DefaultExecutionContext) -> str:
+    """Return what a new entry's name is compared by."""
+    return name_key(_given(context, "reviewer_name") or "")
 
 
 def _given(context: DefaultExecutionContext, column: str) -> Any:

@@ -21,7 +21,7 @@ from worker.db.records import Delivery, Job, Result
 from worker.db.renewal import renewing
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, record_event
-from worker.result_kinds import ENDINGS
+from worker.result_kinds import ENDINGS, ResultKind
 from worker.states import DeliveryState, JobState
 
 #: Seconds after which a sender that stopped renewing its claim counts as gone.
@@ -90,7 +90,7 @@ def claim_batch(db: Database, destination: str, *, batch: int, at_once: int) -> 
         for row in session.scalars(in_order.limit(batch)):
             not_wanted = withdrawn(row)
             if not_wanted is not None:
-                cancelled += move(session, row, DeliveryState.CANCELLED, not_wanted)
+                cancelled += withdraw(session, row, not_wanted)
                 continue
             reason = f"is being sent to {destination}"
             if move(session, row, DeliveryState.SENDING, reason, claim_token=token, claim_expires_at=_lease()):
@@ -157,6 +157,24 @@ def withdrawn(row: Delivery) -> str | None:
     job: Job = row.result.job
     if job.state in WITHDRAWN and row.result.kind not in ENDINGS:
         return f"job {job.id} is {job.state.value}"
-    if job.state is JobState.VERIFIED and not row.result.verified:
+    if job.state is JobState.VERIFIED and _is_replaced(row.result, job):
         return "the signed report stands in its place"
     return None
+
+
+def withdraw(session: Session, row: Delivery, reason: str, *, token: str | None = None, **values: Any) -> bool:
+    """Cancel a delivery for what `withdrawn` says; a rejection that is taken back in time sends it after all."""
+    by_decision = row.result.job.state is JobState.REJECTED
+    values["stopped_by_decision"] = by_decision
+    return move(session, row, DeliveryState.CANCELLED, reason, token=token, **values)
+
+
+def _is_replaced(result: Result, job: Job) -> bool:
+    """Whether another report of the job is the one that a person signed last."""
+    signed = [other for other in job.results if other.kind == ResultKind.SR and other.verified]
+    if not result.verified or not signed:
+        return not result.verified
+    last = max(signed, key=lambda other: other.id)
+    if result.report_uid is None:  # an event, or of a version that did not keep it
+        return result.id < last.id
+    return result.report_uid != last.sop_instance_uid

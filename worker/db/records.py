@@ -6,10 +6,18 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from worker.db.columns import Record, given_parsed, given_probability, given_seconds, state_column, utc_now
+from worker.db.columns import (
+    Record,
+    given_name_key,
+    given_parsed,
+    given_probability,
+    given_seconds,
+    state_column,
+    utc_now,
+)
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
 
 
@@ -223,6 +231,8 @@ class Delivery(Record):
     denials: Mapped[int] = mapped_column(default=0)
     #: The storage commitment that was asked for last (`worker.db.commitment_records.Commitment`).
     transaction_uid: Mapped[str | None] = mapped_column(String(64))
+    #: It was cancelled because its job was rejected, and for nothing else: it is sent where that is taken back.
+    stopped_by_decision: Mapped[bool] = mapped_column(default=False, server_default=false())
     result: Mapped[Result] = relationship(back_populates="deliveries")
     __table_args__ = (
         UniqueConstraint("result_id", "destination"),
@@ -243,12 +253,18 @@ class Review(Record):
     #: Whose log-in it was (`User.id`); empty from the command line.
     account: Mapped[str] = mapped_column(String(64), default="")
     reviewer_name: Mapped[str] = mapped_column(String(256))
+    #: What the name is compared by (`worker.db.identity`).
+    name_key: Mapped[str] = mapped_column(String(256), default=given_name_key, server_default="")
     reviewer_organization: Mapped[str] = mapped_column(String(256), default="")
     comment: Mapped[str] = mapped_column(Text, default="")
     #: The findings the person signs (the model's own, or as edited).
     findings: Mapped[dict[str, Any] | None]
     #: What it was decided on: a digest of findings, model input and revision (`worker.review.seen_digest`).
     seen: Mapped[str] = mapped_column(String(64), default="")
+    #: What the person had before them (`worker.review.shown`); empty where nobody knows.
+    shown: Mapped[dict[str, Any] | None]
+    #: Ids of the jobs that the decision began; they end where it is taken back.
+    started: Mapped[list[Any] | None]
     #: State of the job that it was decided in.
     from_state: Mapped[str] = mapped_column(String(32), default="")
     decided_at: Mapped[datetime] = mapped_column(default=utc_now)

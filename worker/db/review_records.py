@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.db.columns import Record, utc_now
+from worker.db.columns import Record, given_name_key, utc_now
 from worker.db.records import Job, Review
 
 
@@ -21,6 +21,7 @@ class CaseClaim(Record):
     #: As in `Review`.
     account: Mapped[str] = mapped_column(String(64), default="")
     reviewer_name: Mapped[str] = mapped_column(String(256))
+    name_key: Mapped[str] = mapped_column(String(256), default=given_name_key, server_default="")
     claimed_at: Mapped[datetime] = mapped_column(default=utc_now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
@@ -38,7 +39,19 @@ class WorkListView(Record):
     used_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+#: What a person does to sign (`Review.action`).
+SIGNING = ("accept", "edit")
+
+
+def standing_signature(job: Job, at: datetime | None = None) -> Review | None:
+    """Return what a person signed last, or last before a time; comments and what was taken back stand beside it."""
+    signed = (review for review in reversed(job.reviews) if review.action in SIGNING and review.undone_at is None)
+    return next((review for review in signed if at is None or review.decided_at <= at), None)
+
+
 def signing_review(job: Job) -> Review:
-    """Return what a person signed last, of a job that is signed; comments and what was taken back stand beside it."""
-    signed = (review for review in reversed(job.reviews) if review.action in ("accept", "edit"))
-    return next(review for review in signed if review.undone_at is None)
+    """Return what a person signed last, of a job that is signed."""
+    found = standing_signature(job)
+    if found is None:
+        raise LookupError(f"job {job.id} is {job.state.value}, and nobody has signed it")
+    return found

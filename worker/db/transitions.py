@@ -57,9 +57,16 @@ def move_series(session: Session, series: Series, to_state: SeriesState, reason:
 
 
 def move_job(
-    session: Session, job: Job, to_state: JobState, reason: str, *, token: str | None = None, **values: Any
+    session: Session,
+    job: Job,
+    to_state: JobState,
+    reason: str,
+    *,
+    token: str | None = None,
+    is_announced: bool = True,
+    **values: Any,
 ) -> bool:
-    """Move a job; with a `token` only while that claim still holds.
+    """Move a job; with a `token` only while that claim still holds, and unless `is_announced` without telling others.
 
     Keeps what lists are sorted and counted by: since when a person is waited for, the probability, and how long the
     answer took and whether it could be read.
@@ -74,7 +81,7 @@ def move_job(
         values["parsed"] = {dict: True, type(None): False}.get(type(values["findings"]))
     from_state = job.state
     moved = _move(session, Job, job, JOB_TRANSITIONS, to_state, reason, job.study_id, values, token=token)
-    if moved:
+    if moved and is_announced:
         note_change(session, job, from_state, reason)
     return moved
 

@@ -48,6 +48,21 @@ def unit_files(session: Session, job: Job, adapter: AdapterDefinition) -> list[I
     return accepted or files
 
 
+def shown_instances(job: Job) -> Select[Instance]:
+    """Return the query for the stored instances that a person is shown: the run, or the series as of the revision."""
+    chosen = select(Instance).where(Instance.series_id == job.series_id, Instance.state == InstanceState.STORED)
+    if job.unit_uid == job.series.series_instance_uid:
+        return chosen.where(Instance.revision <= job.revision).order_by(Instance.id)
+    return chosen.where(Instance.sop_instance_uid == job.unit_uid).order_by(Instance.id)
+
+
+def count_images(session: Session, job: Job) -> int:
+    """Count the images (frames) that a person can be shown of a case, as the headers tell."""
+    found = session.scalars(shown_instances(job).with_only_columns(Instance.header))
+    headers = [InstanceHeader.from_json(header) for header in found]
+    return sum(header.number_of_frames or 1 for header in headers if header.has_pixel_data)
+
+
 def instance_files(session: Session, job: Job, sop_instance_uids: Collection[str]) -> list[InstanceFile]:
     """Return the stored files of some instances of a job's series; one that is not there any more is left out."""
     chosen = select(Instance).where(

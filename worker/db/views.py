@@ -9,6 +9,7 @@ from typing import Any
 
 from worker import schemas
 from worker.db.records import Delivery, Event, Job, Result, Review, Series, Study
+from worker.db.review_records import standing_signature
 from worker.states import DeliveryState, InstanceState, StudyState
 
 #: (series id, instance state) -> number of instances.
@@ -32,14 +33,20 @@ def study_detail(
 
 
 def seen_digest(job: Job) -> str:
-    """Return what tells this answer, as a page shows it, from the same job's answer after a change (SHA-256)."""
-    shown = {
+    """Return what tells this answer, as a page shows it, from the same job's answer after a change (SHA-256).
+
+    What a person signed belongs to it: who corrects that must have seen the correction before theirs.
+    """
+    shown: dict[str, Any] = {
         "findings": job.findings,
         "model_input": None if job.model_input is None else job.model_input.get("digest"),
         "revision": job.revision,
         "answered_at": None if job.answered_at is None else job.answered_at.isoformat(),
         "confidence": job.confidence,
     }
+    signed = standing_signature(job)
+    if signed is not None:
+        shown["signed"] = signed.id
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 

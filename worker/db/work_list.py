@@ -16,9 +16,10 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from worker.db.columns import utc_now
+from worker.db.identity import Identity
 from worker.db.records import Job, Review, Series, Study
 from worker.db.review_records import CaseClaim
 from worker.states import JobState, Priority
@@ -115,8 +116,9 @@ def priority_name(rank: int) -> str:
 
 def work_list(session: Session, filters: Filters, account: str, name: str, *, offset: int = 0) -> WorkList:
     """Return a page of the work list, as this person may see it."""
+    who = Identity(account, name)
     waiting = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.HELD)) or 0
-    chosen = _chosen(filters, account, name)
+    chosen = _chosen(filters, who)
     page = chosen.order_by(*_order(filters.sort)).limit(LINES).offset(offset)
     if filters.modality or filters.search:
         # Page and count in one go: what is looked up for each case is looked up once.
@@ -129,13 +131,14 @@ def work_list(session: Session, filters: Filters, account: str, name: str, *, of
     return WorkList(_lines(session, ids), found, waiting)
 
 
-def waiting_for(account: str, name: str, *, but: str = "") -> Select[str]:
-    """Return the query for the ids of the cases that this person may decide about, most urgent first."""
-    chosen = select(Job.id).where(Job.state == JobState.HELD, Job.id != but, *_free_for(account, name))
-    return chosen.order_by(*_order("urgency"))
+def waiting_for(who: Identity, *, but: str = "", filters: Filters | None = None) -> Select[str]:
+    """Return the query for the ids of the cases that this person may decide about, in the order of the filters."""
+    filters = filters or Filters()
+    chosen = _chosen(filters, who).where(Job.id != but, *_free_for(who))
+    return chosen.order_by(*_order(filters.sort))
 
 
-def _chosen(filters: Filters, account: str, name: str) -> Select[str]:
+def _chosen(filters: Filters, who: Identity) -> Select[str]:
     chosen = select(Job.id).select_from(Job).where(Job.state == JobState.HELD)
     if filters.adapter:
         chosen = chosen.where(Job.adapter == filters.adapter)
@@ -149,9 +152,9 @@ def _chosen(filters: Filters, account: str, name: str) -> Select[str]:
         meets = or_(*(column.icontains(filters.search, autoescape=True) for column in columns))
         chosen = chosen.where(select(meets).where(Study.id == Job.study_id).scalar_subquery())
     if filters.who == "free for me":
-        chosen = chosen.where(*_free_for(account, name))
+        chosen = chosen.where(*_free_for(who))
     elif filters.who == "open with me":
-        chosen = chosen.where(exists(_claims().where(_is_person(CaseClaim, account, name))))
+        chosen = chosen.where(exists(_claims().where(who.where_same(CaseClaim))))
     elif filters.who == "second reader":
         chosen = chosen.where(Job.second_reader)
     return chosen
@@ -161,26 +164,27 @@ def _modality() -> ScalarSelect[str]:
     return select(Series.modality).where(Series.id == Job.series_id).scalar_subquery()
 
 
-def _free_for(account: str, name: str) -> tuple[ColumnElement[bool], ...]:
-    own_opinions = (
-        select(func.count())
-        .select_from(Review)
-        .where(Review.job_id == Job.id, Review.action == "opinion", _is_person(Review, account, name))
-    )
+def _free_for(who: Identity) -> tuple[ColumnElement[bool], ...]:
     return (
-        ~exists(_claims().where(~_is_person(CaseClaim, account, name))),
-        or_(~Job.second_reader, own_opinions.scalar_subquery() == 0),
+        ~exists(_claims().where(~who.where_same(CaseClaim))),
+        or_(~Job.second_reader, _asked_by(who).scalar_subquery() == 0),
     )
+
+
+def _asked_by(who: Identity) -> Select[int]:
+    """Count whether the one who asked for a second reader, the last to give an opinion, may be this person."""
+    opinion = aliased(Review)
+    last = (
+        select(func.max(opinion.id))
+        .where(opinion.job_id == Job.id, opinion.action == "opinion")
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    return select(func.count()).select_from(Review).where(Review.id == last, who.where_taken_for(Review))
 
 
 def _claims() -> Select[str]:
     return select(CaseClaim.job_id).where(CaseClaim.job_id == Job.id, CaseClaim.expires_at > utc_now())
-
-
-def _is_person(table: Any, account: str, name: str) -> ColumnElement[bool]:
-    """Say in SQL what `worker.review.same_person` says."""
-    by_name = func.lower(table.reviewer_name) == name.strip(" ^").lower()
-    return or_(table.account == account, and_(table.account == "", by_name)) if account else by_name
 
 
 def _order(sort: Sort) -> tuple[ColumnElement[Any], ...]:

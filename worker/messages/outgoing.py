@@ -28,6 +28,8 @@ from worker.settings import Destination
 from worker.states import DeliveryState, JobState
 
 _BUILDERS: Final = {MessageKind.FHIR: fhir.build_bundle, MessageKind.HL7: hl7v2.build_oru}
+#: Events tell a history, and hold no answer that could become out of date here.
+_ABOUT_EVENTS: Final = (MessageKind.EVENT, MessageKind.EVENT.ending)
 _RETRACTORS: Final = {MessageKind.FHIR: fhir.build_retraction, MessageKind.HL7: hl7v2.build_retraction}
 
 
@@ -37,7 +39,7 @@ class Told:
 
     #: The latest message of each kind that was written, sent or not: each takes back what the one before it said.
     latest: dict[MessageKind, Path] = field(default_factory=dict)
-    #: Names of the destinations that were sent one which nobody took back.
+    #: Names of the destinations that were sent one, or a signed report, which nobody took back.
     destinations: frozenset[str] = frozenset()
     #: Whether one of them was signed.
     was_signed: bool = False
@@ -54,7 +56,7 @@ class Ending:
 def told_before(session: Session, job: Job, earlier: Sequence[Job]) -> Told:
     """Return what was told of a job's answer; `earlier` are its earlier revisions."""
     written = [result for known in (job, *earlier) for result in known.results if result.kind in _BUILDERS]
-    if not written:
+    if not written and not any(result.verified for known in (job, *earlier) for result in known.results):
         return Told()
     # Who was told what a person took back afterwards holds nothing any more: its own rules say what it gets now.
     standing = takewhile(lambda known: known.state is not JobState.REJECTED, (job, *earlier))
@@ -64,7 +66,9 @@ def told_before(session: Session, job: Job, earlier: Sequence[Job]) -> Told:
         destinations=frozenset(
             delivery.destination
             for delivery in deliveries
-            if delivery.result.kind in _BUILDERS and (delivery.state is DeliveryState.SENDING or has_arrived(delivery))
+            if (delivery.result.kind in _BUILDERS or delivery.result.verified)
+            and delivery.result.kind not in _ABOUT_EVENTS
+            and (delivery.state is DeliveryState.SENDING or has_arrived(delivery))
         ),
         was_signed=any(result.verified for result in written),
     )

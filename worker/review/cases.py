@@ -6,7 +6,8 @@ failure `ReviewError`, and the transaction is rolled back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -17,17 +18,19 @@ from worker.db.queries import QueryError, find_job
 from worker.db.records import Job, Review
 from worker.db.transitions import move_job
 from worker.db.views import seen_digest
+from worker.review import shown as sight
 from worker.review.claims import claim_for_decision
-from worker.review.people import ReviewError, account_of, why_no_second_reader
+from worker.review.people import ReviewError, identity_of, why_no_second_reader
+from worker.review.shown import NOT_SAID, Shown
 from worker.states import JobState
 
 __all__ = ["ReviewError", "ReviewOutcome", "SentObject", "seen_digest"]
 
 log = structlog.get_logger()
 
-#: States in which a person may sign, and in which they may reject.
+#: States in which a person may sign, and in which they may correct what stands or reject it.
 SIGNABLE = (JobState.HELD, JobState.RELEASED)
-REJECTABLE = (*SIGNABLE, JobState.VERIFIED)
+CORRECTABLE = (*SIGNABLE, JobState.VERIFIED)
 #: Actions that end a case.
 FINAL = ("accept", "edit", "reject", "reroute")
 PAST = {
@@ -58,6 +61,8 @@ class ReviewOutcome:
     #: One or two sentences for the reviewer.
     message: str
     already_sent: tuple[SentObject, ...] = ()
+    #: What the person had before them, in words for an audit message; empty where nothing was decided.
+    shown: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_case(session: Session, reference: str) -> Job:
@@ -76,19 +81,19 @@ def open_case(
     person: Person,
     action: str,
     *,
-    seen: str = "",
+    shown: Shown = NOT_SAID,
     states: tuple[JobState, ...] = SIGNABLE,
 ) -> Job:
     """Return the job for a decision that this person may take now.
 
     Raises:
-        ReviewError: It is decided, another person has it open, or it is not any more what was `seen`.
+        ReviewError: It is decided, another person has it open, or it is not any more what was shown.
     """
     job = find_case(session, reference)
     if job.state not in states:
-        raise ReviewError(obstacle(session, job, action))
+        raise obstacle(job, action)
     claim_for_decision(session, job, person)
-    if seen and seen != seen_digest(job):
+    if shown.answer and shown.answer != seen_digest(job):
         raise ReviewError(
             f"job {job.id} cannot be {PAST[action]}: its answer has changed since it was shown; look at it again"
         )
@@ -104,21 +109,21 @@ def check_second_reader(job: Job, person: Person, action: str) -> None:
         raise ReviewError(f"job {job.id} cannot be {PAST[action]} by {person.name}: {why}")
 
 
-def obstacle(session: Session, job: Job, action: str) -> str:
+def obstacle(job: Job, action: str) -> ReviewError:
     """Say why this job cannot be decided on as it stands."""
     start = f"job {job.id} cannot be {PAST[action]}: "
     if job.state is JobState.SUPERSEDED:
-        return start + "late images made a newer revision, which stands in its place; review that one"
+        return ReviewError(start + "late images made a newer revision, which stands in its place; review that one")
     if job.state in (JobState.ACCEPTED, JobState.VERIFIED, JobState.REJECTED):
         decided = [review for review in job.reviews if review.action in FINAL and review.undone_at is None]
         if decided:
             last = decided[-1]
-            return start + (
-                f"it was {PAST[last.action]} by {last.reviewer_name} at {last.decided_at:%Y-%m-%d %H:%M:%S} UTC"
-            )
+            remedy = "; edit what is signed, or reject it" if job.state is JobState.VERIFIED else ""
+            said = f"{start}it was {PAST[last.action]} by {last.reviewer_name} at "
+            return ReviewError(said, last.decided_at, remedy)
     if job.state is JobState.RELEASED:
-        return start + "it is released, not held; accept, edit or reject it"
-    return start + f"it is {job.state.value}, its answer is still being worked on"
+        return ReviewError(start + "it is released, not held; accept, edit or reject it")
+    return ReviewError(start + f"it is {job.state.value}, its answer is still being worked on")
 
 
 def add_review(
@@ -129,27 +134,33 @@ def add_review(
     comment: str,
     *,
     from_state: JobState,
+    shown: Shown = NOT_SAID,
     findings: dict[str, Any] | None = None,
-) -> None:
-    """Keep who decided what, on what."""
+    started: Sequence[str] = (),
+) -> Mapping[str, str]:
+    """Keep who decided what, on what; return what they had before them in words."""
+    stored = sight.kept(session, job, shown)
     session.add(
         Review(
             job_id=job.id,
             action=action,
-            account=account_of(person),
+            account=identity_of(person).account,
             reviewer_name=person.name,
             reviewer_organization=person.organization,
             comment=comment.strip(),
             findings=findings,
             seen=seen_digest(job),
+            shown=stored,
+            started=list(started) or None,
             from_state=from_state.value,
         )
     )
+    return sight.in_words(stored)
 
 
 def move_case(session: Session, job: Job, to_state: JobState, reason: str, action: str, **columns: Any) -> None:
     """Move the job, or say that another person was faster."""
     if not move_job(session, job, to_state, reason, **columns):
         session.refresh(job)
-        raise ReviewError(obstacle(session, job, action))
+        raise obstacle(job, action)
     log.info("job reviewed", action=action, job_id=job.id, state=to_state.value)

@@ -17,8 +17,8 @@ from worker.db.columns import utc_now
 from worker.db.records import Job
 from worker.db.review_records import CaseClaim
 from worker.db.sessions import Database
-from worker.db.work_list import waiting_for
-from worker.review.people import ReviewError, account_of, same_person
+from worker.db.work_list import Filters, waiting_for
+from worker.review.people import ReviewError, identity_of, same_person
 from worker.states import JobState
 
 #: States in which a case can be worked on by a person.
@@ -50,7 +50,8 @@ def claim(db: Database, job_id: str, person: Person, lease_s: float) -> ClaimSta
             if held is not None:
                 session.delete(held)
                 session.flush()
-            held = CaseClaim(job_id=job_id, account=account_of(person), reviewer_name=person.name, claimed_at=now)
+            account = identity_of(person).account
+            held = CaseClaim(job_id=job_id, account=account, reviewer_name=person.name, claimed_at=now)
             session.add(held)
         held.expires_at = now + timedelta(seconds=lease_s)
         return ClaimState(True, held.reviewer_name, held.claimed_at, held.expires_at)
@@ -66,10 +67,13 @@ def release(db: Database, job_id: str, person: Person) -> bool:
         return True
 
 
-def next_case(db: Database, person: Person, after: str = "") -> str | None:
-    """Return the id of the most urgent waiting case that this person may take, other than the one they come from."""
+def next_case(db: Database, person: Person, after: str = "", filters: Filters | None = None) -> str | None:
+    """Return the id of the first waiting case that this person may take, other than the one they come from.
+
+    With the filters of a work list, the first in its order; else the most urgent of all.
+    """
     with db.reading() as session:
-        return session.scalar(waiting_for(account_of(person), person.name, but=after).limit(1))
+        return session.scalar(waiting_for(identity_of(person), but=after, filters=filters).limit(1))
 
 
 def claim_for_decision(session: Session, job: Job, person: Person) -> None:
@@ -81,8 +85,11 @@ def claim_for_decision(session: Session, job: Job, person: Person) -> None:
     held = session.scalar(select(CaseClaim).where(CaseClaim.job_id == job.id, CaseClaim.expires_at > utc_now()))
     if held is not None and not _is_of(held, person):
         raise ReviewError(
-            f"{held.reviewer_name} has job {job.id} open since {held.claimed_at:%H:%M:%S} UTC; it is free when they "
-            f"release it, or at {held.expires_at:%H:%M:%S} UTC unless their page is still open then"
+            f"{held.reviewer_name} has job {job.id} open since ",
+            held.claimed_at,
+            "; it is free when they release it, or at ",
+            held.expires_at,
+            " unless their page is still open then",
         )
     session.execute(delete(CaseClaim).where(CaseClaim.job_id == job.id))
 

@@ -2,7 +2,8 @@
 
 Input: a job that is ACCEPTED or REJECTED and whose time (`Job.not_before`) is not over. Output, in one transaction: the
 job in the state it was decided in, the review marked as undone (never removed), the deliveries that a rejection had
-cancelled waiting again. On failure `ReviewError`, and nothing is changed.
+cancelled waiting again, the jobs that a re-routing had begun SUPERSEDED. On failure `ReviewError`, and nothing is
+changed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from sqlalchemy.orm import Session
 from dicom_node.report import Person
 from worker.db.columns import utc_now
 from worker.db.queries import deliveries_of
-from worker.db.records import Job
+from worker.db.records import Job, Review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
 from worker.review.cases import ReviewError, ReviewOutcome, find_case, move_case
 from worker.review.people import same_person
 from worker.states import DeliveryState, JobState
 
-UNDOABLE = ("accept", "edit", "reject")
+UNDOABLE = ("accept", "edit", "reject", "reroute")
+#: States of a job that a re-routing began in which nobody outside has seen anything of it.
+WITHDRAWABLE = (JobState.QUEUED, JobState.RUNNING, JobState.GENERATED, JobState.DECIDED)
 
 
 def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
@@ -38,30 +41,46 @@ def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
         if not same_person(reviewer, last.account, last.reviewer_name):
             raise ReviewError(f"job {job.id}: only {last.reviewer_name} can take the decision back")
         if job.not_before <= now:
-            remedy = (
-                "reject it: a rejection note follows what was sent"
-                if job.state is JobState.ACCEPTED
-                else ("ask for the images to be sent again")
-            )
+            remedy = "ask for the images to be sent again"
+            if job.state is JobState.ACCEPTED:
+                remedy = "edit what is signed when its report is written, or reject it: a rejection note follows"
             raise ReviewError(f"job {job.id}: the time to take the decision back is over; {remedy}")
         last.undone_at = now
         before = JobState(last.from_state)
         waited_since = job.waiting_since
         reason = f"{reviewer.name} took back: {last.action}"
-        move_case(session, job, before, reason, "undo", not_before=now, waiting_since=waited_since)
-        if last.action == "reject":
-            _send_after_all(session, job, reason)
+        _end_started(session, last, reason)
+        # Nobody was told of a signature that is not final yet, and so of its end neither.
+        is_told = job.state is JobState.REJECTED
+        move_case(
+            session, job, before, reason, "undo", not_before=now, waiting_since=waited_since, is_announced=is_told
+        )
+        _send_after_all(session, job, reason)
         if before is JobState.HELD:
             _make_way(session, job)
         return ReviewOutcome(job.id, job.state, f"the decision is taken back; job {job.id} is {job.state.value} again")
 
 
 def _send_after_all(session: Session, job: Job, reason: str) -> None:
-    """Queue again what the rejection had cancelled; of a signed answer only what was signed."""
+    """Queue again what was cancelled for the rejection; what was replaced before by something else stays so."""
     for delivery in deliveries_of(session, job.id):
-        wanted = delivery.result.verified or job.state is not JobState.VERIFIED
-        if delivery.state is DeliveryState.CANCELLED and wanted:
-            move_delivery(session, delivery, DeliveryState.PENDING, reason, study_id=job.study_id)
+        if delivery.state is DeliveryState.CANCELLED and delivery.stopped_by_decision:
+            move_delivery(
+                session, delivery, DeliveryState.PENDING, reason, study_id=job.study_id, stopped_by_decision=False
+            )
+
+
+def _end_started(session: Session, decision: Review, reason: str) -> None:
+    """End the jobs that a re-routing began: what they would answer, nobody asks any more."""
+    for job_id in decision.started or ():
+        started = session.get_one(Job, job_id, with_for_update=True)
+        if started.state in WITHDRAWABLE:
+            move_job(session, started, JobState.SUPERSEDED, reason)
+        elif started.state is not JobState.SUPERSEDED:
+            raise ReviewError(
+                f"job {decision.job_id}: {started.adapter} has answered already (job {started.id} is "
+                f"{started.state.value}); decide about that one"
+            )
 
 
 def _make_way(session: Session, job: Job) -> None:

@@ -1,19 +1,47 @@
-"""Who decides: a person with a name and an organisation that DICOM can hold, and the account they logged in with."""
+"""Who decides: a person with a name and an organisation that DICOM can hold, and the account they logged in with.
+
+Input: a name, an organisation, an account. Output: a `Reviewer`, and what tells them from others. On failure
+`ReviewError`.
+"""
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from dicom_node.report import Person
+from worker.db.identity import Identity
 from worker.settings import Settings
 
 #: VR LO, and each component group of VR PN (PS3.5 6.2), in characters.
 LONGEST_NAME = 64
 
 
+def in_utc(moment: datetime) -> str:
+    """Return a time as text that says its zone."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 class ReviewError(Exception):
-    """The decision cannot be taken; the message says why and what can be done."""
+    """The decision cannot be taken; the message says why and what can be done.
+
+    Its parts are words and times (aware). As text, times are UTC and say so; who shows the message to a person writes
+    them as that person reads times (`worded`).
+    """
+
+    def __init__(self, *parts: str | datetime) -> None:
+        """Take the message, cut where it names a time."""
+        super().__init__(*parts)
+        self.parts = parts
+
+    def worded(self, moment: Callable[[datetime], str]) -> str:
+        """Return the message with its times as `moment` writes them."""
+        return "".join(moment(part) if isinstance(part, datetime) else part for part in self.parts)
+
+    def __str__(self) -> str:
+        """Return the message with its times in UTC."""
+        return self.worded(in_utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +64,29 @@ def reviewer(settings: Settings, name: str, organization: str = "", account: str
     return person
 
 
-def account_of(person: Person) -> str:
-    """Return the account of a person; empty where there is none."""
-    return person.account if isinstance(person, Reviewer) else ""
+def identity_of(person: Person) -> Identity:
+    """Return what tells a person from others in the ledger."""
+    return Identity(person.account if isinstance(person, Reviewer) else "", person.name)
 
 
 def same_person(person: Person, account: str, name: str) -> bool:
-    """Tell whether an entry of the ledger is this person's: by account, or by name where one of them has none.
-
-    Two people of one name with an account each are two; without accounts nobody could tell, and they count as one.
-    """
-    own = account_of(person)
-    if own and account:
-        return own == account
-    return person.name.strip(" ^").casefold() == name.strip(" ^").casefold()
-
-
-def same_name(one: str, other: str) -> bool:
-    """Tell whether two person names (PN, PS3.5 6.2.1) are written alike, whatever their case and spaces."""
-    return _name_as_compared(one) == _name_as_compared(other)
+    """Tell whether an entry of the ledger is this person's (`Identity.is_same`)."""
+    return identity_of(person).is_same(account, name)
 
 
 def why_no_second_reader(person: Person, account: str, name: str) -> str:
     """Say why a person cannot decide where somebody of this account and name asked for a second reader.
 
-    Stricter than `same_person`: one person may have two accounts, such as a password's and an OpenID provider's, so
-    that a name alone makes one. Empty where they can decide.
+    The rule is `Identity.is_taken_for`, by which the work list offers such cases, too. Empty where they can decide.
     """
     if same_person(person, account, name):
         return "they asked for a second reader, who must be another person"
-    if same_name(person.name, name):
+    if identity_of(person).is_taken_for(account, name):
         return (
             "somebody of the same name asked for a second reader, who must be another person; where these are two "
             "people, an administrator gives the one who decides a name of their own, here or at the OpenID provider"
         )
     return ""
-
-
-def _name_as_compared(name: str) -> str:
-    parts = unicodedata.normalize("NFKC", name).casefold().split("^")
-    return "^".join(" ".join(part.split()) for part in parts).strip("^")
 
 
 def check_signer(person: Person) -> None:

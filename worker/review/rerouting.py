@@ -1,14 +1,16 @@
 """Wrong adapter: a person names another adapter or question, which is asked about the same images.
 
 Input: a case, the adapter's name and its question. Output, in one transaction: new jobs of that adapter, and the end of
-the old one (REJECTED, with the reason: what was sent of it is taken back). What the new adapter would not have accepted
-by itself is asked all the same, and its answer comes back to a person. On failure `ReviewError`, nothing is changed.
+the old one (REJECTED, with the reason: what was sent of it is taken back). The new jobs are not begun before the
+decision is final; one that is taken back in time ends them, and the old answer stands again. What the new adapter would
+not have accepted by itself is asked all the same, and its answer comes back to a person. On failure `ReviewError`,
+nothing is changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -23,8 +25,9 @@ from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.db.units import asked_adapter
 from worker.review.cases import SIGNABLE, ReviewError, ReviewOutcome, check_second_reader, open_case
-from worker.review.decisions import end_case
+from worker.review.decisions import end_case, until
 from worker.review.people import check_person
+from worker.review.shown import Shown
 from worker.states import InstanceState, JobState
 
 #: Jobs that no longer stand for an answer of theirs.
@@ -61,6 +64,8 @@ def reroute(
     task: str = "",
     adapters: Mapping[str, AdapterDefinition] | None = None,
     seen: str = "",
+    frames_seen: int | None = None,
+    undo_s: float = 0,
 ) -> ReviewOutcome:
     """Ask another adapter, or the same one another question, about the images of a case.
 
@@ -77,17 +82,21 @@ def reroute(
     except AdapterError as error:
         raise ReviewError(str(error)) from error
     with db.writing() as session:
-        job = open_case(session, job_id, reviewer, "reroute", seen=seen, states=SIGNABLE)
+        shown, final_at = Shown(seen, frames_seen), until(undo_s)
+        job = open_case(session, job_id, reviewer, "reroute", shown=shown, states=SIGNABLE)
         check_second_reader(job, reviewer, "reroute")
         made = _jobs(session, job, enabled, enabled[adapter], question, reviewer.name)
         asked = f"{adapter} ({task})" if task else adapter
         said = f"wrong adapter, {asked} is asked instead" + (f": {reason.strip()}" if reason.strip() else "")
-        outcome = end_case(session, job, "reroute", reviewer, said)
+        ids = [new.id for new in made]
+        outcome = end_case(session, job, "reroute", reviewer, said, shown, final_at, ids)
         for new in made:
+            new.not_before = final_at
             why = f"{reviewer.name} sent it here from {job.adapter}"
             record_event(session, "job", new.id, study_id=new.study_id, reason=why, to_state=JobState.QUEUED)
-        message = f"{asked} is asked instead ({len(made)} job{'s' if len(made) > 1 else ''}); {outcome.message}"
-        return ReviewOutcome(outcome.job_id, outcome.state, message, outcome.already_sent)
+        when = f" in {undo_s:g} s unless that is taken back" if undo_s > 0 else ""
+        message = f"{asked} is asked instead{when} ({len(made)} job{'s' if len(made) > 1 else ''}); {outcome.message}"
+        return replace(outcome, message=message)
 
 
 def _jobs(

@@ -19,6 +19,7 @@ from worker.db.units import asked_adapter
 from worker.review.cases import ReviewError, ReviewOutcome, add_review, open_case
 from worker.review.decisions import validated
 from worker.review.people import check_person
+from worker.review.shown import Shown
 from worker.states import JobState
 
 
@@ -31,6 +32,7 @@ def ask_second_reader(
     *,
     adapters: Mapping[str, AdapterDefinition] | None = None,
     seen: str = "",
+    frames_seen: int | None = None,
 ) -> ReviewOutcome:
     """Ask for another person's decision; `findings` are what the first one would sign.
 
@@ -41,15 +43,16 @@ def ask_second_reader(
     if not opinion.strip():
         raise ReviewError("say in a few words what the second reader should look at")
     with db.writing() as session:
-        job = open_case(session, job_id, reviewer, "opinion", seen=seen, states=(JobState.HELD,))
+        shown = Shown(seen, frames_seen)
+        job = open_case(session, job_id, reviewer, "opinion", shown=shown, states=(JobState.HELD,))
         if job.second_reader:
             raise ReviewError(f"job {job.id}: a second reader is asked already; decide about it")
         kept = None if findings is None else _in_form(job, findings, known_adapters() if adapters is None else adapters)
         job.second_reader = True
-        add_review(session, job, "opinion", reviewer, opinion, from_state=job.state, findings=kept)
+        said = add_review(session, job, "opinion", reviewer, opinion, from_state=job.state, shown=shown, findings=kept)
         reason = f"{reviewer.name} asks a second reader: {opinion.strip()}"
         record_event(session, "job", job.id, study_id=job.study_id, reason=reason)
-        return ReviewOutcome(job.id, job.state, f"job {job.id} waits for a second reader")
+        return ReviewOutcome(job.id, job.state, f"job {job.id} waits for a second reader", shown=said)
 
 
 def _in_form(job: Job, findings: Mapping[str, Any], adapters: Mapping[str, AdapterDefinition]) -> dict[str, Any]:
