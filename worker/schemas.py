@@ -82,6 +82,24 @@ class ProvenanceView(_View):
     files: dict[str, str]
 
 
+class ShownView(_View):
+    """What a person had before them when they decided: as their browser, or a program, said."""
+
+    #: Images (frames) of the case that were on the screen, each counted once; null where nobody said.
+    frames_shown: int | None
+    #: Images there were to see; null where `frames_shown` is.
+    frames: int | None
+    #: Revision of the series whose answer was shown; null, as all that follows, where nobody said which was.
+    revision: int | None
+    answered_at: datetime | None = None
+    #: SHA-256 of the adapter's weights that gave the answer.
+    adapter_digest: str | None = None
+    #: The model's answer, as it was shown.
+    findings: dict[str, Any] | None = None
+    #: What was signed until then, where a signed answer was corrected or rejected.
+    signed_findings: dict[str, Any] | None = None
+
+
 class ReviewView(_View):
     """What a person decided about a job."""
 
@@ -97,6 +115,8 @@ class ReviewView(_View):
     undone_at: datetime | None
     #: Digest of what it was decided on (`JobDetail.seen`); empty for decisions of early versions.
     seen: str
+    #: Null where it is not known.
+    shown: ShownView | None
 
 
 class JobView(_View):

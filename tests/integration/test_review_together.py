@@ -17,7 +17,10 @@ from sqlalchemy import select, update
 from dicom_node.report import Person
 from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital
 from worker import review
+from worker.claims import claim_jobs
 from worker.db.columns import utc_now
+from worker.db.outbox import claim_batch
+from worker.db.queries import review_case
 from worker.db.records import Delivery, Event, Job
 from worker.db.records import Review as ReviewRecord
 from worker.db.review_records import CaseClaim
@@ -260,6 +263,92 @@ def test_a_second_reader_must_be_another_person(hospital: Hospital) -> None:
     ]
 
 
+#: Who may decide where Ada Müller, account 1, asked for a second reader.
+SECOND_READERS = [
+    (Reviewer("Müller^Ada", "City", "1"), False),
+    (Reviewer("Müller^Ada", "City", "2"), False),  # a namesake, or the same person at another log-in
+    (Reviewer("MÜLLER ^ ada^", "City", "3"), False),
+    (Person("müller^ada", "City"), False),
+    (Reviewer("Mu\u0308ller^Ada", "City", "4"), False),  # written with a combining diaeresis
+    (Reviewer("Renamed^Ada", "City", "1"), False),
+    (Reviewer("Müller^Adam", "City", "5"), True),
+    (Person("Broca^Bob", "City"), True),
+]
+
+
+@on_both_databases
+def test_a_second_reading_is_offered_to_those_and_only_those_who_may_decide(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    # An earlier round, which another try has ended, binds nobody.
+    review.ask_second_reader(hospital.db, job_id, BOB, "unsure")
+    review.retry(hospital.db, job_id, ADA)
+    with hospital.db.writing() as session:
+        session.execute(update(Job).values(state=JobState.HELD, model_input={"incomplete": []}, findings=BLOCKED))
+    review.ask_second_reader(hospital.db, job_id, SECOND_READERS[0][0], "is that a stenosis?")
+    for person, may in SECOND_READERS:
+        account = person.account if isinstance(person, Reviewer) else ""
+        with hospital.db.reading() as session:
+            listed = work_list(session, Filters(who="free for me"), account, person.name).lines
+        assert [line.job_id for line in listed] == [job_id] * may, person
+        assert review.next_case(hospital.db, person) == (job_id if may else None), person
+        if may:
+            review.accept(hospital.db, job_id, person, undo_s=60)
+            review.undo(hospital.db, job_id, person)
+        else:
+            with pytest.raises(ReviewError, match="who must be another person"):
+                review.accept(hospital.db, job_id, person)
+
+
+def test_the_next_case_is_the_next_of_the_list_that_is_worked_through(hospital: Hospital) -> None:
+    held(hospital, "A1", priority=9)
+    volume = hospital.decided_volume("C3", range(2), 1, state=JobState.HELD, model_input={"incomplete": []})
+    newer = hospital.decided_volume("C4", range(2), 1, state=JobState.HELD, model_input={"incomplete": []})
+    assert review.next_case(hospital.db, ADA, filters=Filters(modality="CT")) == volume
+    assert review.next_case(hospital.db, ADA, after=volume, filters=Filters(modality="CT")) == newer
+    assert review.next_case(hospital.db, ADA, filters=Filters(modality="CT", sort="newest")) == newer
+
+
+@pytest.mark.parametrize(("said", "kept"), [(2, 2), (0, 0), (99, 4), (-1, 0), (None, None)])
+def test_how_much_was_seen_is_kept_as_far_as_it_can_be_believed(
+    hospital: Hospital, said: int | None, kept: int | None
+) -> None:
+    job_id = held(hospital)
+    seen = review.seen_digest(hospital.job(job_id))
+    outcome = review.edit(hospital.db, job_id, {"patency": "patent"}, ADA, seen=seen, frames_seen=said)
+    with hospital.db.reading() as session:
+        shown = session.scalars(select(ReviewRecord.shown)).one()
+        (told,) = review_case(session, job_id).reviews
+    assert shown is not None
+    assert (shown["frames_shown"], shown["frames"]) == (kept, None if said is None else 4), "a run of four frames"
+    assert (shown["revision"], shown["findings"], shown["adapter_digest"]) == (1, BLOCKED, "a" * 64)
+    assert told.shown is not None
+    assert (told.shown.frames_shown, told.shown.revision) == (kept, 1)
+    words = "unknown" if kept is None else f"{kept} of 4"
+    assert outcome.shown == {"images on screen": words, "answer on screen": "revision 1"}
+
+
+def test_what_nobody_says_was_seen_is_unknown(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    outcome = review.reject(hospital.db, job_id, ADA, "motion")
+    assert outcome.shown == {"images on screen": "unknown", "answer on screen": "unknown"}
+    with hospital.db.reading() as session:
+        assert session.scalars(select(ReviewRecord.shown)).one() is None
+        assert review_case(session, job_id).reviews[0].shown is None
+
+
+def test_a_refusal_has_its_times_apart_from_its_words(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.claim(hospital.db, job_id, ADA, 60)
+    with pytest.raises(ReviewError) as refused:
+        review.accept(hospital.db, job_id, BOB)
+    assert [type(part).__name__ for part in refused.value.parts] == ["str", "datetime", "str", "datetime", "str"]
+    assert refused.value.worded(lambda moment: "T").endswith("open since T; it is free when they release it, or at T "
+                                                             "unless their page is still open then")  # fmt: skip
+    review.accept(hospital.db, job_id, ADA)
+    with pytest.raises(ReviewError, match=r"was accepted by Lovelace\^Ada at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$"):
+        review.reject(hospital.db, job_id, BOB, "no")
+
+
 def test_another_try_needs_no_second_reader_any_more(hospital: Hospital) -> None:
     job_id = held(hospital)
     review.ask_second_reader(hospital.db, job_id, ADA, "look at the third frame")
@@ -294,6 +383,51 @@ def test_a_wrong_adapter_is_ended_and_another_one_is_asked(hospital: Hospital) -
         back = session.scalars(select(Job).where(Job.adapter == "dsa_patency").order_by(Job.revision.desc())).first()
         assert back is not None
         assert (back.state, back.revision, back.unit_uid) == (JobState.QUEUED, 2, hospital.job(job_id).unit_uid)
+
+
+@on_both_databases
+def test_a_re_routing_is_begun_when_it_is_final_and_ends_when_it_is_taken_back(hospital: Hospital) -> None:
+    job_id = hospital.decided_run()
+    assert written(hospital, job_id) is JobState.RELEASED
+    outcome = review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "no vessel", undo_s=60)
+    assert "abdominal_trauma is asked instead in 60 s unless that is taken back (1 job)" in outcome.message
+    settings = hospital.settings
+    assert claim_jobs(hospital.db, settings, "here", 5) == [], "the other adapter is not asked yet"
+    with pytest.raises(ReviewError, match=r"only Lovelace\^Ada can take the decision back"):
+        review.undo(hospital.db, job_id, BOB)
+    assert review.undo(hospital.db, job_id, ADA).state is JobState.RELEASED
+    assert hospital.delivery_states(job_id) == {DeliveryState.PENDING}
+    with hospital.db.reading() as session:
+        (new,) = session.scalars(select(Job).where(Job.id != job_id))
+        assert new.state is JobState.SUPERSEDED
+    grace_over(hospital, new.id)
+    assert claim_jobs(hospital.db, settings, "here", 5) == []
+    review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "no vessel after all", undo_s=60)
+    with hospital.db.writing() as session:
+        session.execute(update(Job).values(not_before=utc_now()))
+    with pytest.raises(ReviewError, match="the time to take the decision back is over"):
+        review.undo(hospital.db, job_id, ADA)
+    (claimed,) = claim_jobs(hospital.db, settings, "here", 5)
+    assert claimed.job_id not in (job_id, new.id)
+
+
+def test_what_was_replaced_before_a_rejection_stays_so_when_that_is_taken_back(hospital: Hospital) -> None:
+    job_id = hospital.decided_run()
+    written(hospital, job_id)
+    replaced, on_its_way = hospital.deliveries(job_id)
+    with hospital.db.writing() as session:
+        move_delivery(session, session.get_one(Delivery, replaced.id), DeliveryState.CANCELLED, "as sc", study_id=None)
+        sending = session.get_one(Delivery, on_its_way.id)
+        move_delivery(session, sending, DeliveryState.SENDING, "test", study_id=None)
+    review.reject(hospital.db, job_id, ADA, "wrong vessel", undo_s=60)
+    with hospital.db.writing() as session:
+        sending = session.get_one(Delivery, on_its_way.id)
+        move_delivery(session, sending, DeliveryState.PENDING, "the PACS was down", study_id=None)
+    claim_batch(hospital.db, "pacs", batch=5, at_once=1)
+    assert hospital.delivery_states(job_id) == {DeliveryState.CANCELLED}
+    review.undo(hospital.db, job_id, ADA)
+    states = {row.id: row.state for row in hospital.deliveries(job_id)}
+    assert states == {replaced.id: DeliveryState.CANCELLED, on_its_way.id: DeliveryState.PENDING}
 
 
 @pytest.mark.parametrize(

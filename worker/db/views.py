@@ -160,6 +160,7 @@ def _review(review: Review) -> schemas.ReviewView:
         findings=review.findings,
         decided_at=review.decided_at,
         undone_at=review.undone_at,
+        shown=None if review.shown is None else schemas.ShownView(**review.shown),
         seen=review.seen,
     )
 
