@@ -133,7 +133,7 @@ def test_wheel_keys_slider_and_dragging_scroll(ct: Page) -> None:
     ct.mouse.wheel(0, 120)
     at(ct, 13, 24)
     assert (drawn(ct) != first).any()
-    for key, number in (("k", 12), ("ArrowDown", 13), ("PageUp", 3), ("End", 24), ("Home", 1), ("n", 6), ("n", 12)):
+    for key, number in (("k", 12), ("ArrowDown", 13), ("PageUp", 3), ("End", 24), ("Home", 1), (".", 6), (".", 12)):
         ct.keyboard.press(key)
         at(ct, number, 24)
     assert np.array_equal(drawn(ct), first)
@@ -154,7 +154,7 @@ def test_the_window_follows_the_mouse_and_the_number_keys(ct: Page) -> None:
     ct.keyboard.press("3")
     expect(ct.locator(".viewer-window")).to_have_text("W 1500 L -600")
     assert drawn(ct).mean() > grey.mean()  # water is white in the lung's window
-    ct.keyboard.press("r")
+    ct.keyboard.press("0")
     assert np.array_equal(drawn(ct), grey)
     ct.get_by_label("window", exact=True).select_option(label="4  Bone")
     expect(ct.locator(".viewer-window")).to_have_text("W 1800 L 400")
@@ -175,20 +175,21 @@ def test_moving_and_sizing(ct: Page) -> None:
     drag(ct, 50, 20, button="middle")
     moved = np.argwhere(drawn(ct)[..., 0] == 255).mean(axis=0)
     assert np.abs(moved - bright - (20, 50)).max() < 1.5
-    ct.keyboard.press("r")
+    ct.keyboard.press("0")
     ct.keyboard.press("+")
     assert (drawn(ct) == 255).sum() == pytest.approx(1.25**2 * (before == 255).sum(), rel=0.2)
-    ct.keyboard.press("r")
+    ct.keyboard.press("0")
     assert np.array_equal(drawn(ct), before)
 
 
 def test_marks_lead_to_what_the_model_saw(ct: Page) -> None:
     assert ct.locator(".viewer-mark").count() == len(SEEN)
     assert ct.locator(".viewer-mark.is-key").get_attribute("aria-label") == "picture 12, a key image"
+    expect(ct.locator(".viewer-sight")).to_have_text("key image: the model saw it")
     ct.locator(".viewer-mark").nth(2).click()
     at(ct, 18, 24)
     ct.locator(".viewer").focus()
-    ct.keyboard.press("p")
+    ct.keyboard.press(",")
     at(ct, 12, 24)
     ct.keyboard.press("m")
     expect(ct.locator(".viewer-seen figcaption")).to_have_text("Model input 2 of 3: this picture")
@@ -196,6 +197,7 @@ def test_marks_lead_to_what_the_model_saw(ct: Page) -> None:
     keep(ct, "viewer-model-input")
     ct.keyboard.press("j")
     expect(ct.locator(".viewer-seen figcaption")).to_contain_text("did not see this picture")
+    expect(ct.locator(".viewer-sight")).to_have_text("not seen by the model")
 
 
 def test_a_model_input_that_cannot_be_drawn_says_why(browser: Browser, room: Room, tmp_path: Path) -> None:
@@ -295,7 +297,7 @@ def test_a_run_is_seen_less_its_mask_and_without(browser: Browser, room: Room, t
         page.get_by_role("button", name="Subtracted").click()
         expect(page.locator(".viewer-window")).not_to_contain_text("mask")
         assert (drawn(page) != subtracted).any()
-        page.keyboard.press("s")
+        page.keyboard.press("d")
         expect(page.locator(".viewer-window")).to_contain_text("less its mask")
         assert np.array_equal(drawn(page), subtracted)
 
@@ -318,7 +320,7 @@ def test_viewers_that_come_and_go_with_parts_of_a_page(browser: Browser, room: R
         page.evaluate("document.querySelector('#prior').show(3)")
         at(page, 4, 24)
         heard = page.evaluate("document.querySelector('#prior').heard")
-        assert heard[-1] == {"index": 3, "number": 4, "seen": 2}
+        assert heard[-1] == {"index": 3, "number": 4, "seen": 2, "broken": 0, "frames": 24}
         assert page.locator(".viewer-canvas canvas").count() == 1
 
 
@@ -359,7 +361,7 @@ def test_a_tablet_scrolls_and_sizes_with_fingers(browser: Browser, room: Room) -
         before = drawn(page)
         touch(page, [[(400, 500)], [(400, 540)]])
         at(page, 17, 24)
-        page.keyboard.press("n")
+        page.keyboard.press(".")
         touch(page, [[(350, 500), (450, 500)], [(300, 500), (500, 500)]])
         assert (drawn(page)[..., 0] > 0).sum() > 1.5 * (before[..., 0] > 0).sum()
 

@@ -127,6 +127,8 @@ def test_a_video_is_played_at_its_own_rate(browser: TestClient, tmp_path: Path) 
         "columns": 64,
         "stretch": [1.0, 1.0],
         "spacing_mm": None,
+        "edges": None,
+        "view": "left",
     }
 
 

@@ -175,6 +175,24 @@ def test_edges_are_named_as_the_patient_lies() -> None:
     assert edge_letters(None) is None
 
 
+@pytest.mark.parametrize(
+    ("header", "edges", "view"),
+    [
+        ({"PatientOrientation": ["L", "F"], "ImageLaterality": "U", "ViewPosition": "PA"}, ["R", "H", "L", "F"], "PA"),
+        ({"PatientOrientation": ["A", "FR"], "ImageLaterality": "R", "ViewPosition": "MLO"}, ["P", "HL", "A", "FR"],
+         "right MLO"),
+        ({"PatientOrientation": ["LE", "F"], "Laterality": "L"}, None, "left"),  # of a quadruped (PS3.3 C.7.6.1.1.1)
+        ({"PatientOrientation": ""}, None, ""),
+    ],
+)  # fmt: skip
+def test_a_film_says_which_side_is_which(
+    tmp_path: Path, header: dict[str, object], edges: list[str] | None, view: str
+) -> None:
+    path = write_image(tmp_path / "a.dcm", np.zeros((1, 4, 4), np.uint8), **header)
+    about = read_values(path, [0])[0].about
+    assert (about["edges"], about["view"]) == (edges, view)
+
+
 def test_a_run_plays_as_fast_as_the_header_recommends(tmp_path: Path) -> None:
     frames = np.zeros((6, 8, 8), np.uint8)
     path = write_image(tmp_path / "a.dcm", frames, Modality="XA", FrameTime="40")

@@ -100,17 +100,18 @@ function onKey(viewer, event) {
   event.stopPropagation();
 }
 
+// No letter that decides about a case is taken here: a page's keys work while the viewer has the focus.
 function act(viewer, key) {
   if (key in STEPS) viewer.step(STEPS[key]);
   else if (key === "Home") viewer.goTo(0);
   else if (key === "End") viewer.goTo(viewer.count - 1);
   else if (key === " ") viewer.toggleCine();
   else if (key === "[" || key === "]") viewer.changeRate(key === "]" ? 1.25 : 0.8);
-  else if (key === "n" || key === "p") viewer.nextMark(key === "n" ? 1 : -1);
+  else if (key === "." || key === ",") viewer.nextMark(key === "." ? 1 : -1);
   else if (key === "m") viewer.toggleInput();
   else if (key === "i") viewer.invert();
-  else if (key === "s") viewer.toggleSubtraction();
-  else if (key === "r") viewer.reset();
+  else if (key === "d") viewer.toggleSubtraction();
+  else if (key === "0") viewer.reset();
   else if (key === "+" || key === "=") viewer.zoomBy(1.25, viewer.middle());
   else if (key === "-") viewer.zoomBy(0.8, viewer.middle());
   else if (key === "?") viewer.help();

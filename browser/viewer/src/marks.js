@@ -20,6 +20,25 @@ function points(picture, corners) {
   return corners.map(([column, row]) => picture.placeOf(column, row).map((value) => value.toFixed(1)).join(",")).join(" ");
 }
 
+// Says in a few words what the model has to do with a picture; nothing where there is no model.
+export function sightInWords(list, index) {
+  if (!list.inputs.length) return { words: "", kind: "" };
+  const about = list.inputs.filter((one) => one.shown === index);
+  if (about.some((one) => one.is_key)) return { words: "key image: the model saw it", kind: "key" };
+  if (about.length) return { words: "the model saw it", kind: "seen" };
+  const isPart = list.inputs.some((one) => one.at.includes(index));
+  return isPart ? { words: "part of what the model saw", kind: "seen" } : { words: "not seen by the model", kind: "" };
+}
+
+// Says which of the model's pictures `inputFor` has found, and what it is made of.
+export function inputInWords(list, index, { input, isHere }) {
+  const which = `Model input ${input.input} of ${list.inputs.length}`;
+  const made = input.at.length > 1 ? `, made of pictures ${input.at.map((place) => place + 1).join(", ")}` : "";
+  if (isHere) return input.shown === index || input.shown === null ? `${which}: this picture${made}` : `${which}: about picture ${input.shown + 1}${made}`;
+  const where = input.shown === null ? "" : ` (picture ${input.shown + 1}${made})`;
+  return `The model did not see this picture. Nearest: ${which.toLowerCase()}${where}`;
+}
+
 // Returns the model's picture that a frame is in, else the one nearest to it.
 export function inputFor(list, index) {
   const here = list.inputs.find((one) => one.shown === index) ?? list.inputs.find((one) => one.at.includes(index));

@@ -29,8 +29,8 @@ export function layOut(root) {
     modes: make("div", { className: "viewer-modes", role: "group" }),
     windows: make("select", { className: "viewer-windows", title: "window (keys 1 to 9)" }),
     invert: button("invert", "Invert", "black for white (i)"),
-    reset: button("reset", "Reset", "window, size and place as at first (r)"),
-    subtract: button("subtract", "Subtracted", "less its mask (s)"),
+    reset: button("reset", "Reset", "window, size and place as at first (0)"),
+    subtract: button("subtract", "Subtracted", "less its mask (d)"),
     cine: button("cine", "Play", "cine (space)"),
     input: button("input", "Model input", "what the model saw, side by side (m)"),
     help: button("help", "?", "keys (?)"),
@@ -39,6 +39,7 @@ export function layOut(root) {
     message: make("p", { className: "viewer-message", role: "status" }),
     number: make("span", { className: "viewer-number" }),
     place: make("span", { className: "viewer-place" }),
+    sight: make("span", { className: "viewer-sight" }),
     window: make("span", { className: "viewer-window" }),
     value: make("span", { className: "viewer-value" }),
     edges: ["left", "top", "right", "bottom"].map((edge) => make("span", { className: `viewer-edge viewer-${edge}` })),
@@ -57,13 +58,13 @@ export function layOut(root) {
   parts.help.setAttribute("aria-label", "keys");
   parts.seenBox.append(parts.seen, parts.seenWords);
   parts.pane = make("div", { className: "viewer-pane" }, parts.canvas, parts.marks, parts.number, parts.place);
-  parts.pane.append(parts.window, parts.value, ...parts.edges, parts.message);
+  parts.pane.append(parts.sight, parts.window, parts.value, ...parts.edges, parts.message);
   const tools = [parts.modes, parts.windows, parts.invert, parts.subtract, parts.reset, parts.cine, parts.input, parts.help];
-  const bar = make("div", { className: "viewer-bar" }, parts.keys, parts.slider, parts.loaded);
+  parts.bar = make("div", { className: "viewer-bar" }, parts.keys, parts.slider, parts.loaded);
   root.replaceChildren(
     make("div", { className: "viewer-tools" }, ...tools),
     make("div", { className: "viewer-panes" }, parts.pane, parts.seenBox),
-    bar,
+    parts.bar,
     parts.notes,
   );
   return parts;
@@ -74,13 +75,13 @@ const KEYS = [
   ["Page ↑ ↓", "ten pictures"],
   ["Home, End", "first, last picture"],
   ["space", "cine; [ and ] slower, faster"],
-  ["n, p", "next, previous picture that the model saw"],
+  [". ,", "next, previous picture that the model saw"],
   ["m", "what the model saw, side by side"],
   ["1 … 9", "windows, in the order of the list"],
   ["i", "invert"],
-  ["s", "with the mask subtracted, or as stored"],
+  ["d", "with the mask subtracted, or as stored"],
   ["+, −, Ctrl + wheel", "larger, smaller"],
-  ["r", "reset"],
+  ["0", "reset"],
   ["drag", "as chosen: window, scroll, move, size"],
   ["Shift + drag, middle button", "move"],
   ["right button", "size"],

@@ -2,7 +2,7 @@
 import { Bar } from "./bar.js";
 import { MODES, listen } from "./controls.js";
 import { Frames, read } from "./frames.js";
-import { drawMarks, inputFor } from "./marks.js";
+import { drawMarks, inputFor, inputInWords, sightInWords } from "./marks.js";
 import { layOut, make, showHelp } from "./page.js";
 import { Picture } from "./picture.js";
 import { Automatic, dragged, inWords, windowsOf } from "./windows.js";
@@ -23,6 +23,7 @@ export class Viewer {
     this.unsubtracted = false;
     this.count = 0;
     this.seen = new Set();
+    this.broken = new Set();
     this.automatic = new Automatic();
     this.showsInput = false;
     this.mode = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
@@ -47,6 +48,15 @@ export class Viewer {
     this.#connect();
     this.root.dispatchEvent(new CustomEvent("viewer:ready", { bubbles: true, detail: { frames: this.count } }));
     await this.goTo(this.list.first);
+    this.#fetchInput();
+  }
+
+  // What the model saw takes the server a while to draw: it begins before anybody asks, when the first picture is there.
+  #fetchInput() {
+    if (!this.list.input_url || this.over.signal.aborted) return;
+    const { input } = inputFor(this.list, this.index).input;
+    const headers = { "X-Background": "1" };
+    fetch(this.list.input_url.replace("{input}", input), { headers, signal: this.over.signal }).catch(() => {});
   }
 
   // --- which picture
@@ -84,16 +94,22 @@ export class Viewer {
     this.parts.pane.classList.remove("is-broken");
     this.say("");
     this.seen.add(index);
+    this.broken.delete(index);
     await this.redraw();
-    if (this.index !== index) return;
-    const detail = { index, number: index + 1, seen: this.seen.size };
-    this.root.dispatchEvent(new CustomEvent("viewer:frame", { bubbles: true, detail }));
+    if (this.index === index) this.#tellPlace("viewer:frame", {});
+  }
+
+  #tellPlace(name, more) {
+    const counts = { seen: this.seen.size, broken: this.broken.size, frames: this.count };
+    const detail = { index: this.index, number: this.index + 1, ...counts, ...more };
+    this.root.dispatchEvent(new CustomEvent(name, { bubbles: true, detail }));
   }
 
   #displayFailure(index, reason) {
     this.index = index;
     this.loaded = this.frame = null;
     this.parts.pane.classList.add("is-broken");
+    this.broken.add(index);
     this.#showPlace();
     this.fail(`Picture ${index + 1} cannot be shown: ${reason}`);
   }
@@ -230,13 +246,15 @@ export class Viewer {
     if (!this.showsInput) return;
     const found = inputFor(this.list, this.index);
     const address = this.list.input_url.replace("{input}", found.input.input);
-    if (this.parts.seen.getAttribute("src") === address && this.parts.seen.complete) this.#nameInput(found);
+    const { seen } = this.parts;
+    if (seen.getAttribute("src") === address && seen.complete && seen.naturalWidth) this.#nameInput(found);
     else this.#loadInput(address, found);
   }
 
   #loadInput(address, found) {
     const { seen, seenWords } = this.parts;
     seenWords.textContent = "Drawing what the model saw …";
+    seen.classList.add("is-away");
     const isWanted = () => seen.getAttribute("src") === address;
     seen.onload = () => isWanted() && this.#nameInput(found);
     seen.onerror = async () => {
@@ -249,11 +267,8 @@ export class Viewer {
 
   #nameInput(found) {
     this.parts.seenBox.classList.toggle("is-other", !found.isHere);
-    const which = `Model input ${found.input.input} of ${this.list.inputs.length}`;
-    const where = found.input.shown === null ? "" : ` (picture ${found.input.shown + 1})`;
-    this.parts.seenWords.textContent = found.isHere
-      ? `${which}: this picture`
-      : `The model did not see this picture. Nearest: ${which.toLowerCase()}${where}`;
+    this.parts.seen.classList.remove("is-away");
+    this.parts.seenWords.textContent = inputInWords(this.list, this.index, found);
     this.parts.seen.alt = this.parts.seenWords.textContent;
   }
 
@@ -267,7 +282,7 @@ export class Viewer {
   fail(reason) {
     this.say(reason);
     this.parts.message.classList.add("is-failure");
-    this.root.dispatchEvent(new CustomEvent("viewer:failed", { bubbles: true, detail: { reason } }));
+    this.#tellPlace("viewer:failed", { reason });
   }
 
   help() {
@@ -296,15 +311,20 @@ export class Viewer {
     const words = `${this.index + 1} / ${this.count}`;
     this.parts.number.textContent = this.playing ? `${words} · ${Math.round(this.rate)}/s` : words;
     const outside = this.list.in_stack && this.index >= this.list.in_stack ? "outside the stack" : "";
-    this.parts.place.textContent = position === null ? outside : `${position.toFixed(1)} mm`;
-    const letters = edges === null ? ["", "", "", ""] : this.list.edges[edges];
+    const view = this.loaded?.about.view ?? "";
+    this.parts.place.textContent = position === null ? outside || view : `${position.toFixed(1)} mm`;
+    const letters = (edges === null ? this.loaded?.about.edges : this.list.edges[edges]) ?? ["", "", "", ""];
     this.parts.edges.forEach((element, number) => (element.textContent = letters[number]));
+    const { words: sight, kind } = sightInWords(this.list, this.index);
+    this.parts.sight.textContent = sight;
+    this.parts.sight.dataset.kind = kind;
     this.bar.show(this.index, words);
   }
 
   #showWindow(window) {
     const { subtracted, not_subtracted: whyNot } = this.frame.about;
-    const words = [inWords(window), this.inverted && "inverted", subtracted && "less its mask"];
+    const isColour = this.frame.about.kind === "rgb" && !this.byHand;
+    const words = [!isColour && inWords(window), this.inverted && "inverted", subtracted && "less its mask"];
     this.parts.window.textContent = words.filter(Boolean).join(" · ");
     this.parts.subtract.hidden = !this.loaded.about.subtracted;
     this.parts.subtract.setAttribute("aria-pressed", Boolean(subtracted));
@@ -339,7 +359,7 @@ export class Viewer {
     parts.cine.addEventListener("click", () => this.toggleCine());
     parts.input.addEventListener("click", () => this.toggleInput());
     parts.help.addEventListener("click", () => this.help());
-    parts.cine.disabled = this.count < 2;
+    parts.cine.hidden = parts.bar.hidden = this.count < 2;
     parts.input.hidden = !this.list.input_url;
     listen(this, this.over.signal);
     this.sizes = new ResizeObserver(() => {

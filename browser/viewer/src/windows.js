@@ -22,7 +22,7 @@ export class Automatic {
 export function windowsOf(frame, list, automatic) {
   const { about } = frame;
   if (about.kind === "rgb") return [COLOUR];
-  const own = about.windows.map((one, number) => ({ ...one, name: one.name || (about.windows.length > 1 ? `File ${number + 1}` : "File") }));
+  const own = about.windows.map((one, number) => ({ ...one, name: one.name || (about.windows.length > 1 ? `From the file ${number + 1}` : "From the file") }));
   const bounds = automatic.of(frame);
   const curve = about.by_file ? [{ name: "File's curve", byFile: true, ...bounds }] : [];
   const all = [...curve, ...own, ...list.presets];

@@ -223,8 +223,6 @@ function onKey(event) {
     return;
   }
   if (event.target.matches(KEYS_TYPED_INTO) || find("dialog[open]")) return;
-  // The viewer has keys of its own; it leaves these three to us.
-  if (event.target.closest(".viewer") && !["a", "e", "x"].includes(event.key)) return;
   const decision = all("details.decision").find((details) => details.dataset.key.includes(event.key));
   const action = decision ? () => openDecision(decision) : PLAIN_KEYS[event.key];
   if (!action || event.key.length !== 1) return;

@@ -43,6 +43,7 @@ from dicom_node.pixels import Frame, FrameReader, ImageAttributes, read_attribut
 from dicom_node.subtraction import Subtractor
 from dicom_node.video import Video, is_video, read_video
 from worker.web.viewer.playback import Playback
+from worker.web.viewer.sides import edges_of, view_of
 
 #: Percent of the values at either end that the window of a frame's own values leaves out.
 _TAIL_PERCENT: Final = 0.5
@@ -178,6 +179,8 @@ def _finished(image: ImageAttributes, index: int, pixels: NDArray[Any], about: d
             "columns": columns,
             "stretch": stretch,
             "spacing_mm": spacing if len(spacing) == 2 and min(spacing) > 0 else None,
+            "edges": edges_of(image.dataset, index),
+            "view": view_of(image.dataset),
         },
     )
 
