@@ -144,7 +144,7 @@ def _settle(
 ) -> None:
     """Commit what became of one object; where its class is not taken there, queue the next best in its place."""
     if outcome.is_class_refused:
-        learn_refusal(db, target.name, parcel.sop_class_uid)
+        learn_refusal(db, target.name, parcel.sop_class_uid, outcome.message)
         if replace_delivery(db, settings, parcel.delivery_id, parcel.token):
             return
     with db.writing() as session:

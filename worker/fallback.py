@@ -65,10 +65,10 @@ def replace_refused(db: Database, settings: Settings, destination: str) -> int:
     return replaced + sum(replace_delivery(db, settings, delivery_id) for delivery_id in hopeless)
 
 
-def learn_refusal(db: Database, destination: str, sop_class_uid: str) -> None:
-    """Remember that a destination does not take a SOP class."""
+def learn_refusal(db: Database, destination: str, sop_class_uid: str, said: str) -> None:
+    """Remember that a destination does not take a SOP class, and what it said."""
     with db.writing() as session:
-        refusals.learn(session, destination, [sop_class_uid])
+        refusals.learn(session, destination, [sop_class_uid], said)
 
 
 def replace_delivery(db: Database, settings: Settings, delivery_id: int, token: str | None = None) -> bool:

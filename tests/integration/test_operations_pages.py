@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 from sqlalchemy import select, update
 
 from tests.ledger_rows import HELD_JOB, fill_ledger
-from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
+from worker.audit.trail import folder_of
+from worker.db import refusals
+from worker.db.columns import utc_now
 from worker.db.process_reports import report
 from worker.db.records import Delivery, Event, Job, Series
 from worker.people import accounts
 from worker.roles import Role
+from worker.settings import DicomDestination
 from worker.states import DeliveryState, JobState, SeriesState
 from worker.web.app import create_app
 
-PAGES = ("pipeline", "failures", "failures?show=unconfirmed", "failures?show=jobs", "destinations", "adapters", "rules")
+PAGES = (
+    "pipeline",
+    "failures",
+    "failures?show=unconfirmed",
+    "failures?show=jobs",
+    "failures?show=waiting",
+    "destinations",
+    "adapters",
+    "rules",
+)
 RULE = "- {name: x, when: {modality: CT}, adapter: flare}"
 UNROUTED = "/studies/3/routes"
 
@@ -30,6 +46,8 @@ UNROUTED = "/studies/3/routes"
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     """The application with three studies and a user of each role."""
     settings = web_settings(tmp_path_factory.mktemp("operations"), login="required")
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+    settings = settings.model_copy(update={"destinations": [pacs]})
     fill_ledger(settings)
     made = create_app(settings)
     with quick_hashes(), TestClient(made):
@@ -66,6 +84,7 @@ def test_every_page_says_what_to_do_where_there_is_nothing(tmp_path: Path) -> No
         ("failures", "No delivery was given up"),
         ("failures?show=unconfirmed", "Every destination that was asked vouched"),
         ("failures?show=jobs", "has an answer to look at"),
+        ("failures?show=waiting", "Nothing is on its way"),
         ("destinations", "Add one to <code>destinations</code>"),
         ("adapters", "nobody has decided about an answer yet"),
         ("rules", "The site has no rules of its own"),
@@ -117,6 +136,70 @@ def test_a_dead_letter_is_sent_again_by_an_administrator_alone(app: FastAPI, adm
     again = administrator.post("/operations/resend", data={**form, "show": "destinations", "destination": "pacs"})
     assert "taken care of already" in again.text
     change(app, Delivery, 1, state=DeliveryState.DEAD)
+
+
+def is_audited(app: FastAPI, what: str) -> bool:
+    """Whether the audit trail has a message that describes this; descriptions are in Base64 there (PS3.15 A.5.1)."""
+    described = b64encode(what.encode()).decode()
+    return any(described in path.read_text(encoding="utf-8") for path in folder_of(app.state.settings).iterdir())
+
+
+def test_what_waits_for_a_pause_is_tried_now_by_an_administrator_alone(app: FastAPI, administrator: TestClient) -> None:
+    later = utc_now() + timedelta(minutes=10)
+    change(app, Delivery, 1, state=DeliveryState.PENDING, not_before=later, last_error="transient: it is down", tries=3)
+    viewer = as_role(app, Role.VIEWER)
+    shown = viewer.get("/operations/destinations").text
+    assert "cannot be delivered to" in shown
+    assert ">it is down<" in shown
+    assert "Try now" not in shown
+    assert "1</a></b><span>waiting" in shown
+    queue = viewer.get("/operations/failures?show=waiting&destination=pacs").text
+    assert "ACC-1" in queue
+    assert "next at" in queue
+    assert "Send again" not in queue
+    assert ">1</a></b>" in viewer.get("/operations/pipeline").text.split("delivering")[1]
+    form = {"destination": "pacs", "csrf_token": csrf_of(viewer)}
+    assert viewer.post("/operations/destinations/try-now", data=form).status_code == 403
+    part = administrator.get("/operations/destinations/now").text
+    assert "Try now" in part
+    assert "<html" not in part
+    form["csrf_token"] = csrf_of(administrator)
+    assert "1 delivery is tried now" in administrator.post("/operations/destinations/try-now", data=form).text
+    with app.state.database.reading() as session:
+        assert session.get_one(Delivery, 1).not_before <= utc_now()
+    assert "Nothing waited" in administrator.post("/operations/destinations/try-now", data=form).text
+    assert is_audited(app, "1 waiting deliveries are tried at once")
+    change(app, Delivery, 1, state=DeliveryState.DEAD, last_error="refused: no")
+
+
+def test_what_a_destination_was_learned_to_refuse_is_shown_and_asked_again(
+    app: FastAPI, administrator: TestClient
+) -> None:
+    with app.state.database.writing() as session:
+        refusals.learn(
+            session, "pacs", [ComprehensiveSRStorage, EnhancedSRStorage], "permanent: 0x0122 <not> supported"
+        )
+    viewer = as_role(app, Role.VIEWER)
+    shown = viewer.get("/operations/destinations").text
+    for words in ("Comprehensive SR Storage", "Enhanced SR Storage", ">0x0122 &lt;not&gt; supported<"):
+        assert words in shown
+    assert "Ask again" not in shown
+    form = {"destination": "pacs", "sop_class_uid": EnhancedSRStorage, "csrf_token": csrf_of(viewer)}
+    assert viewer.post("/operations/destinations/ask-again", data=form).status_code == 403
+    form["csrf_token"] = csrf_of(administrator)
+    answer = administrator.post("/operations/destinations/ask-again", data=form).text
+    assert "1 refused kind of object will be offered again" in answer
+    assert "Enhanced SR Storage" not in answer
+    assert "Comprehensive SR Storage" in answer
+    machine = {"Authorization": f"Bearer {token_of(app, Role.ADMINISTRATOR)}"}
+    browser = browser_of(app)
+    (pacs,) = browser.get("/api/destinations", headers=machine).json()
+    (left,) = pacs["refused"]
+    assert (left["name"], left["said"]) == ("Comprehensive SR Storage", "0x0122 <not> supported")
+    asked = browser.post("/api/destinations/ask-again", json={"destination": "pacs"}, headers=machine)
+    assert asked.json() == {"offered_again": 1}
+    assert "Does not take" not in administrator.get("/operations/destinations").text
+    assert is_audited(app, "1 refused kinds of object are offered again")
 
 
 def test_a_job_without_an_answer_is_tried_again_by_an_administrator_alone(

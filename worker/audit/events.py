@@ -124,6 +124,15 @@ def user_changed(us: System, who: Actor, login: str, what: str, *, roles: bool =
     return AuditEvent(codes.SECURITY_ALERT, Action.EXECUTE, participants, (subject,), types=(kind,))
 
 
+def configured(us: System, who: Actor, place: str, what: str) -> AuditEvent:
+    """Return that an administrator changed how this software goes on with its work (A.5.3.11)."""
+    changed = ObjectSeen(place, codes.URI, "2", "13", details={"Alert Description": what})
+    participants = (who.participant(), us.participant())
+    return AuditEvent(
+        codes.SECURITY_ALERT, Action.EXECUTE, participants, (changed,), types=(codes.SOFTWARE_CONFIGURATION,)
+    )
+
+
 def refused(us: System, who: Actor, place: str) -> AuditEvent:
     """Return that somebody asked for what their role may not see (A.5.3.11)."""
     asked = ObjectSeen(place, codes.URI, "2", "13", details={"Alert Description": "the role may not do this"})

@@ -155,7 +155,7 @@ def _remember(settings: Settings, name: str, taken: Capabilities) -> None:
 
     with ledger(settings) as database, database.writing() as session:
         refusals.forget(session, name)
-        refusals.learn(session, name, taken.refused)
+        refusals.learn(session, name, taken.refused, "it accepted no presentation context for it when it was probed")
 
 
 def _print_capabilities(taken: Capabilities) -> None:

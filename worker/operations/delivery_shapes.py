@@ -7,6 +7,18 @@ from datetime import datetime
 from worker.operations.shapes import Shape
 
 
+class RefusedClass(Shape):
+    """A kind of object that a destination does not take: until it is asked again, it gets something else instead."""
+
+    sop_class_uid: str
+    name: str
+    since: datetime
+    #: What it said; empty where that was not kept.
+    said: str
+    #: When it is asked again by itself.
+    until: datetime
+
+
 class DestinationState(Shape):
     """A destination and what is on its way there."""
 
@@ -29,6 +41,7 @@ class DestinationState(Shape):
     paused_until: datetime | None
     #: What it said last where something was not taken; null where all was.
     last_error: str | None
+    refused: list[RefusedClass]
 
 
 class DeliveryEntry(Shape):
@@ -84,6 +97,18 @@ class FailedJobPage(Shape):
     jobs: list[FailedJob]
     #: Ask with this as `offset` for those that follow; null where these were the last.
     next_offset: int | None
+
+
+class AskedAgain(Shape):
+    """How many kinds of object a destination is offered again."""
+
+    offered_again: int
+
+
+class TriedNow(Shape):
+    """How many deliveries are tried now that would have waited."""
+
+    due_now: int
 
 
 class Resent(Shape):

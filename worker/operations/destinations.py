@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from pydicom.uid import UID
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from worker import delivery
+from worker.db import refusals
 from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job, Result, Study
 from worker.db.sessions import Database
 from worker.operations import waiting
-from worker.operations.delivery_shapes import DeliveryEntry, DeliveryPage, DestinationState, Resent
+from worker.operations.delivery_shapes import (
+    AskedAgain,
+    DeliveryEntry,
+    DeliveryPage,
+    DestinationState,
+    RefusedClass,
+    Resent,
+    TriedNow,
+)
 from worker.settings import Settings
 from worker.states import DeliveryState
 
@@ -56,6 +66,7 @@ def destination_states(session: Session, settings: Settings) -> list[Destination
                 oldest_since=waiting.made_at(session, first),
                 paused_until=paused_until,
                 last_error=last_error,
+                refused=_refused(session, settings, name),
             )
         )
     return found
@@ -112,6 +123,39 @@ def resend(
         return Resent(queued_again=sum(delivery.resend(db, destination=name, by=by) for name in names))
     count = delivery.resend(db, delivery_ids=delivery_ids, job_id=job_id, destination=destination, by=by)
     return Resent(queued_again=count)
+
+
+def ask_again(db: Database, destination: str, sop_class_uid: str | None = None) -> AskedAgain:
+    """Forget what a destination was learned not to take, all of it or one class; what follows is offered to it again.
+
+    What it was sent instead stays as it is.
+    """
+    with db.writing() as session:
+        return AskedAgain(offered_again=refusals.forget(session, destination, sop_class_uid))
+
+
+def try_now(db: Database, destination: str) -> TriedNow:
+    """Let what waits for its next try be due now; the dispatcher finds it at its next look."""
+    now = utc_now()
+    waits = (Delivery.destination == destination, Delivery.state == DeliveryState.PENDING, Delivery.not_before > now)
+    with db.writing() as session:
+        moved = update(Delivery).where(*waits).values(not_before=now).returning(Delivery.id)
+        found = session.execute(moved, execution_options={"synchronize_session": False}).all()
+    return TriedNow(due_now=len(found))
+
+
+def _refused(session: Session, settings: Settings, name: str) -> list[RefusedClass]:
+    kept_s = settings.delivery.refusals_kept_s
+    return [
+        RefusedClass(
+            sop_class_uid=row.sop_class_uid,
+            name=UID(row.sop_class_uid).name,
+            since=row.learned_at,
+            said=waiting.in_words(row.said) or "",
+            until=row.learned_at + timedelta(seconds=kept_s),
+        )
+        for row in refusals.refused_by(session, name, kept_s)
+    ]
 
 
 def _sent_lately(session: Session, name: str, state: DeliveryState) -> int:

@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from worker.db.sessions import Database
 from worker.operations import destinations as outbox
 from worker.operations import failures, rules
-from worker.operations.delivery_shapes import DeliveryPage, DestinationState, FailedJobPage, Resent
+from worker.operations.delivery_shapes import (
+    AskedAgain,
+    DeliveryPage,
+    DestinationState,
+    FailedJobPage,
+    Resent,
+    TriedNow,
+)
 from worker.operations.pipeline import pipeline
 from worker.operations.replay import DAYS_AT_MOST, SERIES, SERIES_AT_MOST
 from worker.operations.rule_shapes import Replay, RuleInForce, StudyRoutes
@@ -27,12 +34,13 @@ from worker.states import DeliveryState
 from worker.web.access import requires
 from worker.web.api_document import ERRORS, LAST_NUMBER, NO_NUL, JobId, Limit, Offset, problem, who
 from worker.web.api_references import Reference, one_study
-from worker.web.operations.parts import adapter_states, enabled, replays
+from worker.web.operations.parts import adapter_states, configured, enabled, replays
 from worker.web.replays import ReplayBusyError
 
 router = APIRouter(prefix="/api", tags=["operations"], dependencies=[requires(Role.VIEWER)], responses=ERRORS)
 NOT_THERE: Final[dict[int | str, dict[str, Any]]] = {404: problem("there is no such thing")}
 AMBIGUOUS: Final[dict[int | str, dict[str, Any]]] = {409: problem("several studies have this accession number")}
+Administrator = Annotated[User, requires(Role.ADMINISTRATOR)]
 Name = Annotated[str, Field(max_length=64, pattern=NO_NUL)]
 
 
@@ -54,6 +62,20 @@ class ResendRequest(BaseModel):
         if self.everything == any(given is not None for given in conditions):
             raise ValueError("give deliveries, a job or a destination; or everything alone")
         return self
+
+
+class DestinationNamed(BaseModel):
+    """Which destination."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    destination: Name = Field(description="name of a destination")
+
+
+class AskAgainRequest(DestinationNamed):
+    """What to offer a destination again."""
+
+    sop_class_uid: Name | None = Field(None, description="only this SOP class; null for all that it refused")
 
 
 class ReplayRequest(BaseModel):
@@ -90,6 +112,22 @@ def destinations(request: Request) -> list[DestinationState]:
         return outbox.destination_states(session, request.app.state.settings)
 
 
+@router.post("/destinations/try-now")
+def try_now(request: Request, wanted: DestinationNamed, _user: Administrator) -> TriedNow:
+    """Let what waits for a destination be tried now, not after the pause; for administrators."""
+    done = outbox.try_now(_database(request), wanted.destination)
+    configured(request, wanted.destination, f"{done.due_now} waiting deliveries are tried at once")
+    return done
+
+
+@router.post("/destinations/ask-again")
+def ask_again(request: Request, wanted: AskAgainRequest, _user: Administrator) -> AskedAgain:
+    """Offer a destination again what it was learned not to take (`refused`); for administrators."""
+    done = outbox.ask_again(_database(request), wanted.destination, wanted.sop_class_uid)
+    configured(request, wanted.destination, f"{done.offered_again} refused kinds of object are offered again")
+    return done
+
+
 @router.get("/deliveries")
 def deliveries(
     request: Request,
@@ -105,15 +143,17 @@ def deliveries(
 
 
 @router.post("/deliveries/resend")
-def resend(request: Request, wanted: ResendRequest, user: Annotated[User, requires(Role.ADMINISTRATOR)]) -> Resent:
+def resend(request: Request, wanted: ResendRequest, user: Administrator) -> Resent:
     """Put dead letters, and what no destination vouched for, back into the outbox; for administrators."""
-    return outbox.resend(
+    done = outbox.resend(
         _database(request),
         by=who(user),
         delivery_ids=wanted.deliveries,
         job_id=wanted.job,
         destination=wanted.destination,
     )
+    configured(request, wanted.destination or "deliveries", f"{done.queued_again} deliveries are sent again")
+    return done
 
 
 @router.get("/failures/jobs")

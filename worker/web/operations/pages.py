@@ -19,6 +19,7 @@ from worker.operations import destinations as outbox
 from worker.operations import failures
 from worker.operations.adapters import LAST_ANSWERS
 from worker.operations.pipeline import pipeline
+from worker.operations.waiting import ON_THE_WAY
 from worker.people.user import User
 from worker.review import ReviewError
 from worker.roles import Role
@@ -26,7 +27,7 @@ from worker.states import DeliveryState
 from worker.web import auditing
 from worker.web.access import requires
 from worker.web.api_document import LAST_NUMBER, NO_NUL, who
-from worker.web.operations.parts import TABS, adapter_states
+from worker.web.operations.parts import TABS, adapter_states, configured
 from worker.web.page import render
 from worker.web.reading_room import reader
 
@@ -35,8 +36,9 @@ router = APIRouter(prefix="/operations", include_in_schema=False, dependencies=[
 Administrator = Annotated[User, requires(Role.ADMINISTRATOR)]
 Number = Annotated[int, Query(ge=0, le=LAST_NUMBER)]
 Told = Annotated[str, Query(max_length=10)]
-#: What the page of failures shows, beside jobs.
-FAILED = {"dead": DeliveryState.DEAD, "unconfirmed": DeliveryState.UNCONFIRMED}
+Named = Annotated[str, Form(max_length=64, pattern=NO_NUL)]
+#: The deliveries that the page of failures shows, beside jobs.
+LISTED = {"dead": [DeliveryState.DEAD], "unconfirmed": [DeliveryState.UNCONFIRMED], "waiting": ON_THE_WAY}
 
 
 @router.get("/pipeline", response_class=HTMLResponse)
@@ -52,12 +54,37 @@ def pipeline_now(request: Request) -> Response:
 
 
 @router.get("/destinations", response_class=HTMLResponse)
-def destinations(request: Request, resent: Told = "") -> Response:
-    """Show each destination."""
-    with request.app.state.database.reading() as session:
-        found = outbox.destination_states(session, request.app.state.settings)
-    context = {"destinations": found, "resent": _number(resent), "now": utc_now(), **TABS}
-    return render(request, "operations/destinations.html", context)
+def destinations(request: Request, resent: Told = "", due: Told = "", offered: Told = "") -> Response:
+    """Show each destination, and what was done about one."""
+    done = {"resent": _number(resent), "due": _number(due), "offered": _number(offered)}
+    return _destinations(request, "operations/destinations.html", done)
+
+
+@router.get("/destinations/now", response_class=HTMLResponse)
+def destinations_now(request: Request) -> Response:
+    """Show the part of the page that changes."""
+    return _destinations(request, "operations/destinations_now.html", {})
+
+
+@router.post("/destinations/try-now")
+def try_now(request: Request, _user: Administrator, destination: Named) -> Response:
+    """Let what waits for its next try be tried now."""
+    done = outbox.try_now(request.app.state.database, destination)
+    configured(request, destination, f"{done.due_now} waiting deliveries are tried at once")
+    return RedirectResponse(f"/operations/destinations?{urlencode({'due': done.due_now})}", status_code=303)
+
+
+@router.post("/destinations/ask-again")
+def ask_again(
+    request: Request,
+    _user: Administrator,
+    destination: Named,
+    sop_class_uid: Annotated[str, Form(max_length=64, pattern=NO_NUL)] = "",
+) -> Response:
+    """Offer a destination again what it was learned not to take."""
+    done = outbox.ask_again(request.app.state.database, destination, sop_class_uid or None)
+    configured(request, destination, f"{done.offered_again} refused kinds of object are offered again")
+    return RedirectResponse(f"/operations/destinations?{urlencode({'offered': done.offered_again})}", status_code=303)
 
 
 @router.get("/adapters", response_class=HTMLResponse)
@@ -71,13 +98,13 @@ def adapters(request: Request) -> Response:
 @router.get("/failures", response_class=HTMLResponse)
 def failed(
     request: Request,
-    show: Annotated[str, Query(pattern="^(dead|unconfirmed|jobs)$")] = "dead",
+    show: Annotated[str, Query(pattern="^(dead|unconfirmed|waiting|jobs)$")] = "dead",
     destination: Annotated[str, Query(max_length=64, pattern=NO_NUL)] = "",
     before: Number = 0,
     start: Number = 0,
     resent: Told = "",
 ) -> Response:
-    """Show dead letters, what nobody vouched for, or jobs without a usable answer."""
+    """Show dead letters, what nobody vouched for, what is on its way, or jobs without a usable answer."""
     context: dict[str, Any] = {"show": show, "destination": destination, "resent": _number(resent), "trouble": ""}
     return _failures(request, context, before=before, start=start)
 
@@ -97,6 +124,7 @@ def resend(
         delivery_ids=None if delivery is None else [delivery],
         destination=destination or None,
     )
+    configured(request, destination or "all destinations", f"{done.queued_again} deliveries are sent again")
     told = {"resent": done.queued_again}
     if show == "destinations":
         return RedirectResponse(f"/operations/destinations?{urlencode(told)}", status_code=303)
@@ -121,6 +149,12 @@ def _pipeline(request: Request, template: str) -> Response:
     return render(request, template, {"pipeline": found, "now": found.at, **TABS})
 
 
+def _destinations(request: Request, template: str, done: dict[str, int | None]) -> Response:
+    with request.app.state.database.reading() as session:
+        found = outbox.destination_states(session, request.app.state.settings)
+    return render(request, template, {"destinations": found, "now": utc_now(), **done, **TABS})
+
+
 def _failures(
     request: Request, context: dict[str, Any], *, before: int = 0, start: int = 0, status_code: int = 200
 ) -> Response:
@@ -128,12 +162,13 @@ def _failures(
     with request.app.state.database.reading() as session:
         states = outbox.destination_states(session, request.app.state.settings)
         counts = {"dead": sum(one.dead for one in states), "unconfirmed": sum(one.unconfirmed for one in states)}
+        counts["waiting"] = sum(one.waiting + one.sending for one in states)
         counts["jobs"] = failures.count_failed(session)
         if show == "jobs":
             context["jobs"] = failures.failed_jobs(session, offset=start)
         else:
             context["page"] = outbox.deliveries(
-                session, states=[FAILED[show]], destination=destination, before=before or None
+                session, states=LISTED[show], destination=destination, before=before or None
             )
     context |= {"counts": counts, "destinations": states, "now": utc_now(), **TABS}
     return render(request, "operations/failures.html", context, status_code=status_code)

@@ -8,9 +8,11 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 
 from models.adapter import AdapterDefinition
+from worker.audit import events
 from worker.operations.adapters import AdapterStates
 from worker.settings import Settings
 from worker.site import enabled_adapters
+from worker.web import auditing
 from worker.web.event_feed import EventFeed
 from worker.web.replays import Replays
 
@@ -42,6 +44,11 @@ def enabled(request: Request) -> Mapping[str, AdapterDefinition]:
         state.adapters = enabled_adapters(state.settings)
     adapters: Mapping[str, AdapterDefinition] = state.adapters
     return adapters
+
+
+def configured(request: Request, place: str, what: str) -> None:
+    """Write an audit message about what an administrator changed in the way this software works."""
+    auditing.write(request, lambda us, who: events.configured(us, who, place, what))
 
 
 def adapter_states(request: Request) -> AdapterStates:
