@@ -16,8 +16,8 @@ from tests.web_server import web_settings
 from worker.db.people import OpenSession
 from worker.people import accounts
 from worker.roles import Role
-from worker.web import access
-from worker.web.app import OPEN_TO_ALL, create_app
+from worker.web import access, pages
+from worker.web.app import HEADERS, OPEN_TO_ALL, create_app
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -136,6 +136,32 @@ def test_behind_https_the_cookie_is_secure_and_browsers_are_told_to_stay(app: Fa
         browser.post("/logout", data={"csrf_token": csrf_of(browser)})
         assert [cookie.name for cookie in browser.cookies.jar] == ["__Host-dicom_worker_device"]
         assert "max-age=" in answer.headers["strict-transport-security"]
+
+
+def test_every_answer_has_the_headers_that_keep_others_out(
+    app: FastAPI, nobody: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = {"Authorization": f"Bearer {token_of(app, Role.VIEWER)}"}
+    reader = TestClient(app, base_url="http://localhost:8080", headers=token, raise_server_exceptions=False)
+    monkeypatch.setattr(pages, "study_lines", lambda *_: 1 // 0)
+    tag = nobody.get("/static/style.css").headers["etag"]
+    answers = {
+        200: nobody.get("/login"),
+        303: nobody.get("/", headers=PAGE, follow_redirects=False),
+        400: nobody.get("/login", headers={"Host": "evil.example"}),
+        401: nobody.get("/dicom-web/studies"),
+        403: reader.get("/people"),
+        404: reader.get("/results/9.png"),
+        405: reader.head("/studies"),
+        413: nobody.post("/login", content=b"x" * 70_000),
+        422: reader.get("/api/studies?limit=x"),
+        500: reader.get("/studies"),
+        304: nobody.get("/static/style.css", headers={"If-None-Match": tag}),
+    }
+    for status, answer in answers.items():
+        assert answer.status_code == status, answer.url
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, status
+    assert "division" not in answers[500].text
 
 
 def test_a_form_of_another_site_changes_nothing(app: FastAPI, nobody: TestClient) -> None:

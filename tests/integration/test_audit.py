@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import threading
@@ -130,6 +131,40 @@ def query_of(message: etree._Element) -> str:
     return b64decode(message.findtext(".//ParticipantObjectQuery")).decode()
 
 
+def test_a_look_for_what_is_not_here_is_told_as_a_query(app: FastAPI) -> None:
+    """That a query was issued is recorded, whatever its answer (PS3.15 A.5.3.10): nobody tries numbers unseen."""
+    headers = {"Authorization": f"Bearer {token_of(app, Role.REVIEWER, 'machine')}"}
+    browser = browser_of(app)
+    places = (
+        *("/api/studies/P-ACC-77", "/api/studies/P-ACC-77", "/api/studies/P-ACC-77/routes"),
+        *("/dicom-web/studies/1.2.3/metadata", f"/dicom-web/studies/{HELD_STUDY}/series/1.2.3"),
+    )
+    for place in places:
+        assert browser.get(place, headers=headers).status_code == 404, place
+    for place in (f"/api/review/{'0' * 32}", "/cases/nothing", "/studies/77"):  # our own numbers tell of nobody
+        assert browser.get(place, headers=headers).status_code == 404
+    assert browser.get("/dicom-web/studies/1.2.4/series", headers=headers).status_code in (200, 204)
+    assert said(app) == [
+        "Query by token:machine about /api/studies/{reference}",
+        "Query by token:machine about /api/studies/{reference}/routes",
+        "Query by token:machine about /dicom-web/studies/{study}/metadata",
+        "Query by token:machine about /dicom-web/studies/{study}/series/{series}",
+        "Query by token:machine about /dicom-web/studies/{study}/series",
+    ]
+    queries = [
+        query for message in messages(app.state.audit.folder) for query in message.iter("ParticipantObjectQuery")
+    ]
+    asked = [base64.b64decode(query.text or "").decode() for query in queries]
+    assert asked == ["reference=P-ACC-77"] * 2 + ["study=1.2.3", f"study={HELD_STUDY}\nseries=1.2.3", "study=1.2.4"]
+
+
+def test_a_search_for_nothing_is_none(app: FastAPI) -> None:
+    headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER, 'viewer')}"}
+    browser_of(app).get("/search", headers=headers, follow_redirects=False)
+    browser_of(app).post("/search", headers=headers, follow_redirects=False, data={"q": " "})
+    assert said(app) == []
+
+
 def test_a_role_that_may_not_is_told_and_nobody_unknown_is(app: FastAPI) -> None:
     nobody = browser_of(app)
     assert nobody.get(HELD_PAGE).status_code == 401
@@ -197,13 +232,19 @@ def test_many_writers_mix_no_lines(settings: Settings) -> None:
     assert len(messages(trail.folder_of(settings))) == 80
 
 
-def test_a_disk_that_takes_nothing_is_said_and_stops_nobody(
+def test_what_a_disk_does_not_take_is_said_stops_nobody_and_is_written_when_it_does(
     settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
     own = AuditTrail(settings)
     own.folder.write_bytes(b"no folder")
     own.write(events.application(own.system, starts=True))
-    assert "audit message cannot be written" in "".join(capfd.readouterr())
+    assert "audit messages cannot be written" in "".join(capfd.readouterr())
+    assert own.flush() == 1
+    own.folder.unlink()
+    AuditTrail(settings).write(events.application(own.system, starts=False))
+    assert own.flush() == 0
+    started, stopped = (told(message) for message in messages(own.folder))
+    assert ("Application Start" in started, "Application Stop" in stopped) == (True, True)
 
 
 # The log server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from joserfc.jwk import ECKey
 
+from tests.audit_schema import messages, told
 from tests.ledger_rows import HELD_PAGE
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider
 from tests.people import browser_of
 from tests.web_server import web_settings
-from worker.people import accounts, oidc
+from worker.people import accounts, oidc, tokens
 from worker.roles import Role
 from worker.settings import SettingsError
 from worker.web.app import create_app
@@ -85,6 +87,52 @@ def test_who_has_no_role_or_another_ones_login_stays_out(app: FastAPI, provider:
     with app.state.database.writing() as session:
         accounts.get(session, "ida").disabled = True
     assert "disabled" in log_in_there(browser_of(app)).text
+
+
+def test_who_has_no_role_any_more_is_out_everywhere_and_every_change_is_told(
+    app: FastAPI, provider: OpenIdProvider
+) -> None:
+    browser = browser_of(app)
+    log_in_there(browser)
+    with app.state.database.writing() as session:
+        token = tokens.add(session, "hers", Role.VIEWER, 1, accounts.get(session, "lise"))
+    provider.claims["realm_access"] = {"roles": ["pacs-readers"]}
+    assert log_in_there(browser_of(app)).status_code == 303
+    provider.claims["realm_access"] = {"roles": []}
+    assert log_in_there(browser_of(app)).status_code == 403
+    assert browser.get("/account").status_code == 401
+    assert browser_of(app).get("/api/studies", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    about = [told(message) for message in messages(app.state.audit.folder)]
+    changes = [line for line in about if "Roles" in line]
+    assert len(changes) == 3, about
+
+
+def test_an_address_that_nobody_verified_is_no_login(app: FastAPI, provider: OpenIdProvider) -> None:
+    settings = app.state.settings.web.oidc
+    app.state.provider = oidc.Provider(settings.model_copy(update={"login_claim": "email"}))
+    provider.claims |= {"email": "lise@city.example", "email_verified": False}
+    assert "has not verified the e-mail address" in log_in_there(browser_of(app)).text
+    provider.claims["email_verified"] = True
+    assert log_in_there(browser_of(app)).status_code == 303
+
+
+def test_a_provider_that_says_who_leads_back_always_does(
+    app: FastAPI, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {**provider.metadata(), "authorization_response_iss_parameter_supported": True}
+    monkeypatch.setattr(provider, "metadata", lambda: described)
+    browser = browser_of(app)
+    led = browser.get("/login/provider", follow_redirects=False)
+    back = httpx.get(led.headers["location"], follow_redirects=False, trust_env=False).headers["location"]
+    assert browser.get(back.split("&iss=")[0]).status_code == 403
+    assert log_in_there(browser_of(app)).status_code == 303
+
+
+def test_strangers_who_begin_to_log_in_wait_for_few_threads(app: FastAPI) -> None:
+    app.state.provider._turns = threading.BoundedSemaphore(1)
+    app.state.provider._turns.acquire()
+    answer = browser_of(app).get("/login/provider")
+    assert (answer.status_code, "too many log in there at this moment" in answer.text) == (502, True)
 
 
 @pytest.mark.parametrize(

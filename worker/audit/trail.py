@@ -1,8 +1,9 @@
 """The audit files: one syslog message (RFC 5424) a line, written by every process of this machine, only ever appended.
 
 Input: an `AuditEvent`. Output: a line that is on the disk when `write` returns; a new file each day and at a size. The
-files are never changed or removed here: a site moves them to its archive. On failure (no room, no rights) the event is
-lost and the log says so loudly, but nobody is kept from a patient's images for it.
+files are never changed or removed here: a site moves them to its archive. On failure (no room, no rights) nobody is
+kept from a patient's images for it: the log says so loudly, and the line waits in memory, with as many as `MOST_KEPT`,
+until one can be written again or the process ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import fcntl
 import os
 import re
 import socket
+import threading
+from collections import defaultdict, deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -30,6 +33,11 @@ _FACILITY: Final = 10  # security and authorization (RFC 5424 6.2.1, PS3.15 A.6)
 _SEVERITY: Final = {Outcome.SUCCESS: 5, Outcome.MINOR_FAILURE: 4, Outcome.SERIOUS_FAILURE: 3}
 _MESSAGE_ID: Final = "DICOM+RFC3881"
 _BOM: Final = "\ufeff"
+#: Lines of one process that wait for room, of about 1 KiB each; of more the oldest are lost.
+MOST_KEPT: Final = 20_000
+#: Folder -> lines that could not be written there, the oldest first.
+_kept: defaultdict[Path, deque[bytes]] = defaultdict(deque)
+_kept_lock = threading.Lock()
 
 
 class AuditTrail:
@@ -43,19 +51,37 @@ class AuditTrail:
         self.system = System(str(os.getpid()), settings.dicom.ae_title, self._host)
 
     def write(self, event: AuditEvent) -> None:
-        """Append an event; it is on the disk afterwards."""
-        try:
-            self._append(syslog_line(event, self._host, self._settings.source, self._settings.site) + b"\n")
-        except OSError as error:
-            log.error(
-                "an audit message cannot be written and is lost",
-                action="audit",
-                folder=str(self.folder),
-                message=event.id.meaning,
-                reason=error.strerror or str(error),
-            )
+        """Append an event, after those that could not be written before; it is on the disk afterwards."""
+        self._write([syslog_line(event, self._host, self._settings.source, self._settings.site) + b"\n"])
 
-    def _append(self, line: bytes) -> None:
+    def flush(self) -> int:
+        """Write what could not be written before; return how many lines still wait."""
+        self._write([])
+        return len(_kept[self.folder])
+
+    def _write(self, new: list[bytes]) -> None:
+        with _kept_lock:
+            kept = _kept[self.folder]
+            kept.extend(new)
+            lost = max(len(kept) - MOST_KEPT, 0)
+            for _ in range(lost):
+                kept.popleft()
+            taken, text = len(kept), b"".join(kept)
+            try:
+                if text:
+                    self._append(text)
+                    kept.clear()
+            except OSError as error:
+                log.error(
+                    "audit messages cannot be written; they are kept in memory until they can, and lost if this ends",
+                    action="audit",
+                    folder=str(self.folder),
+                    waiting=taken,
+                    lost=lost,
+                    reason=error.strerror or str(error),
+                )
+
+    def _append(self, lines: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -63,7 +89,7 @@ class AuditTrail:
             file = os.open(self._current(), os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
                 before = os.fstat(file).st_size
-                if os.write(file, line) != len(line):
+                if os.write(file, lines) != len(lines):
                     os.ftruncate(file, before)  # half a line would spoil the next one, too
                     raise OSError("no room")
                 os.fsync(file)

@@ -39,10 +39,21 @@ _TIMEOUT_S: Final = 10.0
 _LEEWAY_S: Final = 60
 #: What the provider says of itself, and its keys, are asked for again after this time, or when a key is unknown.
 _KEPT_S, _ASKED_AGAIN_AFTER_S = 3600.0, 30.0
+#: Questions to the provider at once: each waits in a thread that pages need, too, and anybody can have them asked.
+_AT_ONCE: Final = 4
 
 
 class OidcError(Exception):
     """The provider's log-in cannot be used; the message says why."""
+
+
+class NoRoleError(OidcError):
+    """The provider vouches for somebody who has no role here, or not any more."""
+
+    def __init__(self, issuer: str, subject: str) -> None:
+        """Say whom it vouches for."""
+        self.issuer, self.subject = issuer, subject
+        super().__init__("this account has no role here; ask who administers it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,7 @@ class Provider:
         self._lock = threading.Lock()
         self._metadata: tuple[float, Mapping[str, Any]] | None = None
         self._keys: tuple[float, KeySet] | None = None
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def address(self, attempt: Attempt, redirect_uri: str) -> str:
         """Return where the browser logs in. Raises `OidcError`."""
@@ -101,8 +113,22 @@ class Provider:
         endpoint = str(self._describes_itself()["authorization_endpoint"])
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
-    def identity(self, attempt: Attempt, code: str, redirect_uri: str) -> Identity:
-        """Return who logged in, for the code that the browser brought back. Raises `OidcError`."""
+    def identity(self, attempt: Attempt, code: str, redirect_uri: str, iss: str | None = None) -> Identity:
+        """Return who logged in, for the code that the browser brought back.
+
+        Args:
+            attempt: What the browser began with.
+            code: What it brought back.
+            redirect_uri: The address that it came back to.
+            iss: Who led it back, as far as that was said (RFC 9207).
+
+        Raises:
+            OidcError: The log-in is not believed.
+            NoRoleError: It is, and they have no role here.
+        """
+        says_who = self._describes_itself().get("authorization_response_iss_parameter_supported") is True
+        if iss != self._settings.issuer and (says_who or iss is not None):
+            raise self._failed("another one answered", ValueError(f"iss is {iss}"))
         answer = self._ask("POST", str(self._describes_itself()["token_endpoint"]), data={
             "grant_type": "authorization_code",
             "code": code,
@@ -114,7 +140,7 @@ class Provider:
         return Identity(
             issuer=self._settings.issuer,
             subject=str(claims["sub"]),
-            login=str(claims.get(self._settings.login_claim, "")).lower(),
+            login=self._login(claims),
             person_name=_person_name(claims),
             role=self._role(claims),
         )
@@ -127,8 +153,14 @@ class Provider:
         named = {value} if isinstance(value, str) else set(map(str, value)) if isinstance(value, list) else set()
         roles = [role for name, role in self._settings.roles.items() if name in named]
         if not roles:
-            raise OidcError("this account has no role here; ask who administers it")
+            raise NoRoleError(self._settings.issuer, str(claims["sub"]))
         return max(roles, key=list(Role).index)
+
+    def _login(self, claims: Mapping[str, Any]) -> str:
+        """Return the login; an address that anybody may have typed in is none (OpenID Connect Core 5.1)."""
+        if self._settings.login_claim == "email" and claims.get("email_verified") in (False, "false"):
+            raise OidcError("the provider has not verified the e-mail address that is the login here")
+        return str(claims.get(self._settings.login_claim, "")).lower()
 
     def _checked(self, id_token: str, nonce: str) -> Mapping[str, Any]:
         """Return the claims of a token that is meant for us, now (OpenID Connect Core 3.1.3.7)."""
@@ -200,12 +232,16 @@ class Provider:
 
         secret = self._settings.client_secret.get_secret_value()
         auth = (self._settings.client_id, secret) if data is not None and secret else None
+        if not self._turns.acquire(blocking=False):
+            raise self._failed("too many log in there at this moment", ValueError(f"{_AT_ONCE} questions wait"))
         try:
             with self._client() as client:
                 answer = client.request(method, url, data=data, auth=auth)
             content = answer.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._failed("it cannot be reached", error) from None
+        finally:
+            self._turns.release()
         if answer.is_error or not isinstance(content, dict):
             said = content.get("error") if isinstance(content, dict) else ""
             raise self._failed("it refused the log-in", ValueError(f"{answer.status_code} {said}"))
@@ -224,10 +260,14 @@ class Provider:
         return OidcError(f"the log-in at {self._settings.name} failed: {why}; see the log, or log in with a password")
 
 
-def account_of(session: Session, identity: Identity, organization: str) -> Account:
-    """Return the user who a provider vouches for, made or brought up to date. Raises `OidcError`."""
-    known = select(Account).where(Account.issuer == identity.issuer, Account.subject == identity.subject)
-    account = session.scalar(known.with_for_update())
+def account_of(session: Session, identity: Identity, organization: str) -> tuple[Account, str]:
+    """Return the user who a provider vouches for, made or brought up to date, and what was changed, in words.
+
+    Raises:
+        OidcError: They cannot be let in.
+    """
+    account = _known(session, identity.issuer, identity.subject)
+    before = None if account is None else account.role
     try:
         if account is None:
             # A user of the same login who has a password here is somebody else until an administrator says otherwise.
@@ -239,7 +279,24 @@ def account_of(session: Session, identity: Identity, organization: str) -> Accou
     if account.disabled:
         raise OidcError("this account is disabled here; ask an administrator")
     account.role = identity.role
-    return account
+    if before is None:
+        return account, f"added as {identity.role}, vouched for by {identity.issuer}"
+    return account, "" if before is identity.role else f"is {identity.role} now, was {before}, says {identity.issuer}"
+
+
+def end_of(session: Session, issuer: str, subject: str) -> str:
+    """Log out everywhere somebody who has no role any more, and revoke their tokens; return the login of one known."""
+    account = _known(session, issuer, subject)
+    if account is None:
+        return ""
+    accounts.log_out_everywhere(session, account)
+    accounts.revoke_tokens(session, account)
+    return account.login
+
+
+def _known(session: Session, issuer: str, subject: str) -> Account | None:
+    wanted = select(Account).where(Account.issuer == issuer, Account.subject == subject)
+    return session.scalar(wanted.with_for_update())
 
 
 def _person_name(claims: Mapping[str, Any]) -> str:

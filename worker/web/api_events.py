@@ -2,7 +2,7 @@
 
 Input: who listens, and the last event they know. Output: a stream of `change` events with `EventData` as JSON, `ready`
 at the start, `reset` where some were missed (load what is shown anew), and a comment where nothing happened for a
-while. A stream ends within a minute of its session or token, and after some minutes in any case, upon which a browser
+while. A stream ends seconds after its session or token, and after some minutes in any case, upon which a browser
 comes back and shows again who it is.
 """
 
@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.operations.shapes import EventData
+from worker.people.user import User
 from worker.roles import Role
 from worker.web.access import requires, still_let_in
 from worker.web.api_document import ERRORS, LAST_NUMBER, problem
@@ -29,7 +30,7 @@ router = APIRouter(prefix="/api", tags=["operations"], dependencies=[requires(Ro
 HEARTBEAT_S = 15.0
 LONGEST_S = 600.0
 #: How often it is looked whether who listens is let in still.
-ASKED_AGAIN_AFTER_S = 60.0
+ASKED_AGAIN_AFTER_S = 10.0
 COME_BACK_AFTER_MS = 3000
 STREAM = "text/event-stream"
 
@@ -44,6 +45,7 @@ STREAM = "text/event-stream"
 )
 async def events(
     request: Request,
+    user: Annotated[User, requires(Role.VIEWER)],
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: Annotated[str, Header(max_length=20, description="number of the last event that is known")] = "",
     after: Annotated[int | None, Query(ge=0, le=LAST_NUMBER, description="the same, for who sends no headers")] = None,
@@ -56,6 +58,7 @@ async def events(
         feed(request),
         None if known is None else min(known, LAST_NUMBER),
         lambda: still_let_in(request, Role.VIEWER),
+        user.login,
     )
     try:
         first = await anext(told)
@@ -74,13 +77,13 @@ async def events(
 
 
 async def lines(
-    source: EventFeed, known: int | None, is_let_in: Callable[[], Awaitable[bool]]
+    source: EventFeed, known: int | None, is_let_in: Callable[[], Awaitable[bool]], who: str = ""
 ) -> AsyncGenerator[str, None]:
     """Yield the text of the stream, while whoever listens is let in. Raises `TooManyListenersError` at the first step.
 
     Nothing is told between a look that finds them let in no more, or a database that cannot say, and the end.
     """
-    async with aclosing(source.listen(known)) as listening:
+    async with aclosing(source.listen(known, who)) as listening:
         async for line in _written(listening, is_let_in):
             yield line
 

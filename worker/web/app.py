@@ -79,6 +79,9 @@ HEADERS = {
     # To ourselves only; without any, browsers would not say which page a form comes from.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    # No page of another origin, such as another port of this host, may show our images. Where `web.cors_origins` lets
+    # a viewer in, it asks with CORS, of which this says nothing.
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     # Pages hold patient data: no copy in the browser's or a proxy's cache.
     "Cache-Control": "no-store",
@@ -126,13 +129,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     app.add_exception_handler(access.RefusedError, access.refusal)
     app.add_exception_handler(RequestValidationError, tell_invalid)
+    app.add_exception_handler(Exception, _broken)
     app.add_middleware(auditing.Audits, trail=app.state.audit, database=database, told=app.state.told)
     app.add_middleware(LimitsBodies)
-    app.add_middleware(_AddHeaders)
     if is_local(settings.web.bind):
         # A proxy on this machine may pass on the name that it was asked for.
         public = urlsplit(settings.web.public_url).hostname
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, *([public] if public else [])])
+    app.add_middleware(_AddHeaders)  # outermost, for every answer
     if forgotten := access.undeclared(app, OPEN_TO_ALL):
         raise RuntimeError(f"routes that do not say who may see them: {', '.join(forgotten)}")
     if forgotten := auditing.unaudited(app):
@@ -230,6 +234,11 @@ def listen(settings: Settings) -> socket.socket:
                 f"web.bind {bind}, web.port {port}: cannot listen there: {error.strerror or error}; "
                 "choose another web.port"
             ) from None
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """Say nothing of what broke, which may name a patient; the log has it. This answer passes no middleware."""
+    return JSONResponse({"detail": "something broke here; it is in the log"}, status_code=500, headers=HEADERS)
 
 
 async def _database_failed(_request: Request, error: Exception) -> Response:

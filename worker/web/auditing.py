@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -162,7 +162,8 @@ class Audits:
         # What stands in the way of a decision is said on the page of its case, which shows all of it.
         is_shown = status < 400 or status == 409 or (status == 422 and path.startswith("/cases/"))
         is_shown = is_shown or (status == 404 and path in LISTS)  # that there is nothing is an answer, too
-        if caller is None or not (is_shown or status == 403) or scope["method"] not in ("GET", "POST"):
+        sought = _sought(request) if status == 404 and path not in LISTS else ""
+        if caller is None or not (is_shown or sought or status == 403) or scope["method"] not in ("GET", "POST"):
             return
         if status == 403:
             place = path if path.startswith("/api") else f"/{path.split('/')[1]}"
@@ -171,12 +172,19 @@ class Audits:
             return
         if path.startswith("/dicom-web/") and scope["method"] == "POST":
             return  # ingest tells of what came in
+        if sought:
+            self._tell_of_query(request, caller, _pattern(path, request.path_params), sought)
+            return
         if path in LISTS:
             criteria = _criteria(scope.get("query_string", b""), form)
-            if self._is_new(_Look(caller, path, criteria)):
-                self._trail.write(events.query(self._trail.system, actor(request, caller), path, criteria))
+            if status != 303 or criteria:  # it leads elsewhere, having looked for nothing
+                self._tell_of_query(request, caller, path, criteria)
             return
         self._tell_of_study(request, caller, path)
+
+    def _tell_of_query(self, request: Request, caller: Caller, place: str, criteria: str) -> None:
+        if self._is_new(_Look(caller, place, criteria)):
+            self._trail.write(events.query(self._trail.system, actor(request, caller), place, criteria))
 
     def _tell_of_study(self, request: Request, caller: Caller, path: str) -> None:
         parts = request.path_params
@@ -197,6 +205,8 @@ class Audits:
             studies = [_seen(study) for study in session.scalars(_SUBJECTS[name](value))]
             wanted = select(Study).where(Study.id.in_(beside)).order_by(Study.id)
             others = [_seen(study) for study in session.scalars(wanted)] if beside else []
+        if not studies and (sought := _sought(request)):
+            self._tell_of_query(request, caller, _pattern(path, parts), sought)
         us, who = self._trail.system, actor(request, caller)
         for study in studies:
             made = (
@@ -209,6 +219,23 @@ class Audits:
     def _is_new(self, look: _Look) -> bool:
         """Whether this person has not looked at the same thing shortly before."""
         return self._told.is_new((look.caller.user.login, look.kind, look.key))
+
+
+def _sought(request: Request) -> str:
+    """Return what was looked for by an identifier that others know, one a line: a UID or an accession number.
+
+    That nothing was found makes it no less a query (PS3.15 A.5.3.10).
+    """
+    parts = request.path_params
+    if not {"reference", "study"} & set(parts):
+        return ""
+    return "\n".join(f"{name}={value}" for name, value in parts.items() if name != "path")
+
+
+def _pattern(path: str, parts: Mapping[str, Any]) -> str:
+    """Return an address with names in place of what was looked for, which its criteria say."""
+    names = {str(value): f"{{{name}}}" for name, value in parts.items()}
+    return "/".join(names.get(part, part) for part in path.split("/"))
 
 
 def _copied(receive: Receive, form: bytearray) -> Callable[[], Awaitable[Message]]:
@@ -225,7 +252,7 @@ def _copied(receive: Receive, form: bytearray) -> Callable[[], Awaitable[Message
 def _criteria(query: bytes, form: bytes) -> str:
     """Return what was searched for, one criterion a line."""
     given = [*parse_qsl(query.decode("latin-1")), *parse_qsl(form.decode("latin-1"))]
-    return "\n".join(f"{name}={value}" for name, value in given if name not in _NOT_CRITERIA)
+    return "\n".join(f"{name}={value}" for name, value in given if name not in _NOT_CRITERIA and value.strip())
 
 
 def _subject(path: str) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from enum import Enum
 
 import structlog
@@ -30,6 +31,8 @@ LOOK_EVERY_S = 1.0
 #: Events that wait for a slow listener, that one look reads, and that are told to who comes back, at most.
 WAITING_AT_MOST = READ_AT_MOST = MISSED_AT_MOST = 500
 LISTENERS_AT_MOST = 100
+#: Of one person or machine, so that nobody takes all places: more than anybody has pages open at once.
+OF_ONE_AT_MOST = 20
 #: Numbers are given before a transaction commits, so that a lower one may appear after a higher one (PostgreSQL): a gap
 #: is looked into again for this long, and so many at once.
 GAP_FOR_S = 30.0
@@ -53,7 +56,7 @@ Told = EventData | Notice
 
 
 class TooManyListenersError(Exception):
-    """There are as many listeners as this process serves."""
+    """There are as many listeners as this process serves, at all or of one person."""
 
 
 class EventFeed:
@@ -63,6 +66,8 @@ class EventFeed:
         """Look at nothing until somebody listens."""
         self._database = database
         self._listeners: set[asyncio.Queue[Told]] = set()
+        #: Who listens, each as often as they do.
+        self._places: Counter[str] = Counter()
         self._reader: asyncio.Task[None] | None = None
         self._last = 0
         #: Number that was passed over -> until when it may still appear.
@@ -80,17 +85,27 @@ class EventFeed:
         for queue in self._listeners:
             _put(queue, Notice.END)
 
-    async def listen(self, after: int | None) -> AsyncGenerator[tuple[int, Told | None], None]:
+    async def listen(self, after: int | None, who: str = "") -> AsyncGenerator[tuple[int, Told | None], None]:
         """Yield pairs of the last event's number and what happened; None in its place at the start and every second.
 
         Args:
             after: the last event that this listener knows; None for what happens from now on.
+            who: their login.
 
         Raises:
             TooManyListenersError: at the first step.
         """
-        if len(self._listeners) >= LISTENERS_AT_MOST:
+        if self._places.total() >= LISTENERS_AT_MOST or self._places[who] >= OF_ONE_AT_MOST:
             raise TooManyListenersError
+        self._places[who] += 1  # before anything is waited for: others come meanwhile
+        try:
+            async with aclosing(self._listen(after)) as listening:
+                async for told in listening:
+                    yield told
+        finally:
+            self._places -= Counter({who: 1})
+
+    async def _listen(self, after: int | None) -> AsyncGenerator[tuple[int, Told | None], None]:
         queue: asyncio.Queue[Told] = asyncio.Queue(WAITING_AT_MOST)
         if not self._listeners:
             self._last, self._gaps = await run_in_threadpool(self._newest), {}

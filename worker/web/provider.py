@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -15,11 +16,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import IntegrityError
 
-from worker.people.oidc import Attempt, Identity, OidcError, Provider, account_of
+from worker.audit import events
+from worker.audit.events import Actor
+from worker.people.oidc import Attempt, Identity, NoRoleError, OidcError, Provider, account_of, end_of
 from worker.settings import Settings
-from worker.web import access
+from worker.web import access, auditing
 from worker.web.access import own_address
-from worker.web.login import let_in, login_page_with, tell_refused
+from worker.web.login import let_in, login_page_with, peer_address, tell_refused
 
 router = APIRouter(prefix="/login", include_in_schema=False)
 
@@ -60,11 +63,13 @@ def back(
     way_back = "/"
     try:
         attempt, way_back = _kept(request, state)
-        if not code or iss not in (None, settings.web.oidc.issuer):  # RFC 9207
+        if not code:
             raise _broken_off()
-        identity = provider.identity(attempt, code, _redirect_uri(request))
+        identity = provider.identity(attempt, code, _redirect_uri(request), iss)
         answer = _let_in(request, identity, way_back, settings.web.oidc.organization)
     except OidcError as error:
+        if isinstance(error, NoRoleError):
+            _log_out(request, error)
         tell_refused(request, "", str(error), often=True)
         answer = login_page_with(request, way_back, f"{str(error)[0].upper()}{str(error)[1:]}.", 403)
     access.delete_cookie(request, answer, COOKIE)
@@ -74,10 +79,24 @@ def back(
 def _let_in(request: Request, identity: Identity, way_back: str, organization: str) -> Response:
     try:
         with request.app.state.database.writing() as session:
-            account = account_of(session, identity, organization)
+            account, changed = account_of(session, identity, organization)
     except IntegrityError:  # the same person in two windows at once
         raise OidcError("the log-in was used twice at the same moment; try again") from None
+    if changed:
+        who = Actor(account.login, account.person_name, peer_address(request))
+        told = partial(events.user_changed, login=account.login, what=changed, roles=True)
+        auditing.write(request, told, who)
     return let_in(request, account, way_back, by_password=False)
+
+
+def _log_out(request: Request, error: NoRoleError) -> None:
+    """End the sessions and tokens of somebody who has no role any more."""
+    with request.app.state.database.writing() as session:
+        login = end_of(session, error.issuer, error.subject)
+    if login:
+        who = Actor(login, address=peer_address(request))
+        what = f"has no role any more, says {error.issuer}: logged out everywhere, tokens revoked"
+        auditing.write(request, partial(events.user_changed, login=login, what=what, roles=True), who)
 
 
 def _kept(request: Request, state: str) -> tuple[Attempt, str]:
