@@ -25,6 +25,7 @@ from worker.people import accounts, login, passwords, sessions, tokens
 from worker.roles import Role
 from worker.settings import Settings
 from worker.web import login as web_login
+from worker.web.account import browser_in_words
 from worker.web.app import create_app
 
 OTHER_PASSWORD = "nine blue lamps in a column"  # noqa: S105 - of nobody
@@ -357,6 +358,79 @@ def test_an_administrator_adds_changes_and_disables_users(app: FastAPI, browser:
     assert "only administrator" in send(f"/people/{numbers['ada']}/role", role="viewer")
     assert "only administrator" in send(f"/people/{numbers['ada']}/disable")
     assert "no such user" in send("/people/99/enable")
+
+
+def test_an_administrator_makes_and_revokes_tokens_which_are_shown_once(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "ada")
+    csrf = csrf_of(browser)
+
+    def send(address: str, **fields: str) -> str:
+        return browser.post(address, data={"csrf_token": csrf, **fields}).text
+
+    def answers(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return int(browser_of(app).get("/api/studies", headers=headers).status_code)
+
+    with app.state.database.reading() as session:
+        numbers = {account.login: str(account.id) for account in accounts.everybody(session)}
+    page = send("/people/tokens", name="prometheus", role="viewer", days="30", account="")
+    token = page.split('class="secret">')[1].split("<")[0]
+    assert token.startswith(tokens.PREFIX)
+    assert answers(token) == 200
+    assert "prometheus" in browser.get("/people").text
+    assert token not in browser.get("/people").text
+    assert "already" in send("/people/tokens", name="prometheus", role="viewer", days="30")
+    assert "cannot have the role administrator" in send(
+        "/people/tokens", name="hers", role="administrator", days="1", account=numbers["rea"]
+    )
+    hers = send("/people/tokens", name="hers", role="reviewer", days="1", account=numbers["rea"])
+    assert "in the name of rea" in hers
+    log_in(rea := browser_of(app), "rea")
+    assert ">hers<" in rea.get("/account").text
+    for form in ({"name": "mine", "role": "viewer", "days": "1"}, {"name": "prometheus"}):
+        address = "/people/tokens" if "role" in form else "/people/tokens/revoke"
+        assert rea.post(address, data={"csrf_token": csrf_of(rea), **form}).status_code == 403
+    for days in ("0", "nan", "99999"):
+        wrong = browser.post("/people/tokens", data={"csrf_token": csrf, "name": "x", "role": "viewer", "days": days})
+        assert wrong.status_code == 422
+    assert "prometheus is revoked" in send("/people/tokens/revoke", name="prometheus")
+    assert answers(token) == 401
+    assert "no token" in send("/people/tokens/revoke", name="prometheus")
+
+
+def test_an_administrator_logs_somebody_out_everywhere(app: FastAPI, browser: TestClient) -> None:
+    log_in(browser, "ada")
+    log_in(rea := browser_of(app), "rea")
+    with app.state.database.reading() as session:
+        number = accounts.get(session, "rea").id
+    said = browser.post(f"/people/{number}/log-out", data={"csrf_token": csrf_of(browser)}).text
+    assert "rea is logged out everywhere" in said
+    assert rea.get("/api/studies").status_code == 401
+    assert log_in(rea, "rea").status_code == 200
+
+
+def test_what_ends_somebodys_work_asks_once_more(browser: TestClient) -> None:
+    log_in(browser, "ada")
+    page = browser.get("/people").text
+    for deed in ("disable", "password", "log-out"):
+        before = page.split(f'/{deed}" method="post"')[0]
+        assert before.rindex("<details") > before.rindex("</details>" if "</details>" in before else "<table"), deed
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 "
+         "Safari/537.36 Edg/140.0.0.0", "Edge on Windows"),
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+        ("Mozilla/5.0 (iPad; CPU OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 "
+         "Mobile/15E148 Safari/604.1", "Safari on iPadOS or iOS"),
+        ("curl/8.5", "curl/8.5"),
+        ("", "unknown"),
+    ],
+)  # fmt: skip
+def test_browsers_are_named_as_people_call_them(agent: str, words: str) -> None:
+    assert browser_in_words(agent) == words
 
 
 # The command line

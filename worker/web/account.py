@@ -5,7 +5,7 @@ Input: clicks on buttons. Output: sessions that have ended and tokens that are r
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -22,6 +22,16 @@ from worker.web.page import render
 
 router = APIRouter(prefix="/account", include_in_schema=False)
 
+#: What stands in a User-Agent -> what people call it; later ones also stand in those of earlier ones.
+_BROWSERS: Final = (
+    *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox"), ("CriOS/", "Chrome")),
+    *(("Chrome/", "Chrome"), ("Safari/", "Safari")),
+)
+_SYSTEMS: Final = (
+    *(("Windows", "Windows"), ("Android", "Android"), ("iPad", "iPadOS or iOS"), ("iPhone", "iPadOS or iOS")),
+    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
+)
+
 UserOfPage = Annotated[User, requires(Role.VIEWER)]
 
 
@@ -36,6 +46,7 @@ def account(request: Request, user: UserOfPage) -> Response:
     caller = caller_of(request)
     context = {
         "sessions": opened,
+        "browser_in_words": browser_in_words,
         "this": sessions.digest_of(caller.session_token) if caller is not None else "",
         "tokens": in_their_name,
         "has_password": row is not None and bool(row.password_hash),
@@ -68,6 +79,13 @@ def revoke_token(request: Request, user: UserOfPage, name: Annotated[str, Form(m
     if found:
         auditing.write(request, lambda us, who: events.user_changed(us, who, user.login, f"token {name} revoked"))
     return _back(request, found=found)
+
+
+def browser_in_words(agent: str) -> str:
+    """Return what a User-Agent header means to a person; as it is, where it is none of the well-known."""
+    program = next((name for mark, name in _BROWSERS if mark in agent), "")
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    return " on ".join(filter(None, (program, system))) if program else agent or "unknown"
 
 
 def _back(request: Request, *, found: bool) -> Response:

@@ -1,7 +1,7 @@
-"""Users, for administrators: who may log in, in which role, and under which name they sign.
+"""Users and machines, for administrators: who may log in, in which role, under which name; which tokens are good.
 
-Input: forms. Output: rows, as `dicom-worker users` makes them; a one-time password is shown once. What cannot be done
-is the same page with the reason.
+Input: forms. Output: rows, as `dicom-worker users` makes them; a one-time password and a token are shown once. What
+cannot be done is the same page with the reason.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from worker.audit import events
+from worker.db.columns import utc_now
 from worker.db.people import Account
 from worker.people import accounts, passwords, tokens
 from worker.roles import Role
@@ -116,6 +117,50 @@ def enable(request: Request, number: Number) -> Response:
     return _changed(request, changed)
 
 
+@router.post("/{number}/log-out", response_class=HTMLResponse)
+def log_out(request: Request, number: Number) -> Response:
+    """End all sessions of a user."""
+
+    def changed(session: Session) -> tuple[str, str]:
+        account = _account(session, number)
+        accounts.log_out_everywhere(session, account)
+        return account.login, f"{account.login} is logged out everywhere."
+
+    return _changed(request, changed)
+
+
+@router.post("/tokens", response_class=HTMLResponse)
+def add_token(
+    request: Request,
+    name: Text,
+    role: Annotated[Role, Form()],
+    days: Annotated[float, Form(ge=0.01, le=3660, allow_inf_nan=False)],
+    account: Annotated[int | None, Form(ge=1, le=LAST_NUMBER)] = None,
+) -> Response:
+    """Make a token, of a machine's own or in a user's name, and show it once."""
+    made = ""
+
+    def added(session: Session) -> tuple[str, str]:
+        nonlocal made
+        owner = None if account is None else _account(session, account)
+        made = tokens.add(session, name, role, days, owner)
+        in_name = "" if owner is None else f", in the name of {owner.login}"
+        return f"token:{name.strip()}", f"The token {name.strip()} is a {role} for {days:g} days{in_name}."
+
+    return _changed(request, added, token=lambda: made, roles=True)
+
+
+@router.post("/tokens/revoke", response_class=HTMLResponse)
+def revoke_token(request: Request, name: Text) -> Response:
+    """End a token."""
+
+    def revoked(session: Session) -> tuple[str, str]:
+        tokens.revoke(session, name)
+        return f"token:{name}", f"The token {name} is revoked: it opens nothing any more."
+
+    return _changed(request, revoked)
+
+
 def _account(session: Session, number: int) -> Account:
     account = session.get(Account, number)
     if account is None:
@@ -124,11 +169,16 @@ def _account(session: Session, number: int) -> Account:
 
 
 def _changed(
-    request: Request, change: Callable[[Session], tuple[str, str]], password: str = "", *, roles: bool = False
+    request: Request,
+    change: Callable[[Session], tuple[str, str]],
+    password: str = "",
+    *,
+    token: Callable[[], str] = lambda: "",
+    roles: bool = False,
 ) -> Response:
     """Change something in one transaction; show the page with what was done, or with why it could not be.
 
-    `change` returns whom it is about, and what was done in words.
+    `change` returns whom it is about, and what was done in words; `token` what it made, which is shown once.
     """
     try:
         with request.app.state.database.writing() as session:
@@ -136,11 +186,17 @@ def _changed(
     except accounts.PeopleError as error:
         return _page(request, trouble=f"{str(error)[0].upper()}{str(error)[1:]}.", status_code=400)
     auditing.write(request, lambda us, who: events.user_changed(us, who, login, done, roles=roles))
-    return _page(request, done=done, password=password)
+    return _page(request, done=done, password=password, token=token())
 
 
 def _page(
-    request: Request, *, done: str = "", password: str = "", trouble: str = "", status_code: int = 200
+    request: Request,
+    *,
+    done: str = "",
+    password: str = "",
+    token: str = "",
+    trouble: str = "",
+    status_code: int = 200,
 ) -> Response:
     with request.app.state.database.reading() as session:
         everybody = accounts.everybody(session)
@@ -151,6 +207,8 @@ def _page(
         "roles": list(Role),
         "done": done,
         "password": password,
+        "token": token,
+        "now": utc_now(),
         "trouble": trouble,
     }
     return render(request, "people.html", context, status_code)
