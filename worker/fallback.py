@@ -25,7 +25,7 @@ from dicom_node.results import write_dicom
 from dicom_node.spool import Spool, StoredFile
 from dicom_node.sr_classes import Reference, in_class, plainer_classes
 from worker.db import refusals
-from worker.db.outbox import due, move, queue_result, with_job, withdrawn
+from worker.db.outbox import due, move, queue_result, with_job, withdraw, withdrawn
 from worker.db.records import Delivery, Result
 from worker.db.sessions import Database
 from worker.result_kinds import PLAINER_REPORTS, ResultKind
@@ -88,14 +88,14 @@ def replace_delivery(db: Database, settings: Settings, delivery_id: int, token: 
         row = session.get_one(Delivery, delivery_id, options=[with_job()], with_for_update={"of": Delivery})
         if row.state is not (DeliveryState.PENDING if token is None else DeliveryState.SENDING):
             return True  # it has moved on
-        reason = withdrawn(row)
-        if reason is None:
-            instead = _put_in_place(session, row, rewritten, refused)
-            if instead is None:
-                return False
-            reason = f"{row.destination} does not take {UID(row.result.sop_class_uid).name}: {instead}"
         claim = {} if token is None else {"claim_token": None, "tries": row.tries + 1}
-        move(session, row, DeliveryState.CANCELLED, reason, token=token, last_error=reason, **claim)
+        if reason := withdrawn(row):
+            withdraw(session, row, reason, token=token, last_error=reason, **claim)
+        elif instead := _put_in_place(session, row, rewritten, refused):
+            reason = f"{row.destination} does not take {UID(row.result.sop_class_uid).name}: {instead}"
+            move(session, row, DeliveryState.CANCELLED, reason, token=token, last_error=reason, **claim)
+        else:
+            return False
     log.info("result replaced", action="deliver", delivery_id=delivery_id, reason=reason)
     return True
 
@@ -114,12 +114,12 @@ def _keep_to_class(db: Database, settings: Settings, delivery_id: int) -> bool:
         row = session.get_one(Delivery, delivery_id, options=[with_job()], with_for_update={"of": Delivery})
         if row.state is not DeliveryState.PENDING:
             return True  # it has moved on
-        reason = withdrawn(row)
-        if reason is None:
-            if not _queue(session, row, _keep(session, row.result, rewritten)):
-                return False
-            known_as = UID(rewritten.sop_class_uid).name
-            reason = f"{row.destination} has it, or the report before it, as {known_as}: it is sent as that"
+        if reason := withdrawn(row):
+            return withdraw(session, row, reason, last_error=reason)
+        if not _queue(session, row, _keep(session, row.result, rewritten)):
+            return False
+        known_as = UID(rewritten.sop_class_uid).name
+        reason = f"{row.destination} has it, or the report before it, as {known_as}: it is sent as that"
         return move(session, row, DeliveryState.CANCELLED, reason, last_error=reason)
 
 

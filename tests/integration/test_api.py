@@ -132,7 +132,7 @@ def test_people_decide_and_machines_do_not(app: FastAPI) -> None:
     marie = browser_of(app)
     log_in(marie, "marie")
     case = marie.get(f"/api/review/{HELD_JOB}").json()
-    said = {"seen": case["seen"], "comment": "as I see it"}
+    said = {"seen": case["seen"], "comment": "as I see it", "frames_seen": 3}
     assert marie.post(f"/api/review/{HELD_JOB}/accept", json=said).status_code == 403  # no token of a page
     marie.headers["X-CSRF-Token"] = csrf_of(marie)
     stale = marie.post(f"/api/review/{HELD_JOB}/accept", json={"seen": "something else"})
@@ -143,6 +143,10 @@ def test_people_decide_and_machines_do_not(app: FastAPI) -> None:
     assert marie.post(f"/api/review/{HELD_JOB}/edit", json={"findings": {"x": 1}}).status_code == 409
     done = marie.post(f"/api/review/{HELD_JOB}/accept", json=said)
     assert (done.json()["state"], done.json()["already_sent"]) == ("accepted", [])
+    (decided,) = (one for one in marie.get(f"/api/review/{HELD_JOB}").json()["reviews"] if one["action"] == "accept")
+    assert (decided["shown"]["revision"], decided["shown"]["findings"]) == (case["revision"], case["findings"])
+    assert decided["shown"]["frames_shown"] <= decided["shown"]["frames"]
+    assert marie.post(f"/api/review/{HELD_JOB}/reject", json={"reason": "no", "frames_seen": -1}).status_code == 422
     assert marie.post(f"/api/review/{HELD_JOB}/undo").json()["state"] == "held"
     assert marie.post(f"/api/review/{HELD_JOB}/release").status_code == 200
     assert marie.post(f"/api/review/{'0' * 32}/accept", json={}).status_code == 404

@@ -341,9 +341,11 @@ def test_a_refusal_has_its_times_apart_from_its_words(hospital: Hospital) -> Non
     review.claim(hospital.db, job_id, ADA, 60)
     with pytest.raises(ReviewError) as refused:
         review.accept(hospital.db, job_id, BOB)
-    assert [type(part).__name__ for part in refused.value.parts] == ["str", "datetime", "str", "datetime", "str"]
-    assert refused.value.worded(lambda moment: "T").endswith("open since T; it is free when they release it, or at T "
-                                                             "unless their page is still open then")  # fmt: skip
+    pieces = refused.value.worded(lambda at: f"T{at.tzinfo}", lambda case: "this case", lambda who: "Ada Lovelace")
+    assert "".join(pieces) == (
+        "Ada Lovelace has this case open since TUTC; it is free when they release it, or at TUTC unless their page is "
+        "still open then"
+    )
     review.accept(hospital.db, job_id, ADA)
     with pytest.raises(ReviewError, match=r"was accepted by Lovelace\^Ada at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$"):
         review.reject(hospital.db, job_id, BOB, "no")

@@ -32,7 +32,7 @@ EVENTS = {
     ),
     "Query by rea about /search": events.query(US, WHO, "/search", "q=P-1"),
     "Procedure Record / Review of an automatic answer: accept by rea about 1.2.3,P-1": events.decided(
-        US, WHO, STUDY, "a" * 32, "accept"
+        US, WHO, STUDY, "a" * 32, "accept", {"images on screen": "12 of 120", "answer on screen": "revision 1"}
     ),
     "Security Alert / Security Roles Changed by rea about vera": events.user_changed(
         US, WHO, "vera", "is viewer", roles=True

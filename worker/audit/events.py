@@ -108,10 +108,21 @@ def query(us: System, who: Actor, place: str, criteria: str) -> AuditEvent:
     return AuditEvent(codes.QUERY, Action.EXECUTE, participants, (asked,))
 
 
-def decided(us: System, who: Actor, study: StudySeen, job_id: str, decision: str) -> AuditEvent:
-    """Return that a person decided about an answer: the record of the procedure was changed (A.5.3.9)."""
+def decided(
+    us: System, who: Actor, study: StudySeen, job_id: str, decision: str, shown: Mapping[str, str] | None = None
+) -> AuditEvent:
+    """Return that a person decided about an answer: the record of the procedure was changed (A.5.3.9).
+
+    Args:
+        us: This software.
+        who: Who decided.
+        study: Whose answer it is.
+        job_id: The answer.
+        decision: What was decided.
+        shown: What they had before them, in words (`worker.review.shown`).
+    """
     kind = Code(decision, f"Review of an automatic answer: {decision}", codes.DECISIONS)
-    objects = _objects((study,), {"job": job_id, "decision": decision})
+    objects = _objects((study,), {"job": job_id, "decision": decision, **(shown or {})})
     participants = (who.participant(), us.participant())
     return AuditEvent(codes.PROCEDURE_RECORD, Action.UPDATE, participants, objects, types=(kind,))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 
-def audit_decision(settings: Settings, session: Session, job_id: str, decision: str, person_name: str) -> None:
-    """Write that somebody decided about an answer."""
+def audit_decision(
+    settings: Settings, session: Session, job_id: str, decision: str, person_name: str, shown: Mapping[str, str]
+) -> None:
+    """Write that somebody decided about an answer, and what they had before them, in words."""
     from worker.audit.events import StudySeen, decided
     from worker.audit.trail import AuditTrail
     from worker.db.records import Job
 
     study, trail = session.get_one(Job, job_id).study, AuditTrail(settings)
     seen = StudySeen(study.study_instance_uid, study.patient_id, study.accession_number)
-    trail.write(decided(trail.system, _person(person_name), seen, job_id, decision))
+    trail.write(decided(trail.system, _person(person_name), seen, job_id, decision, shown))
 
 
 def audit_looks(settings: Settings, shown: Iterable[StudyView | ReviewCase]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +79,7 @@ def edit(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign other findings than the model's (see the form with `review show JOB --json`)."""
+    """Sign other findings than the model's, or correct what is signed (form: `review show JOB --json`)."""
     from worker import review
 
     signed = _read_findings(findings)
@@ -126,6 +127,7 @@ def reroute(
     reason: Annotated[str, typer.Option(help="a remark for the ledger")] = "",
     reviewer: ReviewerOption = "",
     organization: OrganizationOption = "",
+    undo_s: UndoOption = 0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -135,7 +137,7 @@ def reroute(
 
     _decide(config, as_json, "reroute", reviewer, lambda db, settings: review.reroute(
         db, job, adapter, _person(settings, reviewer, organization), reason, task=task,
-        adapters=enabled_adapters(settings),
+        adapters=enabled_adapters(settings), undo_s=undo_s,
     ))  # fmt: skip
 
 
@@ -209,9 +211,9 @@ def _decide(
         try:
             outcome = decision(database, settings)
         except ReviewError as error:
-            fail(str(error))
+            fail("".join(error.worded(_here)))
         with database.reading() as session:
-            audit_decision(settings, session, outcome.job_id, action, reviewer)
+            audit_decision(settings, session, outcome.job_id, action, reviewer, outcome.shown)
     doorbell = Doorbell(settings)
     if outcome.state is JobState.ACCEPTED:
         doorbell.ring_finish(outcome.job_id)
@@ -222,6 +224,11 @@ def _decide(
         print_json(asdict(outcome))
     else:
         out().print(Text(outcome.message))
+
+
+def _here(moment: datetime) -> str:
+    """Return a time in this machine's zone, which it names."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _person(settings: Settings, name: str, organization: str) -> Person:

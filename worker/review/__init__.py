@@ -7,9 +7,10 @@ taken back any more. On failure nothing is changed, and `ReviewError` says in wo
 another person who has the case open, or decided first.
 """
 
-from worker.review.cases import ReviewError, ReviewOutcome, SentObject, seen_digest
+from worker.review.cases import ReviewOutcome, SentObject, seen_digest
 from worker.review.claims import ClaimState, claim, next_case, release
 from worker.review.decisions import accept, comment, edit, queue, reject, retry, validated
+from worker.review.errors import NamedCase, NamedPerson, ReviewError
 from worker.review.grace import undo
 from worker.review.people import Reviewer, reviewer, same_person, why_no_second_reader
 from worker.review.rerouting import reroute, targets
@@ -17,6 +18,8 @@ from worker.review.second_reading import ask_second_reader
 
 __all__ = [
     "ClaimState",
+    "NamedCase",
+    "NamedPerson",
     "ReviewError",
     "ReviewOutcome",
     "Reviewer",

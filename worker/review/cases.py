@@ -20,11 +20,12 @@ from worker.db.transitions import move_job
 from worker.db.views import seen_digest
 from worker.review import shown as sight
 from worker.review.claims import claim_for_decision
-from worker.review.people import ReviewError, identity_of, why_no_second_reader
+from worker.review.errors import NamedCase, NamedPerson, ReviewError
+from worker.review.people import identity_of, why_no_second_reader
 from worker.review.shown import NOT_SAID, Shown
 from worker.states import JobState
 
-__all__ = ["ReviewError", "ReviewOutcome", "SentObject", "seen_digest"]
+__all__ = ["ReviewOutcome", "SentObject", "seen_digest"]
 
 log = structlog.get_logger()
 
@@ -94,9 +95,8 @@ def open_case(
         raise obstacle(job, action)
     claim_for_decision(session, job, person)
     if shown.answer and shown.answer != seen_digest(job):
-        raise ReviewError(
-            f"job {job.id} cannot be {PAST[action]}: its answer has changed since it was shown; look at it again"
-        )
+        changed = f" cannot be {PAST[action]}: its answer has changed since it was shown; look at it again"
+        raise ReviewError(NamedCase(job.id), changed)
     return job
 
 
@@ -106,24 +106,25 @@ def check_second_reader(job: Job, person: Person, action: str) -> None:
         return
     first = next(review for review in reversed(job.reviews) if review.action == "opinion")
     if why := why_no_second_reader(person, first.account, first.reviewer_name):
-        raise ReviewError(f"job {job.id} cannot be {PAST[action]} by {person.name}: {why}")
+        refused = f" cannot be {PAST[action]} by "
+        raise ReviewError(NamedCase(job.id), refused, NamedPerson(person.name), f": {why}")
 
 
 def obstacle(job: Job, action: str) -> ReviewError:
     """Say why this job cannot be decided on as it stands."""
-    start = f"job {job.id} cannot be {PAST[action]}: "
+    case, start = NamedCase(job.id), f" cannot be {PAST[action]}: "
     if job.state is JobState.SUPERSEDED:
-        return ReviewError(start + "late images made a newer revision, which stands in its place; review that one")
+        return ReviewError(case, start + "late images made a newer revision, which stands in its place; review that")
     if job.state in (JobState.ACCEPTED, JobState.VERIFIED, JobState.REJECTED):
         decided = [review for review in job.reviews if review.action in FINAL and review.undone_at is None]
         if decided:
             last = decided[-1]
             remedy = "; edit what is signed, or reject it" if job.state is JobState.VERIFIED else ""
-            said = f"{start}it was {PAST[last.action]} by {last.reviewer_name} at "
-            return ReviewError(said, last.decided_at, remedy)
+            said = f"{start}it was {PAST[last.action]} by "
+            return ReviewError(case, said, NamedPerson(last.reviewer_name), " at ", last.decided_at, remedy)
     if job.state is JobState.RELEASED:
-        return ReviewError(start + "it is released, not held; accept, edit or reject it")
-    return ReviewError(start + f"it is {job.state.value}, its answer is still being worked on")
+        return ReviewError(case, start + "it is released, not held; accept, edit or reject it")
+    return ReviewError(case, start + f"it is {job.state.value}, its answer is still being worked on")
 
 
 def add_review(

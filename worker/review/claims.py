@@ -18,7 +18,8 @@ from worker.db.records import Job
 from worker.db.review_records import CaseClaim
 from worker.db.sessions import Database
 from worker.db.work_list import Filters, waiting_for
-from worker.review.people import ReviewError, identity_of, same_person
+from worker.review.errors import NamedCase, NamedPerson, ReviewError
+from worker.review.people import identity_of, same_person
 from worker.states import JobState
 
 #: States in which a case can be worked on by a person.
@@ -85,7 +86,10 @@ def claim_for_decision(session: Session, job: Job, person: Person) -> None:
     held = session.scalar(select(CaseClaim).where(CaseClaim.job_id == job.id, CaseClaim.expires_at > utc_now()))
     if held is not None and not _is_of(held, person):
         raise ReviewError(
-            f"{held.reviewer_name} has job {job.id} open since ",
+            NamedPerson(held.reviewer_name),
+            " has ",
+            NamedCase(job.id),
+            " open since ",
             held.claimed_at,
             "; it is free when they release it, or at ",
             held.expires_at,

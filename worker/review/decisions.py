@@ -29,7 +29,6 @@ from worker.db.units import asked_adapter
 from worker.review.cases import (
     CORRECTABLE,
     PAST,
-    ReviewError,
     ReviewOutcome,
     SentObject,
     add_review,
@@ -39,6 +38,7 @@ from worker.review.cases import (
     obstacle,
     open_case,
 )
+from worker.review.errors import NamedCase, ReviewError
 from worker.review.people import check_person, check_signer
 from worker.review.shown import Shown
 from worker.schemas import ReviewCase
@@ -81,8 +81,9 @@ def accept(
         job = open_case(session, job_id, reviewer, "accept", shown=shown)
         if job.findings is None:
             raise ReviewError(
-                f"job {job.id} has no findings to accept ({job.decision_reason or job.error}); "
-                "edit it and give the findings, or reject it"
+                NamedCase(job.id),
+                f" has no findings to accept ({job.decision_reason or job.error}); "
+                "edit it and give the findings, or reject it",
             )
         return _sign(session, job, "accept", reviewer, comment, job.findings, shown, undo_s)
 
@@ -110,16 +111,18 @@ def edit(
         job = open_case(session, job_id, reviewer, "edit", shown=shown, states=CORRECTABLE)
         if job.model_input is None or job.provenance is None:
             raise ReviewError(
-                f"job {job.id} cannot be edited: the model never saw its images "
-                f"({job.decision_reason or job.error}); retry or reject it"
+                NamedCase(job.id),
+                f" cannot be edited: the model never saw its images ({job.decision_reason or job.error}); "
+                "retry or reject it",
             )
         try:
             adapter = asked_adapter(known_adapters() if adapters is None else adapters, job)
         except LookupError as error:
-            raise ReviewError(f"job {job.id}: {error}; or reject it") from error
+            raise ReviewError(NamedCase(job.id), f": {error}; or reject it") from error
         signed = validated(adapter.findings, findings).model_dump(mode="json")
         if job.state is JobState.VERIFIED and signed == signing_review(job).findings:
-            raise ReviewError(f"job {job.id}: these findings are signed already; change what is wrong, or reject them")
+            already = ": these findings are signed already; change what is wrong, or reject them"
+            raise ReviewError(NamedCase(job.id), already)
         return _sign(session, job, "edit", reviewer, comment, signed, shown, undo_s)
 
 
@@ -202,7 +205,8 @@ def retry(
         open_case(session, job.id, reviewer, "retry", shown=shown)
         check_second_reader(job, reviewer, "retry")
         if any(result.verified for result in job.results):
-            raise ReviewError(f"job {job.id} cannot be retried: a signed report of it is out; edit it, or reject it")
+            signed = " cannot be retried: a signed report of it is out; edit it, or reject it"
+            raise ReviewError(NamedCase(job.id), signed)
         reason = f"{reviewer.name} asked for another try"
         said = add_review(session, job, "retry", reviewer, "", from_state=job.state, shown=shown)
         as_new = {name: null() for name in WRITTEN_BY_A_RUN}

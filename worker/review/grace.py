@@ -17,7 +17,8 @@ from worker.db.queries import deliveries_of
 from worker.db.records import Job, Review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
-from worker.review.cases import ReviewError, ReviewOutcome, find_case, move_case
+from worker.review.cases import ReviewOutcome, find_case, move_case
+from worker.review.errors import NamedCase, NamedPerson, ReviewError
 from worker.review.people import same_person
 from worker.states import DeliveryState, JobState
 
@@ -36,15 +37,16 @@ def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
         job = find_case(session, job_id)
         decided = [review for review in job.reviews if review.action in UNDOABLE and review.undone_at is None]
         if job.state not in (JobState.ACCEPTED, JobState.REJECTED) or not decided:
-            raise ReviewError(f"job {job.id}: there is no decision to take back; it is {job.state.value}")
+            raise ReviewError(NamedCase(job.id), f": there is no decision to take back; it is {job.state.value}")
         last, now = decided[-1], utc_now()
         if not same_person(reviewer, last.account, last.reviewer_name):
-            raise ReviewError(f"job {job.id}: only {last.reviewer_name} can take the decision back")
+            who = NamedPerson(last.reviewer_name)
+            raise ReviewError(NamedCase(job.id), ": only ", who, " can take the decision back")
         if job.not_before <= now:
             remedy = "ask for the images to be sent again"
             if job.state is JobState.ACCEPTED:
                 remedy = "edit what is signed when its report is written, or reject it: a rejection note follows"
-            raise ReviewError(f"job {job.id}: the time to take the decision back is over; {remedy}")
+            raise ReviewError(NamedCase(job.id), f": the time to take the decision back is over; {remedy}")
         last.undone_at = now
         before = JobState(last.from_state)
         waited_since = job.waiting_since
@@ -78,8 +80,9 @@ def _end_started(session: Session, decision: Review, reason: str) -> None:
             move_job(session, started, JobState.SUPERSEDED, reason)
         elif started.state is not JobState.SUPERSEDED:
             raise ReviewError(
-                f"job {decision.job_id}: {started.adapter} has answered already (job {started.id} is "
-                f"{started.state.value}); decide about that one"
+                NamedCase(decision.job_id),
+                f": {started.adapter} has answered already (job {started.id} is "
+                f"{started.state.value}); decide about that one",
             )
 
 

@@ -6,42 +6,15 @@ Input: a name, an organisation, an account. Output: a `Reviewer`, and what tells
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from dicom_node.report import Person
 from worker.db.identity import Identity
+from worker.review.errors import ReviewError
 from worker.settings import Settings
 
 #: VR LO, and each component group of VR PN (PS3.5 6.2), in characters.
 LONGEST_NAME = 64
-
-
-def in_utc(moment: datetime) -> str:
-    """Return a time as text that says its zone."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-class ReviewError(Exception):
-    """The decision cannot be taken; the message says why and what can be done.
-
-    Its parts are words and times (aware). As text, times are UTC and say so; who shows the message to a person writes
-    them as that person reads times (`worded`).
-    """
-
-    def __init__(self, *parts: str | datetime) -> None:
-        """Take the message, cut where it names a time."""
-        super().__init__(*parts)
-        self.parts = parts
-
-    def worded(self, moment: Callable[[datetime], str]) -> str:
-        """Return the message with its times as `moment` writes them."""
-        return "".join(moment(part) if isinstance(part, datetime) else part for part in self.parts)
-
-    def __str__(self) -> str:
-        """Return the message with its times in UTC."""
-        return self.worded(in_utc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from worker.db.records import Instance, Job, Series
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.db.units import asked_adapter
-from worker.review.cases import SIGNABLE, ReviewError, ReviewOutcome, check_second_reader, open_case
+from worker.review.cases import SIGNABLE, ReviewOutcome, check_second_reader, open_case
 from worker.review.decisions import end_case, until
+from worker.review.errors import NamedCase, ReviewError
 from worker.review.people import check_person
 from worker.review.shown import Shown
 from worker.states import InstanceState, JobState
@@ -111,7 +112,7 @@ def _jobs(
     series = session.get_one(Series, old.series_id, with_for_update=True)
     headers = _headers(session, old, adapters)
     if not headers:
-        raise ReviewError(f"job {old.id}: none of its images is here any more; have them sent again")
+        raise ReviewError(NamedCase(old.id), ": none of its images is here any more; have them sent again")
     accepted = [header for header in headers if adapter.acceptance.obstacle(header) is None] or headers
     doubts = [f"{person} sent it here from {old.adapter}"]
     if obstacle := adapter.acceptance.obstacle(accepted[0]):

@@ -16,8 +16,9 @@ from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.db.units import asked_adapter
-from worker.review.cases import ReviewError, ReviewOutcome, add_review, open_case
+from worker.review.cases import ReviewOutcome, add_review, open_case
 from worker.review.decisions import validated
+from worker.review.errors import NamedCase, ReviewError
 from worker.review.people import check_person
 from worker.review.shown import Shown
 from worker.states import JobState
@@ -46,7 +47,7 @@ def ask_second_reader(
         shown = Shown(seen, frames_seen)
         job = open_case(session, job_id, reviewer, "opinion", shown=shown, states=(JobState.HELD,))
         if job.second_reader:
-            raise ReviewError(f"job {job.id}: a second reader is asked already; decide about it")
+            raise ReviewError(NamedCase(job.id), ": a second reader is asked already; decide about it")
         kept = None if findings is None else _in_form(job, findings, known_adapters() if adapters is None else adapters)
         job.second_reader = True
         said = add_review(session, job, "opinion", reviewer, opinion, from_state=job.state, shown=shown, findings=kept)
@@ -59,5 +60,5 @@ def _in_form(job: Job, findings: Mapping[str, Any], adapters: Mapping[str, Adapt
     try:
         adapter = asked_adapter(adapters, job)
     except LookupError as error:
-        raise ReviewError(f"job {job.id}: {error}") from error
+        raise ReviewError(NamedCase(job.id), f": {error}") from error
     return validated(adapter.findings, findings).model_dump(mode="json")

@@ -24,7 +24,7 @@ from worker.schemas import ReviewCase
 from worker.settings import ReviewSettings
 from worker.web import auditing
 from worker.web.access import requires
-from worker.web.api_document import ERRORS, JobId, Limit, Offset, Text, next_page, problem
+from worker.web.api_document import ERRORS, LAST_NUMBER, JobId, Limit, Offset, Text, next_page, problem
 from worker.web.operations.parts import enabled
 from worker.web.reading_room import CANNOT_SIGN, account_of
 
@@ -36,10 +36,17 @@ DECISION: dict[int | str, dict[str, Any]] = {
 }
 
 
+#: What the smallest integer column of a database takes, and more frames than any case has.
+Frames = Annotated[int, Field(ge=0, le=LAST_NUMBER)]
+
+
 class _Decision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seen: Text = Field("", description="`seen` of the case as it was shown; empty to decide whatever it says now")
+    frames_seen: Frames | None = Field(
+        None, description="how many of the case's images (frames) the person had on screen; null where it is not known"
+    )
 
 
 class Acceptance(_Decision):
@@ -153,16 +160,17 @@ def accept(request: Request, job_id: JobId, said: Acceptance, user: Decider) -> 
     """Sign the answer as it is."""
     undo_s = _settings(request).undo_s
     return _decided(request, user, job_id, lambda db, person: review.accept(
-        db, job_id, person, said.comment, seen=said.seen, undo_s=undo_s
+        db, job_id, person, said.comment, seen=said.seen, frames_seen=said.frames_seen, undo_s=undo_s
     ))  # fmt: skip
 
 
 @router.post("/{job_id}/edit", responses=DECISION)
 def edit(request: Request, job_id: JobId, said: Correction, user: Decider) -> Decided:
-    """Sign other findings."""
+    """Sign other findings than the model's; of a signed answer, a correction that stands in the place of its report."""
     undo_s, adapters = _settings(request).undo_s, enabled(request)
     return _decided(request, user, job_id, lambda db, person: review.edit(
-        db, job_id, said.findings, person, said.comment, adapters=adapters, seen=said.seen, undo_s=undo_s
+        db, job_id, said.findings, person, said.comment, adapters=adapters, seen=said.seen,
+        frames_seen=said.frames_seen, undo_s=undo_s
     ))  # fmt: skip
 
 
@@ -171,22 +179,25 @@ def reject(request: Request, job_id: JobId, said: Rejection, user: Decider) -> D
     """Discard the answer; what was sent of it is taken back."""
     undo_s = _settings(request).undo_s
     return _decided(request, user, job_id, lambda db, person: review.reject(
-        db, job_id, person, said.reason, seen=said.seen, undo_s=undo_s
+        db, job_id, person, said.reason, seen=said.seen, frames_seen=said.frames_seen, undo_s=undo_s
     ))  # fmt: skip
 
 
 @router.post("/{job_id}/retry", responses=DECISION)
 def retry(request: Request, job_id: JobId, said: AnotherTry, user: Decider) -> Decided:
     """Ask the model once more."""
-    return _decided(request, user, job_id, lambda db, person: review.retry(db, job_id, person, seen=said.seen))
+    return _decided(request, user, job_id, lambda db, person: review.retry(
+        db, job_id, person, seen=said.seen, frames_seen=said.frames_seen
+    ))  # fmt: skip
 
 
 @router.post("/{job_id}/reroute", responses=DECISION)
 def reroute(request: Request, job_id: JobId, said: Rerouting, user: Decider) -> Decided:
-    """Ask another adapter about the same images."""
-    adapters = enabled(request)
+    """Ask another adapter about the same images, when the time to take that back is over."""
+    undo_s, adapters = _settings(request).undo_s, enabled(request)
     return _decided(request, user, job_id, lambda db, person: review.reroute(
-        db, job_id, said.adapter, person, said.reason, task=said.task, adapters=adapters, seen=said.seen
+        db, job_id, said.adapter, person, said.reason, task=said.task, adapters=adapters, seen=said.seen,
+        frames_seen=said.frames_seen, undo_s=undo_s
     ))  # fmt: skip
 
 
@@ -195,7 +206,8 @@ def second_reader(request: Request, job_id: JobId, said: SecondReading, user: De
     """Ask for another person's decision."""
     adapters = enabled(request)
     return _decided(request, user, job_id, lambda db, person: review.ask_second_reader(
-        db, job_id, person, said.opinion, said.findings, adapters=adapters, seen=said.seen
+        db, job_id, person, said.opinion, said.findings, adapters=adapters, seen=said.seen,
+        frames_seen=said.frames_seen
     ))  # fmt: skip
 
 
@@ -219,7 +231,7 @@ def _decided(
         outcome = decide(_database(request), person)
     except ReviewError as error:
         raise HTTPException(409, str(error)) from None
-    auditing.decided(request, job_id, request.url.path.rpartition("/")[2])
+    auditing.decided(request, job_id, request.url.path.rpartition("/")[2], outcome.shown)
     return Decided(
         job_id=outcome.job_id,
         state=outcome.state.value,

@@ -82,12 +82,12 @@ def write(request: Request, make: Callable[[events.System, Actor], AuditEvent], 
     trail.write(make(trail.system, who or actor(request)))
 
 
-def decided(request: Request, job_id: str, decision: str) -> None:
-    """Write that the person who asks decided about an answer."""
+def decided(request: Request, job_id: str, decision: str, shown: Mapping[str, str] | None = None) -> None:
+    """Write that the person who asks decided about an answer, and what they had before them, in words."""
     with request.app.state.database.reading() as session:
         study = session.scalar(_SUBJECTS["job_id"](job_id))
     if study is not None:
-        write(request, lambda us, who: events.decided(us, who, _seen(study), job_id, decision))
+        write(request, lambda us, who: events.decided(us, who, _seen(study), job_id, decision, shown))
 
 
 def also_shown(request: Request, study_ids: Iterable[int]) -> None:
