@@ -40,10 +40,31 @@
     if (!planned && !document.hidden) planned = setTimeout(look, Math.max(0, lookedAt + AT_MOST_EVERY_MS - Date.now()));
   }
 
-  const told = new EventSource("/api/events");
-  told.addEventListener("change", soon);
-  told.addEventListener("reset", soon);
+  // Only a page that somebody can see listens: by HTTP/1.1 a browser has six connections to a server for all of its tabs,
+  // and as many tabs of operations would keep the images of a case from loading.
+  let told = null;
+  function listen() {
+    if (document.hidden) {
+      told?.close();
+      told = null;
+    } else if (!told) {
+      told = new EventSource("/api/events");
+      told.addEventListener("change", soon);
+      told.addEventListener("reset", soon);
+    }
+  }
+
+  listen();
   setInterval(soon, ANYWAY_EVERY_MS);
-  document.addEventListener("visibilitychange", soon);
-  addEventListener("pagehide", () => told.close());
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    soon();
+  });
+  addEventListener("pagehide", () => told?.close());
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    told = null;
+    listen();
+    soon();
+  });
 })();
