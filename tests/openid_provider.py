@@ -37,6 +37,9 @@ class OpenIdProvider:
         self.spoil: Callable[[dict[str, Any]], None] = lambda _claims: None
         self.key = ECKey.generate_key("P-256", {"kid": "first", "use": "sig", "alg": "ES256"})
         self.published = [self.key]
+        #: Whether it offers a log-out (RP-Initiated Logout 1.0), and what it was told at each.
+        self.ends_sessions = False
+        self.ended: list[dict[str, str]] = []
         #: What is asked for with each code.
         self._codes: dict[str, dict[str, str]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -48,7 +51,9 @@ class OpenIdProvider:
         self._server.server_close()
 
     def metadata(self) -> dict[str, Any]:
+        ends = {"end_session_endpoint": f"{self.issuer}/end"} if self.ends_sessions else {}
         return {
+            **ends,
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
@@ -68,6 +73,13 @@ class OpenIdProvider:
         self._codes[code] = query
         back = {"code": code, "state": query["state"], "iss": self.issuer}
         return f"{query['redirect_uri']}?{urlencode(back)}"
+
+    def end(self, query: dict[str, str]) -> str:
+        """Return where the browser is led to after a log-out."""
+        assert query["client_id"] == CLIENT_ID
+        claims = jwt.decode(query["id_token_hint"], KeySet(self.published), algorithms=["ES256"]).claims
+        self.ended.append({"subject": claims["sub"], "nonce": claims["nonce"]})
+        return query["post_logout_redirect_uri"]
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
         """Return the answer to a code, once."""
@@ -96,6 +108,10 @@ def _handler(provider: OpenIdProvider) -> type[BaseHTTPRequestHandler]:
             if address.path == "/authorize":
                 self.send_response(303)
                 self.send_header("Location", provider.authorize(_plain(address.query)))
+                self.end_headers()
+            elif address.path == "/end":
+                self.send_response(303)
+                self.send_header("Location", provider.end(_plain(address.query)))
                 self.end_headers()
             elif address.path == "/.well-known/openid-configuration":
                 self._answer(200, provider.metadata())

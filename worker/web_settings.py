@@ -33,6 +33,11 @@ class OidcSettings(Section):
     organization: str = Field(
         "", max_length=64, description="organisation of its users; empty stands for review.organization"
     )
+    end_session: bool = Field(
+        True,
+        description="log-out ends the session there, too, where it offers that; register the log-in page there as the "
+        "address to come back to",
+    )
     ca: Path | None = Field(
         None, description="PEM file of the authorities that its https certificate is signed by; null for the system's"
     )

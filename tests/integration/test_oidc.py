@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from joserfc.jwk import ECKey
 from tests.audit_schema import messages, told
 from tests.ledger_rows import HELD_PAGE
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider
-from tests.people import browser_of
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker.people import accounts, oidc, tokens
 from worker.roles import Role
@@ -168,6 +170,59 @@ def test_a_forged_signature_is_not_believed_and_a_new_key_is_fetched(
     provider.published = [known, provider.key]
     monkeypatch.setattr(oidc, "_ASKED_AGAIN_AFTER_S", 0)
     assert log_in_there(browser_of(app)).status_code == 303
+
+
+def log_out(browser: TestClient) -> httpx.Response:
+    answer: httpx.Response = browser.post("/logout", data={"csrf_token": csrf_of(browser)}, follow_redirects=False)
+    return answer
+
+
+def test_log_out_ends_the_session_at_the_provider_too(app: FastAPI, provider: OpenIdProvider) -> None:
+    provider.ends_sessions = True
+    browser = browser_of(app)
+    log_in_there(browser)
+    page = log_out(browser)
+    assert page.status_code == 200
+    assert browser.get("/api/studies").status_code == 401, "here it has ended, whatever becomes of it there"
+    assert "id_token" not in "".join(browser.cookies), "what is for one log-out is not kept"
+    assert "City Hospital" in page.text
+    assert ">Log out<" not in page.text
+    (address,) = set(re.findall(r'"(?:0; url=)?(http[^"]+/end[^"]+)"', page.text))
+    assert f'content="0; url={address}"' in page.text, "the browser goes there by itself"
+    back = httpx.get(unescape(address), follow_redirects=False, trust_env=False)
+    assert back.headers["location"] == "http://localhost:8080/login"
+    assert [ended["subject"] for ended in provider.ended] == ["4711"]
+
+
+def test_where_there_is_no_session_to_end_elsewhere_log_out_is_as_ever(
+    app: FastAPI, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leads_to() -> str:
+        browser = browser_of(app)
+        log_in_there(browser)
+        answer = log_out(browser)
+        assert browser.get("/api/studies").status_code == 401
+        return str(answer.headers.get("location", "the provider"))
+
+    assert leads_to() == "/login", "the provider offers none"
+    provider.ends_sessions = True
+    monkeypatch.setattr(oidc, "_KEPT_S", 0.0)
+    assert leads_to() == "the provider"
+    with monkeypatch.context() as patched:
+        described = {**provider.metadata(), "end_session_endpoint": "javascript:alert(1)"}
+        patched.setattr(provider, "metadata", lambda: described)
+        assert leads_to() == "/login", "that is no address"
+    unwanted = app.state.settings.web.oidc.model_copy(update={"end_session": False})
+    monkeypatch.setattr(app.state.provider, "_settings", unwanted)
+    assert leads_to() == "/login", "the settings do not want it"
+    # Whoever has a password here was not vouched for.
+    with app.state.database.writing() as session, quick_hashes():
+        accounts.add(session, "ada", Role.VIEWER, password=PASSWORD)
+    browser = browser_of(app)
+    with quick_hashes():
+        log_in(browser, "ada")
+    assert log_out(browser).headers["location"] == "/login"
+    assert len(provider.ended) == 0
 
 
 def test_what_another_browser_began_is_not_finished_here(app: FastAPI) -> None:

@@ -55,5 +55,5 @@ def forget(session: Session, destination: str, sop_class_uid: str | None = None)
     gone = delete(Refusal).where(Refusal.destination == destination)
     if sop_class_uid is not None:
         gone = gone.where(Refusal.sop_class_uid == sop_class_uid)
-    gone = gone.returning(Refusal.sop_class_uid)
-    return len(session.execute(gone, execution_options={"synchronize_session": False}).all())
+    forgotten = gone.returning(Refusal.sop_class_uid)
+    return len(session.execute(forgotten, execution_options={"synchronize_session": False}).all())

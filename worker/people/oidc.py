@@ -13,17 +13,12 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from worker.db.people import Account
-from worker.people import accounts
-from worker.people.accounts import PeopleError
 from worker.roles import Role
 from worker.web_settings import OidcSettings
 
@@ -85,6 +80,8 @@ class Identity:
     login: str
     person_name: str
     role: Role
+    #: What was checked; it says at log-out whose session ends.
+    id_token: str = field(repr=False)
 
 
 class Provider:
@@ -143,7 +140,34 @@ class Provider:
             login=self._login(claims),
             person_name=_person_name(claims),
             role=self._role(claims),
+            id_token=str(answer["id_token"]),
         )
+
+    def end_session_address(self, id_token: str, back: str) -> str | None:
+        """Return where the browser ends its session at the provider, too, and from where it comes back.
+
+        OpenID Connect RP-Initiated Logout 1.0, 2 and 2.1. The provider must know the way back (`post_logout_redirect_
+        uris`).
+
+        Args:
+            id_token: What the log-in brought: with it the provider need not ask who means to leave; empty for none.
+            back: Where the browser goes afterwards.
+
+        Returns:
+            The address; None where the settings do not want it, or the provider does not offer it.
+
+        Raises:
+            OidcError: The provider cannot be asked.
+        """
+        if not self._settings.end_session:
+            return None
+        endpoint = str(self._describes_itself().get("end_session_endpoint") or "")
+        if urlsplit(endpoint).scheme not in ("https", urlsplit(self._settings.issuer).scheme):
+            return None
+        query = {"client_id": self._settings.client_id, "post_logout_redirect_uri": back}
+        if id_token:
+            query["id_token_hint"] = id_token
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     def _role(self, claims: Mapping[str, Any]) -> Role:
         """Return the highest role that the claims name."""
@@ -258,45 +282,6 @@ class Provider:
     def _failed(self, why: str, error: Exception) -> OidcError:
         log.error("log-in by the provider failed", action="login", issuer=self._settings.issuer, reason=str(error))
         return OidcError(f"the log-in at {self._settings.name} failed: {why}; see the log, or log in with a password")
-
-
-def account_of(session: Session, identity: Identity, organization: str) -> tuple[Account, str]:
-    """Return the user who a provider vouches for, made or brought up to date, and what was changed, in words.
-
-    Raises:
-        OidcError: They cannot be let in.
-    """
-    account = _known(session, identity.issuer, identity.subject)
-    before = None if account is None else account.role
-    try:
-        if account is None:
-            # A user of the same login who has a password here is somebody else until an administrator says otherwise.
-            account = accounts.add(session, identity.login, identity.role)
-            account.issuer, account.subject = identity.issuer, identity.subject
-        accounts.name(account, identity.person_name, organization)
-    except PeopleError as error:
-        raise OidcError(f"the log-in cannot be used: {error}; ask an administrator") from None
-    if account.disabled:
-        raise OidcError("this account is disabled here; ask an administrator")
-    account.role = identity.role
-    if before is None:
-        return account, f"added as {identity.role}, vouched for by {identity.issuer}"
-    return account, "" if before is identity.role else f"is {identity.role} now, was {before}, says {identity.issuer}"
-
-
-def end_of(session: Session, issuer: str, subject: str) -> str:
-    """Log out everywhere somebody who has no role any more, and revoke their tokens; return the login of one known."""
-    account = _known(session, issuer, subject)
-    if account is None:
-        return ""
-    accounts.log_out_everywhere(session, account)
-    accounts.revoke_tokens(session, account)
-    return account.login
-
-
-def _known(session: Session, issuer: str, subject: str) -> Account | None:
-    wanted = select(Account).where(Account.issuer == issuer, Account.subject == subject)
-    return session.scalar(wanted.with_for_update())
 
 
 def _person_name(claims: Mapping[str, Any]) -> str:

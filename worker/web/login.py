@@ -8,6 +8,7 @@ failures how long to wait.
 from __future__ import annotations
 
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -17,6 +18,7 @@ from worker.audit.events import Actor
 from worker.db.people import Account
 from worker.people import accounts, devices, sessions
 from worker.people.login import TooSoonError, check_password
+from worker.people.oidc import OidcError
 from worker.people.passwords import PasswordError, check_new
 from worker.people.user import User
 from worker.roles import Role
@@ -30,6 +32,9 @@ router = APIRouter(include_in_schema=False)
 
 #: Holds what `worker.people.devices` knows a browser by.
 DEVICE_COOKIE: Final = "dicom_worker_device"
+
+#: Holds the ID token with which a provider is told at log-out whose session ends (`id_token_hint`).
+HINT_COOKIE: Final = "dicom_worker_id_token"
 
 UserOfPage = Annotated[User, requires(Role.VIEWER)]
 
@@ -66,18 +71,43 @@ def log_in(
 
 
 @router.post("/logout")
-def log_out(request: Request, _user: UserOfPage) -> Response:
-    """End this session."""
+def log_out(request: Request, user: UserOfPage) -> Response:
+    """End this session, and at the provider that vouched for the user theirs there."""
     caller = caller_of(request)
     if caller is not None and caller.session_token:
         with request.app.state.database.writing() as session:
             sessions.end(session, sessions.digest_of(caller.session_token))
         auditing.write(request, lambda us, who: events.authentication(us, who, logs_in=False))
-    answer = RedirectResponse("/login", status_code=303)
-    access.delete_cookie(request, answer, access.COOKIE)
+    answer = _to_the_provider(request, user) or RedirectResponse("/login", status_code=303)
+    for name in (access.COOKIE, HINT_COOKIE):
+        access.delete_cookie(request, answer, name)
     # What this browser kept of the pages goes, too; its storage holds no more than the choice of light or dark.
     answer.headers["Clear-Site-Data"] = '"cache"'
     return answer
+
+
+def _to_the_provider(request: Request, user: User) -> Response | None:
+    """Return the page that leads on to the provider's log-out; None where there is nothing to end.
+
+    A page of its own: browsers let no form lead to another site, since the pages' policy forbids it.
+    """
+    oidc, provider = request.app.state.settings.web.oidc, request.app.state.provider
+    if oidc is None or user.id is None:
+        return None
+    with request.app.state.database.reading() as session:
+        account = session.get(Account, user.id)
+        if account is None or account.issuer != oidc.issuer:
+            return None
+    id_token = request.cookies.get(access.cookie_name(request, HINT_COOKIE), "")
+    try:
+        address = provider.end_session_address(id_token, f"{base_address(request)}/login")
+    except OidcError:  # it cannot be asked: here the session has ended all the same
+        return None
+    if address is None:
+        return None
+    request.state.caller = None
+    context = {"bare": True, "provider": oidc.name, "address": address, "refresh_s": f"0; url={address}"}
+    return render(request, "logged_out.html", context)
 
 
 @router.get(CHANGE_PASSWORD, response_class=HTMLResponse)
@@ -144,6 +174,13 @@ def let_in(request: Request, account: Account, address: str, *, by_password: boo
     if device:  # only our own log-in page needs it
         access.set_cookie(request, answer, DEVICE_COOKIE, device, samesite="strict", max_age=devices.KEPT_S)
     return answer
+
+
+def base_address(request: Request) -> str:
+    """Return the address of these pages as the provider knows them, without a slash at its end."""
+    public: str = request.app.state.settings.web.public_url
+    base = urlsplit(public or str(request.base_url))
+    return f"{base.scheme}://{base.netloc}"
 
 
 def device_of(request: Request) -> str:

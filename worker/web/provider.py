@@ -10,7 +10,6 @@ import hmac
 import json
 from functools import partial
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -18,16 +17,19 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.audit import events
 from worker.audit.events import Actor
-from worker.people.oidc import Attempt, Identity, NoRoleError, OidcError, Provider, account_of, end_of
+from worker.people.oidc import Attempt, Identity, NoRoleError, OidcError, Provider
+from worker.people.vouched import account_of, end_of
 from worker.settings import Settings
 from worker.web import access, auditing
 from worker.web.access import own_address
-from worker.web.login import let_in, login_page_with, peer_address, tell_refused
+from worker.web.login import HINT_COOKIE, base_address, let_in, login_page_with, peer_address, tell_refused
 
 router = APIRouter(prefix="/login", include_in_schema=False)
 
 COOKIE: Final = "dicom_worker_login"
 _LASTS_S: Final = 600
+#: Browsers keep no cookie of more than 4096 bytes, its name and attributes included (RFC 6265 6.1).
+_LONGEST_HINT: Final = 3800
 BACK: Final = "/login/back"
 
 
@@ -86,7 +88,10 @@ def _let_in(request: Request, identity: Identity, way_back: str, organization: s
         who = Actor(account.login, account.person_name, peer_address(request))
         told = partial(events.user_changed, login=account.login, what=changed, roles=True)
         auditing.write(request, told, who)
-    return let_in(request, account, way_back, by_password=False)
+    answer = let_in(request, account, way_back, by_password=False)
+    if answer.status_code == 303 and len(identity.id_token) <= _LONGEST_HINT:
+        access.set_cookie(request, answer, HINT_COOKIE, identity.id_token, samesite="lax")
+    return answer
 
 
 def _log_out(request: Request, error: NoRoleError) -> None:
@@ -117,6 +122,4 @@ def _broken_off() -> OidcError:
 
 def _redirect_uri(request: Request) -> str:
     """Return the address that the provider knows us by."""
-    public: str = request.app.state.settings.web.public_url
-    base = urlsplit(public or str(request.base_url))
-    return f"{base.scheme}://{base.netloc}{BACK}"
+    return f"{base_address(request)}{BACK}"
