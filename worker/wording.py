@@ -9,6 +9,11 @@ from typing import Any
 from dicom_node.report import probability_text
 from worker.schemas import JobView, ResultView
 
+#: Fields in which a model says how it came to its answer.
+_THOUGHTS = frozenset({"thinking_process"})
+#: In the name of a method that tells how usual the words of an answer are (`models.confidence.text_confidence`).
+_OF_WORDS = "likelihood of the text"
+
 
 def findings_in_words(findings: Mapping[str, Any] | None) -> str:
     """Return an answer as one line, e.g. ``injury pattern: laceration; organs involved: liver, spleen``.
@@ -17,9 +22,14 @@ def findings_in_words(findings: Mapping[str, Any] | None) -> str:
     """
     if findings is None:
         return "no usable answer"
-    flat = {name: value for name, value in findings.items() if not isinstance(value, Mapping)}
+    flat = {name: value for name, value in answer_first(findings).items() if not isinstance(value, Mapping)}
     named = ((label(name), value_in_words(value)) for name, value in flat.items())
     return "; ".join(f"{name}: {words}" for name, words in named if words)
+
+
+def answer_first(findings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an answer with what the model thought before it behind it: a line may be cut at its end."""
+    return {name: findings[name] for name in sorted(findings, key=lambda name: name in _THOUGHTS)}
 
 
 def value_in_words(value: Any) -> str:
@@ -41,10 +51,19 @@ def label(name: str) -> str:
 
 
 def confidence_in_words(job: JobView) -> str:
-    """Return how sure the answer is, e.g. ``0.93 (uncalibrated)``; no answer looks surer than it is."""
+    """Return how sure the answer is, e.g. ``0.93 (uncalibrated)``; no answer looks surer than it is.
+
+    A likelihood of words is called that: it is high for any fluent sentence, and no probability that one is true.
+    """
     if job.confidence is None:
         return "unknown"
-    return probability_text(job.confidence) + ("" if job.calibrated else " (uncalibrated)")
+    words = "words " if is_of_words(job) else ""
+    return words + probability_text(job.confidence) + ("" if job.calibrated else " (uncalibrated)")
+
+
+def is_of_words(job: JobView) -> bool:
+    """Tell whether the figure says only how usual the words of the answer are."""
+    return not job.calibrated and _OF_WORDS in (job.method or "")
 
 
 def deliveries_in_words(results: list[ResultView]) -> str:

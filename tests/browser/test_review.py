@@ -128,12 +128,13 @@ def test_from_the_queue_to_a_signed_report_in_the_pacs_with_four_keys(browser: B
         expect(page.locator(".viewer").get_by_text("Loading")).to_be_hidden(timeout=30_000)
         press(page, "a")
         expect(page.get_by_role("button", name="Sign as Ada Lovelace")).to_be_focused()
+        expect(page.get_by_text("You have had 1 of 12 images on the screen").first).to_be_visible()
         keep(page, "review-case-accept")
         press(page, "Enter")
         expect(page.get_by_text("Accepted and signed")).to_be_visible()
         expect(page.get_by_role("button", name="Take it back")).to_be_visible()
         keep(page, "review-next-case")
-        expect(page.get_by_text("It is being written and sent.")).to_be_visible(timeout=2_000 * UNDO_S)
+        expect(page.get_by_text("Its report is being written and sent.")).to_be_visible(timeout=2_000 * UNDO_S)
     services.wait_until(lambda: house.state(job_id) is JobState.VERIFIED, 60, "the report is written")
     report = services.wait_until(lambda: house.signed(), 60, "the signed report arrives in the PACS")[0]
     observer = report.VerifyingObserverSequence[0]
@@ -232,9 +233,11 @@ def test_two_people_never_decide_about_the_same_case(browser: Browser, house: Ho
     ):
         expect(ada.get_by_text("open with you")).to_be_visible()
         expect(bob.get_by_text("open with Ada Lovelace")).to_be_visible()
+        # What another person has open is to be looked at only: neither keys nor buttons decide.
+        expect(bob.get_by_role("button", name="Release")).to_be_hidden()
         press(bob, "a")
-        press(bob, "Enter")
-        expect(bob.get_by_role("alert")).to_contain_text("Lovelace^Ada has job")
+        expect(bob.get_by_role("button", name="Sign as Paul Broca")).to_be_hidden()
+        assert bob.evaluate("document.querySelector('[data-decides]').inert")
         keep(bob, "review-taken")
         assert house.state(job_id) is JobState.HELD
         ada.goto(f"{house.url}/studies")

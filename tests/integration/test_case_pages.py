@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from dicom_node.report import Person
+from models.question import Question
 from tests.audit_schema import messages, told
 from tests.integration.hospital import BLOCKED, INJURED, Hospital
 from tests.people import PASSWORD, browser_of, log_in, quick_hashes
@@ -21,7 +22,7 @@ from tests.web_server import web_settings
 from worker import review
 from worker.db.columns import utc_now
 from worker.db.people import Account, OpenSession
-from worker.db.records import Job, Review, Study
+from worker.db.records import Instance, Job, Review, Study
 from worker.people import accounts
 from worker.roles import Role
 from worker.states import JobState
@@ -118,7 +119,7 @@ def test_accepting_leads_to_the_next_case_and_can_be_taken_back_there(hospital: 
     first, second = held(hospital, priority=9), held(hospital)
     seen = review.seen_digest(hospital.job(first))
     page = ada.get(f"/cases/{first}").text
-    for words in ("Vessel blocked (occluded), probability 0.93 (uncalibrated)", "Verified by Lovelace^Ada, City",
+    for words in ("Vessel blocked (occluded), probability 0.93 (uncalibrated)", "Verified by Ada Lovelace, City",
                   "never compared with reviewed cases", "Sign as Ada Lovelace", "0.93 reaches 0.80"):  # fmt: skip
         assert words in page
     answer = send(ada, page, f"/cases/{first}/accept", comment="clear")
@@ -185,17 +186,19 @@ def test_a_case_that_another_person_has_open_cannot_be_decided(
     page, other = ada.get(f"/cases/{job_id}").text, bob.get(f"/cases/{job_id}").text
     token = form(page, f"/cases/{job_id}/release")
     assert "open with you" in ada.post(f"/cases/{job_id}/claim", data=token).text
-    assert "open with Ada Lovelace" in bob.post(f"/cases/{job_id}/claim", data=form(other, "/logout")).text
+    taken = bob.post(f"/cases/{job_id}/claim", data=form(other, "/logout")).text
+    assert "open with Ada Lovelace" in taken
+    assert "data-taken" in taken, "what the page's script closes its forms by"
     assert "Ada Lovelace" in bob.get("/").text
     refused = send(bob, other, f"/cases/{job_id}/accept")
     assert refused.status_code == 409
-    assert "Lovelace^Ada has job" in refused.text
+    assert "Ada Lovelace has this case open since <time" in refused.text
     assert hospital.job(job_id).state is JobState.HELD
     send(ada, page, f"/cases/{job_id}/release")
     assert send(bob, other, f"/cases/{job_id}/accept").status_code == 200
     late = send(ada, page, f"/cases/{job_id}/accept")
     assert late.status_code == 409
-    assert "it was accepted by Broca^Bob" in late.text
+    assert "it was accepted by Bob Broca at <time" in late.text
 
 
 def test_a_page_that_only_renews_its_claim_keeps_no_session_open(hospital: Hospital, ada: TestClient) -> None:
@@ -408,3 +411,139 @@ def test_a_study_shows_what_was_taken_back_as_that(hospital: Hospital, ada: Test
     review.undo(hospital.db, job_id, review.Reviewer("Lovelace^Ada", "City"))
     assert re.search(r"Accepted by Ada Lovelace, City, <time.*</time>, taken back <time.*</time>: too fast",
                      ada.get(study).text)  # fmt: skip
+
+
+def test_a_case_and_its_last_look_say_whose_images_they_are(
+    hospital: Hospital, ada: TestClient
+) -> None:
+    job_id = held(hospital)
+    with hospital.db.writing() as session:
+        job = session.get_one(Job, job_id)
+        job.study.patient_birth_date, accession = "19600131", job.study.accession_number
+        image = session.scalars(select(Instance).where(Instance.series_id == job.series_id)).one()
+        image.header = {**image.header, "patient_sex": "F", "patient_age_years": 66.4}
+    page = ada.get(f"/cases/{job_id}").text
+    sign = send(ada, page, f"/cases/{job_id}/edit", step="look").text
+    for shown in (page, sign):
+        assert re.search(r"patient \S+ · born 1960-01-31 · 66 years · female", shown)
+        assert accession in shown
+        assert f'hx-post="/cases/{job_id}/claim"' in shown, "the case stays this person's while they look"
+
+
+def test_what_a_person_changed_is_marked_before_they_sign(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held_volume(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    sign = send(ada, page, f"/cases/{job_id}/edit", step="look", **{"f.severity_estimate": "severe"}).text
+    changed = re.findall(r'<tr class="changed"><th scope="row">([^<]*)', sign)
+    assert [name.strip() for name in changed] == ["severity estimate"]
+    assert re.search(r"<td>severe</td><td class=\"soft\">mild</td>", sign)
+    assert "Nothing: you sign it as it was" in send(ada, page, f"/cases/{job_id}/edit", step="look").text
+
+
+def test_a_second_reader_is_asked_with_findings_and_words_of_the_same_page(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held_volume(hospital)
+    action = f"/cases/{job_id}/edit"
+    sign = send(ada, ada.get(f"/cases/{job_id}").text, action, step="look", **{"f.severity_estimate": "severe"})
+    send(ada, sign.text, action, step="second reader", comment="the spleen?")
+    with hospital.db.reading() as session:
+        (opinion,) = session.scalars(select(Review).where(Review.job_id == job_id))
+    assert (opinion.action, opinion.comment) == ("opinion", "the spleen?")
+    assert opinion.findings == {**INJURED, "severity_estimate": "severe"}
+
+
+def test_next_goes_on_in_the_list_that_a_person_has_filtered(hospital: Hospital, ada: TestClient) -> None:
+    volumes = [held_volume(hospital), held_volume(hospital)]
+    run = held(hospital, priority=900)
+    listed = send(ada, ada.get("/").text, "/worklist", adapter="abdominal_trauma")
+    view = listed.url.params["view"]
+    assert f'href="/cases/{volumes[0]}?view={view}"' in listed.text
+    first = ada.get("/cases/next", params={"view": view})
+    assert first.url.path == f"/cases/{volumes[0]}"
+    second = send(ada, first.text, f"/cases/{volumes[0]}/accept")
+    assert second.url.path == f"/cases/{volumes[1]}"
+    after_the_last = send(ada, second.text, f"/cases/{volumes[1]}/reject", reason="motion")
+    assert (after_the_last.url.path, after_the_last.url.params["view"]) == ("/", view)
+    assert "None of the 1 cases that wait meets these filters" in after_the_last.text
+    assert ada.get("/cases/next").url.path == f"/cases/{run}"
+
+
+def test_a_decided_case_says_so_and_can_be_taken_back_where_it_is_shown(
+    hospital: Hospital, ada: TestClient, bob: TestClient
+) -> None:
+    job_id = held(hospital)
+    answer = send(ada, ada.get(f"/cases/{job_id}").text, f"/cases/{job_id}/reject", reason="motion")
+    assert "nothing of it is sent" in answer.text
+    assert "written and sent" not in answer.text
+    assert "Rejected</b> by Ada Lovelace" in bob.get(f"/cases/{job_id}").text
+    assert "nothing is to be decided here any more" in bob.get(f"/cases/{job_id}").text
+    assert "Take it back" not in bob.get(f"/cases/{job_id}").text
+    again = ada.get(f"/cases/{job_id}").text
+    assert "Take it back" in again
+    send(ada, again, f"/cases/{job_id}/undo")
+    assert hospital.job(job_id).state is JobState.HELD
+
+
+def test_a_rerouting_is_taken_back_in_time(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    answer = send(ada, page, f"/cases/{job_id}/reroute", target="clinical_caption|caption")
+    assert "The other adapter is asked in" in answer.text
+    send(ada, answer.text, f"/cases/{job_id}/undo")
+    assert hospital.job(job_id).state is JobState.HELD
+
+
+def test_what_is_signed_is_corrected_from_its_own_page(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held_volume(hospital)
+    action = f"/cases/{job_id}/edit"
+    sign = send(ada, ada.get(f"/cases/{job_id}").text, action, step="look", **{"f.severity_estimate": "severe"})
+    send(ada, sign.text, action, step="sign")
+    with hospital.db.writing() as session:
+        job = session.get_one(Job, job_id)
+        job.state, job.not_before = JobState.VERIFIED, utc_now()
+    page = ada.get(f"/cases/{job_id}").text
+    assert "Correct what is signed" in page
+    assert f"/cases/{job_id}/accept" not in page
+    assert form(page, action)["f.severity_estimate"] == ["severe"], "one begins with what is signed"
+    sign = send(ada, page, action, step="look", **{"f.severity_estimate": "moderate"})
+    assert re.search(r"<td>moderate</td><td class=\"soft\">severe</td>", sign.text)
+    assert "Signed with your changes" in send(ada, sign.text, action, step="sign").text
+
+
+def test_how_many_images_were_on_the_screen_is_kept_and_a_form_of_no_answer_decides_nothing(
+    hospital: Hospital, ada: TestClient
+) -> None:
+    job_id = held(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    refused = send(ada, page, f"/cases/{job_id}/accept", seen="", looked="x")
+    assert refused.status_code == 409
+    assert "changed since it was shown" in refused.text
+    send(ada, page, f"/cases/{job_id}/accept", looked="3")
+    with hospital.db.reading() as session:
+        (decided,) = session.scalars(select(Review).where(Review.job_id == job_id))
+    assert decided.shown is not None
+    assert (decided.shown["frames_shown"], decided.shown["frames"]) == (3, 4)
+    assert "3 of 4 images on screen" in ada.get(f"/cases/{job_id}").text
+
+
+def test_what_was_asked_and_not_found_is_said(hospital: Hospital, ada: TestClient) -> None:
+    question = Question("multi_label", labels=("hemorrhage", "exudate"))
+    job_id = held(hospital, adapter="flare", question=question.to_json(), findings={"labels": ["exudate"]})
+    page = ada.get(f"/cases/{job_id}").text
+    assert "multi label of hemorrhage, exudate" in page
+    assert "Not named:</b> hemorrhage" in page
+
+
+def test_a_likelihood_of_words_is_not_shown_as_the_probability_of_a_finding(
+    hospital: Hospital, ada: TestClient
+) -> None:
+    confidence = {"probability": 0.97, "calibrated": False, "method": "length-normalised likelihood of the text"}
+    page = ada.get(f"/cases/{held(hospital, confidence=confidence)}").text
+    assert "Likelihood of the words 0.97 (uncalibrated)" in page
+    assert "It says nothing of whether they are right" in page
+    assert "<meter" not in page
+    assert "words 0.97 (uncalibrated)" in ada.get("/").text
+
+
+def test_the_answer_comes_before_how_the_model_came_to_it(hospital: Hospital, ada: TestClient) -> None:
+    held(hospital, findings={"thinking_process": "The frame shows a tip.", "final_answer": "Go on."})
+    assert "final answer: Go on.; thinking process: The frame shows a tip." in ada.get("/").text

@@ -44,6 +44,7 @@ class AnswerLine:
     findings: dict[str, Any] | None
     confidence: float | None
     calibrated: bool | None
+    method: str | None
     #: There is an answer, or a decision without one.
     is_known: bool
     is_standin: bool
@@ -154,6 +155,7 @@ def _answer(job: Any, sent: dict[tuple[str, DeliveryState], int]) -> AnswerLine:
         findings=job.findings,
         confidence=confidence.get("probability"),
         calibrated=confidence.get("calibrated"),
+        method=confidence.get("method"),
         is_known=job.answered_at is not None or job.decision is not None,
         is_standin=bool(job.is_standin),
         sent={(destination, state.value): count for (destination, state), count in sorted(sent.items())},

@@ -21,16 +21,20 @@ from worker.db import queries
 from worker.db.columns import utc_now
 from worker.db.priors import priors_of
 from worker.db.records import CalibrationRow, Event, Job
+from worker.db.review_records import standing_signature
 from worker.db.units import asked_adapter
+from worker.db.work_list import priority_name
 from worker.people.user import User
+from worker.review.cases import FINAL
 from worker.roles import Role
-from worker.schemas import ReviewCase
+from worker.schemas import ReviewCase, ReviewView
 from worker.states import JobState
 from worker.web import auditing
 from worker.web.access import requires
 from worker.web.decided import decided_banner
 from worker.web.finding_forms import form_of
 from worker.web.page import render
+from worker.web.patients import patient_of
 from worker.web.reading_room import reader, site_adapters, why_only_looking
 from worker.web.report_preview import preview
 
@@ -40,10 +44,21 @@ RENEWALS = 3
 Viewer = Annotated[User, requires(Role.VIEWER)]
 
 
+def renew_every_s(claim_s: float) -> int:
+    """Return how often a page renews a claim of this length, in seconds."""
+    return max(int(claim_s / RENEWALS), 1)
+
+
 @router.get("/cases/{job_id}", response_class=HTMLResponse)
-def case(request: Request, user: Viewer, job_id: str, decided: Annotated[str, Query(max_length=32)] = "") -> Response:
+def case(
+    request: Request,
+    user: Viewer,
+    job_id: str,
+    view: Annotated[str, Query(max_length=32)] = "",
+    decided: Annotated[str, Query(max_length=32)] = "",
+) -> Response:
     """Show a case."""
-    return show(request, user, job_id, decided=decided)
+    return show(request, user, job_id, view=view, decided=decided)
 
 
 def show(
@@ -51,6 +66,7 @@ def show(
     user: User,
     job_id: str,
     *,
+    view: str = "",
     decided: str = "",
     trouble: str = "",
     opened: str = "",
@@ -65,6 +81,7 @@ def show(
         request: The request.
         user: Who looks.
         job_id: The case.
+        view: Id of the work list's filters that the person goes on with.
         decided: A case that this user has just decided.
         trouble: Why a decision was not taken.
         opened: The form that is open ("accept", "edit", ...).
@@ -78,15 +95,15 @@ def show(
         job = session.get(Job, job_id)
         if job is None:
             message = {"title": "Not found", "message": "There is no such case. The work list shows what waits."}
-            return render(request, "message.html", message, status_code=404)
+            return render(request, "message.html", message | {"way_back": "/", "way": "To the work list"}, 404)
         shown = queries.review_case(session, job_id)
         context = _context(session, request, user, job, shown, adapters)
         context |= _forms(job, adapters, typed, errors)
         auditing.also_shown(request, (prior.study_id for prior in context["priors"]))
-        context["decided"] = decided_banner(session, user, decided)
+        context["decided"] = decided_banner(session, user, decided or job_id)
     settings = request.app.state.settings.review
-    context |= {"trouble": trouble, "opened": opened, "comment": comment, "undo_s": settings.undo_s}
-    context["renew_every_s"] = max(int(settings.claim_s / RENEWALS), 1)
+    context |= {"trouble": trouble, "opened": opened, "comment": comment, "undo_s": settings.undo_s, "view": view}
+    context["renew_every_s"] = renew_every_s(settings.claim_s)
     return render(request, "case.html", context, status_code, jobs=[shown])
 
 
@@ -101,18 +118,22 @@ def _context(
     only_looking = why_only_looking(user)
     person: Person | None = None if only_looking else reader(request, user)
     adapter = adapters.get(job.adapter)
-    signed = next((entry for entry in reversed(shown.reviews) if entry.findings and entry.undone_at is None), None)
-    is_signed = job.state in (JobState.ACCEPTED, JobState.VERIFIED) and signed is not None
+    signed = _signed(job)
+    can_sign = job.state in (JobState.HELD, JobState.RELEASED) and not only_looking
     return {
         "case": shown,
+        "patient": patient_of(session, job),
+        "priority": priority_name(job.priority),
         "adapter": adapter,
-        "can_sign": job.state in (JobState.HELD, JobState.RELEASED) and not only_looking,
-        "can_reject": job.state in (JobState.HELD, JobState.RELEASED, JobState.VERIFIED) and not only_looking,
+        "can_sign": can_sign,
+        "can_correct": can_sign or (job.state is JobState.VERIFIED and not only_looking),
         "only_looking": only_looking,
         "person": person,
         "another_decides": _why_another_decides(shown, person, job),
-        "preview": preview(adapters, job, signed.findings if is_signed and signed else job.findings, person),
-        "is_signed": is_signed,
+        "not_named": _not_named(job),
+        "preview": preview(adapters, job, job.findings if signed is None else signed, person),
+        "is_signed": signed is not None,
+        "decisive": _decisive(shown),
         "calibration": _calibration(session, job),
         "priors": priors_of(session, job.study_id),
         "history": _history(session, job),
@@ -134,7 +155,30 @@ def _forms(
         return {"form": None, "no_form": str(error)}
     if job.model_input is None:
         return {"form": None, "no_form": "the model never saw the images: try again, re-route, or reject it"}
-    return {"form": form_of(model, job.findings if typed is None else typed, errors), "form_errors": errors or {}}
+    values = typed if typed is not None else _signed(job) or job.findings
+    return {"form": form_of(model, values, errors), "form_errors": errors or {}}
+
+
+def _signed(job: Job) -> Mapping[str, Any] | None:
+    """Return what stands signed of a job; None where nothing does."""
+    if job.state not in (JobState.ACCEPTED, JobState.VERIFIED):
+        return None
+    signed = standing_signature(job)
+    return None if signed is None else signed.findings
+
+
+def _not_named(job: Job) -> list[str]:
+    """Return the labels that the model was asked about and did not name: what it says is not there."""
+    asked = list((job.question or {}).get("labels") or ())
+    said = job.findings or {}
+    named = [*(said.get("labels") or ()), said.get("label")]
+    return [label for label in asked if label not in named] if {"labels", "label"} & said.keys() else []
+
+
+def _decisive(shown: ReviewCase) -> ReviewView | None:
+    """Return the decision that stands."""
+    final = (entry for entry in reversed(shown.reviews) if entry.action in FINAL and entry.undone_at is None)
+    return next(final, None)
 
 
 def _why_another_decides(shown: ReviewCase, person: Person | None, job: Job) -> str:

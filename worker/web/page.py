@@ -43,7 +43,7 @@ def _colour(state: str) -> str:
     return next((colour for colour, states in COLOURS.items() if state in states), "calm")
 
 
-def _time(moment: datetime | None) -> Markup:
+def time_of(moment: datetime | None) -> Markup:
     """Return a time in this machine's zone; the page's script shows it in the reader's."""
     if moment is None:
         return Markup("")
@@ -52,7 +52,7 @@ def _time(moment: datetime | None) -> Markup:
 
 
 def _clock(moment: datetime) -> Markup:
-    """Return a time of day with milliseconds, as `_time` does."""
+    """Return a time of day with milliseconds, as `time_of` does."""
     shown = f"{moment.astimezone():%H:%M:%S}.{moment.microsecond // 1000:03d}"
     return Markup('<time datetime="{}" data-clock>{}</time>').format(moment.isoformat(), shown)
 
@@ -69,7 +69,7 @@ def _day(date: str) -> str:
     return f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 and date.isdigit() else date
 
 
-def _person(name: str) -> str:
+def person_of(name: str) -> str:
     """Return a person name (PN) as it is said: given name first (PS3.5 6.2.1)."""
     family, given, middle, prefix, suffix = (*name.split("=")[0].split("^"), "", "", "", "", "")[:5]
     return " ".join(part for part in (prefix, given, middle, family, suffix) if part) or name
@@ -78,6 +78,8 @@ def _person(name: str) -> str:
 def _waited(since: datetime, now: datetime) -> str:
     """Say how long something waits, e.g. ``3 min``, ``5 h 20 min``, ``2 days``."""
     minutes = max(int((now - since).total_seconds() // 60), 0)
+    if minutes < 1:
+        return "under a minute"
     if minutes < 60:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)
@@ -94,20 +96,22 @@ templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 templates.env.filters.update(
     day=_day,
-    person=_person,
+    person=person_of,
     waited=_waited,
     action=lambda name: ACTIONS.get(name, name),
     colour=_colour,
-    time=_time,
+    time=time_of,
     clock=_clock,
     label=wording.label,
     in_words=wording.findings_in_words,
+    answer_first=wording.answer_first,
     value_in_words=wording.value_in_words,
     probability=probability_text,
     sure=wording.confidence_in_words,
     delivered=wording.deliveries_in_words,
 )
 templates.env.tests["dictionary"] = _is_mapping
+templates.env.tests["of_words"] = wording.is_of_words
 
 
 def render(

@@ -1,4 +1,4 @@
-"""What the work list and the case pages share: who reads, and the adapters of this site.
+"""What the work list and the case pages share: who reads, the adapters of this site, and why a decision was not taken.
 
 Input: a request and its user. Output: a `Reviewer`, or None for who can only look. Nothing fails here.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastapi import Request
+from markupsafe import Markup, escape
 
 from models.adapter import AdapterDefinition
 from worker.people.user import User
@@ -15,6 +16,7 @@ from worker.review import Reviewer, ReviewError, reviewer
 from worker.roles import Role
 from worker.settings import Settings
 from worker.site import enabled_adapters
+from worker.web.page import person_of, time_of
 
 CANNOT_SIGN = "Log in with an account of your own to decide: a decision needs a person's name."
 ONLY_LOOKS = "You can look at cases; deciding is for the role reviewer. An administrator can give it to you."
@@ -42,6 +44,14 @@ def why_only_looking(user: User) -> str:
     if not user.may(Role.REVIEWER):
         return ONLY_LOOKS
     return "" if user.is_person else CANNOT_SIGN
+
+
+def told(error: Exception) -> Markup:
+    """Return why a decision was not taken, as the page of the case says it, with its times in the reader's zone."""
+    if not isinstance(error, ReviewError):
+        return escape(str(error))
+    first, *pieces = error.worded(time_of, lambda case: "this case", lambda who: person_of(who.name))
+    return Markup("").join(escape(piece) for piece in (first[:1].upper() + first[1:], *pieces))
 
 
 def site_adapters(request: Request) -> Mapping[str, AdapterDefinition]:

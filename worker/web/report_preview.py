@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dicom_node.codes import NO_UNITS, PROBABILITY
+from dicom_node.codes import NAMED_IN_TEXT, NO_UNITS, PROBABILITY
 from dicom_node.report import Measurement, Person, Report, ReportedFinding, probability_text
 from models.adapter import AdapterDefinition
 from models.confidence import Confidence
@@ -36,8 +36,8 @@ class Preview:
     #: What is coded: finding, and what is said of it.
     findings: tuple[tuple[str, str], ...] = ()
     statements: tuple[str, ...] = ()
-    #: Who signs, as the report names them; empty for nobody.
-    signed_by: str = ""
+    #: Who signs; None for nobody.
+    signer: Person | None = None
     #: Why there are no words.
     obstacle: str = ""
 
@@ -84,12 +84,14 @@ def _in_words(report: Report, person: Person | None) -> Preview:
         narratives=tuple((narrative.heading.meaning, narrative.text) for narrative in report.narratives),
         findings=tuple(_coded(finding) for finding in report.findings),
         statements=report.statements,
-        signed_by="" if person is None else f"{person.name}, {person.organization}".removesuffix(", "),
+        signer=person,
     )
 
 
 def _coded(finding: ReportedFinding) -> tuple[str, str]:
-    name = ", ".join([finding.finding_type.meaning, *(site.meaning for site in finding.sites)])
+    # What a site names in its own words has no code: its name is the tracking identifier.
+    named = finding.tracking_id if finding.finding_type == NAMED_IN_TEXT else finding.finding_type.meaning
+    name = ", ".join([named, *(site.meaning for site in finding.sites)])
     said = [f"{entry.name.meaning}: {entry.value.meaning}" for entry in finding.evaluations]
     said += [f"{entry.name.meaning}: {_measured(entry)}" for entry in finding.measurements]
     if finding.region is not None:

@@ -24,7 +24,7 @@ from worker.roles import Role
 from worker.web.access import requires
 from worker.web.decided import decided_banner
 from worker.web.page import render
-from worker.web.reading_room import account_of, why_only_looking
+from worker.web.reading_room import account_of, site_adapters, why_only_looking
 
 router = APIRouter(include_in_schema=False)
 #: Seconds between two looks of the page.
@@ -153,5 +153,6 @@ def _list(request: Request, user: User, view: str, start: int) -> dict[str, Any]
         "now": utc_now(),
         "account": account,
         "priority_name": priority_name,
+        "titles": {name: adapter.title for name, adapter in site_adapters(request).items()},
         "standin": request.app.state.settings.engine.kind == "standin" or any(line.is_standin for line in found.lines),
     }

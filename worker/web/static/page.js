@@ -92,6 +92,7 @@ function lists() {
 // Decisions: one open at a time, its first field or its button focused -------------------------------------------------
 
 function openDecision(details) {
+  if (details.closest("[inert]")) return;
   details.open = true;
   const first = find("[data-first]", details) ?? find("input:not([type=hidden]), select, textarea, button", details);
   first?.focus();
@@ -110,6 +111,11 @@ function decisions() {
     const form = event.target;
     if (form.dataset.sent) {
       event.preventDefault();
+      return;
+    }
+    if (away && form.method === "post") {
+      event.preventDefault();
+      sendWhenBack(form, event.submitter);
       return;
     }
     if (form.method === "post") {
@@ -138,6 +144,89 @@ function releaseWhenLeft() {
   });
 }
 
+// A case that another person has open: its forms wait until it is free -------------------------------------------------
+
+function whose(within) {
+  if (!find("[data-claimed]")) return;
+  const isTaken = Boolean(find("[data-taken]", within));
+  for (const part of all("[data-decides]")) part.inert = isTaken;
+  for (const button of all("[data-release]")) button.hidden = isTaken;
+}
+
+// The server cannot be reached: what stands on the page is of then, and nothing can be decided ------------------------
+
+let away = false;
+
+function isAway() {
+  if (away) return;
+  away = true;
+  const line = document.createElement("p");
+  line.id = "away";
+  line.className = "trouble";
+  line.setAttribute("role", "alert");
+  line.textContent = `The server has not answered since ${clock.format(new Date())}. What you see may have changed, and no decision can be sent. What you typed stays; the page goes on by itself when the server is back.`;
+  find("main").prepend(line);
+  for (const place of all("[data-claimed]")) place.replaceChildren();
+}
+
+function isBack() {
+  if (!away) return;
+  away = false;
+  find("#away")?.remove();
+}
+
+async function sendWhenBack(form, button) {
+  try {
+    await fetch(location.pathname, { method: "HEAD", headers: { "X-Background": "1" } });
+  } catch {
+    find("#away")?.scrollIntoView({ block: "nearest" });
+    return;
+  }
+  isBack();
+  form.requestSubmit(button);
+}
+
+// Who scrolls through pictures that are here already, or types, is at work though nothing is asked of the server.
+let wasActive = false;
+
+function connection() {
+  document.addEventListener("htmx:sendError", isAway);
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.xhr?.status) isBack();
+  });
+  for (const name of ["keydown", "pointerdown", "wheel"]) {
+    document.addEventListener(name, () => (wasActive = true), { passive: true, capture: true });
+  }
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (wasActive && event.target.matches("[data-claimed]")) delete event.detail.headers["X-Background"];
+    wasActive = false;
+  });
+}
+
+// How many of the case's images a person has had before them goes with their decision ---------------------------------
+
+function looked() {
+  const told = ({ detail }) => {
+    for (const field of all("[data-looked]")) field.value = String(detail.seen);
+    const some = `You have had ${detail.seen} of ${detail.frames} image${detail.frames === 1 ? "" : "s"} on the screen.`;
+    const broken = detail.broken ? ` ${detail.broken} cannot be shown.` : "";
+    for (const line of all("[data-looked-words]")) {
+      line.textContent = some + broken;
+      line.classList.toggle("few", Boolean(detail.broken) || !detail.seen);
+    }
+  };
+  document.addEventListener("viewer:frame", told);
+  document.addEventListener("viewer:failed", told);
+}
+
+// Filters: a choice is applied at once --------------------------------------------------------------------------------
+
+function filters() {
+  for (const form of all("form[data-filters]")) {
+    for (const choice of all("select", form)) choice.addEventListener("change", () => form.requestSubmit());
+  }
+}
+
 // The seconds in which a decision can be taken back -------------------------------------------------------------------
 
 function countdown() {
@@ -151,7 +240,7 @@ function countdown() {
       return;
     }
     clearInterval(timer);
-    find("form", line).replaceWith("It is being written and sent.");
+    find("form", line).replaceWith(line.dataset.begun);
   }, 250);
 }
 
@@ -241,9 +330,13 @@ decisions();
 releaseWhenLeft();
 countdown();
 forms();
+connection();
+looked();
+filters();
 document.addEventListener("keydown", onKey);
 document.addEventListener("htmx:afterSwap", (event) => {
   localTimes(event.target);
+  if (event.target.matches("[data-claimed]")) whose(event.target);
   const focused = document.activeElement === document.body && chosen ? find(`#${chosen} a`) : null;
   mark();
   focused?.focus({ preventScroll: true });

@@ -1,0 +1,52 @@
+"""Whose images a case is about, as far as a reader must know it: two identifiers, age and sex.
+
+Input: a job with its study. Output: a `Patient` for the pages of a case. Names stay off the pages (a screen is seen by
+others too): the ID and the date of birth are two identifiers, and both stand in the reader's own list. Nothing fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from worker.db.records import Instance, Job
+
+_SEXES = {"F": "female", "M": "male", "O": "other sex"}
+#: Below this age months matter.
+_INFANT_YEARS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """Who it is; what the images do not say is empty."""
+
+    patient_id: str
+    #: As in the images (DA).
+    birth_date: str
+    #: At the time of the study, e.g. "66 years", "7 months".
+    age: str
+    sex: str
+
+
+def patient_of(session: Session, job: Job) -> Patient:
+    """Return whose images a job is about; age and sex as the first image of the series says."""
+    first = select(Instance.header).where(Instance.series_id == job.series_id).order_by(Instance.id).limit(1)
+    header: dict[str, Any] = session.scalar(first) or {}
+    return Patient(
+        patient_id=job.study.patient_id,
+        birth_date=job.study.patient_birth_date,
+        age=_age(header.get("patient_age_years")),
+        sex=_SEXES.get(str(header.get("patient_sex") or "").upper(), ""),
+    )
+
+
+def _age(years: Any) -> str:
+    if not isinstance(years, int | float) or years < 0:
+        return ""
+    if years < _INFANT_YEARS:
+        months = int(years * 12)
+        return f"{months} month{'' if months == 1 else 's'}"
+    return f"{int(years)} years"
