@@ -54,9 +54,9 @@ def deliver(db: Database, settings: Settings, destination: str) -> bool:
     batch, at_once = settings.delivery.batch, 1 if target is None else target.associations
     parcels, withdrawn = claim_batch(db, destination, batch=batch, at_once=at_once)
     if target is None:
-        _bury(
-            db, parcels, f"no destination is named {destination!r} in the settings any more; name it, then send again"
-        )
+        renamed = f"if it has another name now, `dicom-worker deliveries rename {destination} NEWNAME`"
+        gone = f"no destination is named {destination!r} in the settings any more; name it again, or {renamed}"
+        _bury(db, parcels, f"{gone}; then send again")
     else:
         channel = channel_of(target)
         strange = [parcel for parcel in parcels if not channel.takes(parcel.kind)]

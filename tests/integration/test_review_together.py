@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -297,6 +297,43 @@ def test_a_second_reading_is_offered_to_those_and_only_those_who_may_decide(hosp
         else:
             with pytest.raises(ReviewError, match="who must be another person"):
                 review.accept(hospital.db, job_id, person)
+
+
+def test_a_second_reader_has_seen_the_opinion_of_the_first(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    seen = review.seen_digest(hospital.job(job_id))
+    review.ask_second_reader(hospital.db, job_id, ADA, "look at the second run", seen=seen)
+    with pytest.raises(ReviewError, match="has changed since it was shown; look at it again"):
+        review.accept(hospital.db, job_id, BOB, seen=seen)
+    review.accept(hospital.db, job_id, BOB, seen=review.seen_digest(hospital.job(job_id)))
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda db, job_id, person, seen: review.accept(db, job_id, person, " clear", seen=seen),
+        lambda db, job_id, person, seen: review.edit(db, job_id, {"patency": "patent"}, person, seen=seen),
+        lambda db, job_id, person, seen: review.reject(db, job_id, person, "motion", seen=seen),
+        lambda db, job_id, person, seen: review.reroute(db, job_id, "abdominal_trauma", person, "", seen=seen),
+        lambda db, job_id, person, seen: review.ask_second_reader(db, job_id, person, "unsure", seen=seen),
+        lambda db, job_id, person, seen: review.comment(db, job_id, person, "look at the second run"),
+    ],
+    ids=["accept", "edit", "reject", "reroute", "second reader", "comment"],
+)
+def test_what_is_sent_again_because_its_answer_was_lost_is_answered_again_and_kept_once(
+    hospital: Hospital, decide: Callable[..., review.ReviewOutcome]
+) -> None:
+    job_id = held(hospital)
+    seen = review.seen_digest(hospital.job(job_id))
+    first, again = (decide(hospital.db, job_id, ADA, seen) for _ in range(2))
+    assert (again.job_id, again.state) == (first.job_id, first.state)
+    with hospital.db.reading() as session:
+        assert len(session.scalars(select(ReviewRecord)).all()) == 1
+    if first.state in (JobState.ACCEPTED, JobState.REJECTED):
+        with pytest.raises(ReviewError, match=r"it was \S+ by Lovelace\^Ada at"):
+            decide(hospital.db, job_id, BOB, seen)
+        with pytest.raises(ReviewError, match=r"it was \S+ by Lovelace\^Ada at"):
+            decide(hospital.db, job_id, ADA, "")
 
 
 def test_the_next_case_is_the_next_of_the_list_that_is_worked_through(hospital: Hospital) -> None:

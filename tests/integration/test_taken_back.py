@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+from pynetdicom.sop_class import (
+    Comprehensive3DSRStorage,
+    KeyObjectSelectionDocumentStorage,
+    SecondaryCaptureImageStorage,
+)
 from sqlalchemy import select
+from typer.testing import CliRunner
 
 from tests.integration.hospital import ADA, Hospital, hospital_with, released
 from tests.integration.test_delivery import scripted_pacs
@@ -24,6 +31,7 @@ from tests.services import free_port
 from tests.services.process import LOCALHOST
 from worker import review
 from worker.announcing import announce
+from worker.cli import app
 from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job
 from worker.db.retractions import to_retract
@@ -108,6 +116,37 @@ def test_what_a_pacs_was_to_be_sent_again_is_taken_back_too(tmp_path: Path, sqli
         assert write_rejection_notes(hospital.db, hospital.spool, hospital.settings, job_id) == ("pacs",)
         with hospital.db.reading() as session:
             assert session.scalars(to_retract()).all() == []
+
+
+def test_a_rejection_follows_a_destination_to_its_new_name(tmp_path: Path, sqlite_url: str) -> None:
+    taken = (Comprehensive3DSRStorage, SecondaryCaptureImageStorage, KeyObjectSelectionDocumentStorage)
+    with scripted_pacs(classes=taken) as (port, stored):
+        old = DicomDestination(name="pacs", ae_title="PACS", host=LOCALHOST, port=port)
+        new = old.model_copy(update={"name": "archive"})
+        with hospital_with(tmp_path, sqlite_url, old) as hospital:
+            job_id = released(hospital)
+            deliver(hospital.db, hospital.settings, "pacs")
+            unsent = released(hospital, "A2")
+            hospital.settings = hospital.settings.model_copy(update={"destinations": [new]})
+            review.reject(hospital.db, job_id, ADA, "wrong side")
+            finish(hospital, job_id)
+            deliver(hospital.db, hospital.settings, "pacs")
+            note = hospital.results(job_id)[-1]
+            assert (note.kind, note.deliveries[0].state) == ("rejection", DeliveryState.DEAD)
+            remedy = "if it has another name now, `dicom-worker deliveries rename pacs NEWNAME`; then send again"
+            assert remedy in (note.deliveries[0].last_error or "")
+            environment = {"DICOM_WORKER_DATA_DIR": str(tmp_path), "DICOM_WORKER_DATABASE_URL": sqlite_url}
+            environment["DICOM_WORKER_DESTINATIONS"] = json.dumps([new.model_dump(mode="json")])
+            run = CliRunner(env=environment)
+            for wrong in (("pacs", "pax"), ("archive", "archive"), ("pax", "archive")):
+                assert run.invoke(app, ["deliveries", "rename", *wrong]).exit_code != 0
+            renamed = run.invoke(app, ["deliveries", "rename", "pacs", "archive"])
+            assert "5 deliveries are archive's now" in renamed.stdout
+            assert "3 are dead letters: `dicom-worker deliveries resend --destination archive`" in renamed.stdout
+            assert resend(hospital.db, destination="archive") == 3
+            deliver(hospital.db, hospital.settings, "archive")
+            assert note.sop_instance_uid in stored
+            assert hospital.delivery_states(job_id) | hospital.delivery_states(unsent) == {DeliveryState.DELIVERED}
 
 
 def test_what_waits_for_a_name_that_means_another_system_now_is_a_dead_letter_and_no_more(

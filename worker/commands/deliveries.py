@@ -1,7 +1,8 @@
 """`deliveries`: results on their way to the destinations, and dead letters that a person sends again.
 
 Input: conditions. Output: a table or JSON; `resend` puts dead letters, and what no destination vouched for, back into
-the outbox and rings for the daemon. Nothing to resend ends with exit code 1.
+the outbox and rings for the daemon; `rename` follows a destination to its new name in the settings. Nothing to resend,
+or to rename, ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from worker.commands.console import (
     wrong_usage,
 )
 
-app = typer.Typer(help="Results on their way: list, resend.", no_args_is_help=True)
+app = typer.Typer(help="Results on their way: list, resend, rename a destination.", no_args_is_help=True)
 
 SHOWN_AT_MOST = 200
 
@@ -92,6 +93,39 @@ def resend(
         out().print(f"{count} queued again", markup=False)
     if not count:
         fail("no dead letter fits: `dicom-worker deliveries list --state dead` shows them, `unconfirmed` others")
+
+
+@app.command()
+def rename(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="name that the settings had for it")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="name that the settings have for it now")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a destination to its new name; only for the same system, which has what it was sent under the old one."""
+    from dataclasses import asdict
+
+    from worker.db.renaming import RenamingError, rename_destination
+
+    settings = read_settings(config)
+    names = [known.name for known in settings.destinations]
+    if new not in names:
+        wrong_usage(f"{new}: no destination in the settings has this name; they have {', '.join(names) or 'none'}")
+    if old in names:
+        wrong_usage(f"{old}: the settings still have a destination of this name; what is sent there stays there")
+    with ledger(settings) as database:
+        try:
+            renamed = rename_destination(database, old, new)
+        except RenamingError as error:
+            fail(str(error))
+    if as_json:
+        print_json(asdict(renamed))
+        return
+    out().print(f"{renamed.deliveries} deliveries are {new}'s now; {renamed.left} it had already", markup=False)
+    if renamed.dead:
+        out().print(
+            f"{renamed.dead} are dead letters: `dicom-worker deliveries resend --destination {new}`", markup=False
+        )
 
 
 def _entry(row: Any) -> dict[str, Any]:

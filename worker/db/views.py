@@ -35,7 +35,8 @@ def study_detail(
 def seen_digest(job: Job) -> str:
     """Return what tells this answer, as a page shows it, from the same job's answer after a change (SHA-256).
 
-    What a person signed belongs to it: who corrects that must have seen the correction before theirs.
+    What people said before belongs to it: who corrects what is signed must have seen the last correction, and a second
+    reader the opinion of the first.
     """
     shown: dict[str, Any] = {
         "findings": job.findings,
@@ -47,6 +48,8 @@ def seen_digest(job: Job) -> str:
     signed = standing_signature(job)
     if signed is not None:
         shown["signed"] = signed.id
+    if job.second_reader:
+        shown["opinion"] = max((review.id for review in job.reviews if review.action == "opinion"), default=None)
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,10 +9,11 @@ another person who has the case open, or decided first.
 
 from worker.review.cases import ReviewOutcome, SentObject, seen_digest
 from worker.review.claims import ClaimState, claim, next_case, release
-from worker.review.decisions import accept, comment, edit, queue, reject, retry, validated
+from worker.review.decisions import accept, edit, queue, reject, retry
 from worker.review.errors import NamedCase, NamedPerson, ReviewError
 from worker.review.grace import undo
 from worker.review.people import Reviewer, reviewer, same_person, why_no_second_reader
+from worker.review.remarks import comment
 from worker.review.rerouting import reroute, targets
 from worker.review.second_reading import ask_second_reader
 
@@ -40,6 +41,5 @@ __all__ = [
     "seen_digest",
     "targets",
     "undo",
-    "validated",
     "why_no_second_reader",
 ]

@@ -1,4 +1,4 @@
-"""Accept, edit, reject, try again, or only say something: one person's word about one case.
+"""Accept, edit, reject or try again: one person's word about one case.
 
 Input and output as in `worker.review`. `job_id` is anything that `find_job` takes. `seen` is the `seen_digest` of what
 the person was shown: a decision about something else is refused. `frames_seen` is how many of its images they looked
@@ -12,20 +12,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from sqlalchemy import null
 from sqlalchemy.orm import Session
 
 from dicom_node.report import Person
 from models.adapter import AdapterDefinition
-from models.adapter import adapters as known_adapters
 from worker.db.columns import utc_now
 from worker.db.queries import UNSENT, deliveries_of, review_queue
 from worker.db.records import Job
 from worker.db.review_records import signing_review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery
-from worker.db.units import asked_adapter
 from worker.review.cases import (
     CORRECTABLE,
     PAST,
@@ -39,7 +36,9 @@ from worker.review.cases import (
     open_case,
 )
 from worker.review.errors import NamedCase, ReviewError
+from worker.review.forms import in_form
 from worker.review.people import check_person, check_signer
+from worker.review.repeating import same_decision
 from worker.review.shown import Shown
 from worker.schemas import ReviewCase
 from worker.states import DeliveryState, JobState
@@ -78,6 +77,8 @@ def accept(
     check_signer(reviewer)
     with db.writing() as session:
         shown = Shown(seen, frames_seen)
+        if before := same_decision(find_case(session, job_id), "accept", reviewer, comment, shown):
+            return before
         job = open_case(session, job_id, reviewer, "accept", shown=shown)
         if job.findings is None:
             raise ReviewError(
@@ -107,19 +108,18 @@ def edit(
     """
     check_signer(reviewer)
     with db.writing() as session:
-        shown = Shown(seen, frames_seen)
-        job = open_case(session, job_id, reviewer, "edit", shown=shown, states=CORRECTABLE)
+        shown, job = Shown(seen, frames_seen), find_case(session, job_id)
+        before = same_decision(job, "edit", reviewer, comment, shown)
+        if before and signing_review(job).findings == in_form(job, findings, adapters):
+            return before
+        open_case(session, job.id, reviewer, "edit", shown=shown, states=CORRECTABLE)
         if job.model_input is None or job.provenance is None:
             raise ReviewError(
                 NamedCase(job.id),
                 f" cannot be edited: the model never saw its images ({job.decision_reason or job.error}); "
                 "retry or reject it",
             )
-        try:
-            adapter = asked_adapter(known_adapters() if adapters is None else adapters, job)
-        except LookupError as error:
-            raise ReviewError(NamedCase(job.id), f": {error}; or reject it") from error
-        signed = validated(adapter.findings, findings).model_dump(mode="json")
+        signed = in_form(job, findings, adapters, "; or reject it")
         if job.state is JobState.VERIFIED and signed == signing_review(job).findings:
             already = ": these findings are signed already; change what is wrong, or reject them"
             raise ReviewError(NamedCase(job.id), already)
@@ -149,6 +149,8 @@ def reject(
         raise ReviewError("a rejection needs a reason: it is what the ledger shows")
     with db.writing() as session:
         shown = Shown(seen, frames_seen)
+        if before := same_decision(find_case(session, job_id), "reject", reviewer, reason, shown):
+            return before
         job = open_case(session, job_id, reviewer, "reject", shown=shown, states=CORRECTABLE)
         check_second_reader(job, reviewer, "reject")
         return end_case(session, job, "reject", reviewer, reason, shown, until(undo_s))
@@ -215,21 +217,6 @@ def retry(
         return ReviewOutcome(job.id, job.state, f"job {job.id} is queued again", shown=said)
 
 
-def comment(db: Database, job_id: str, reviewer: Person, text: str) -> ReviewOutcome:
-    """Keep a remark with a case, whatever its state; it decides nothing.
-
-    Raises:
-        ReviewError: There is no such job, or nothing is said.
-    """
-    check_person(reviewer)
-    if not text.strip():
-        raise ReviewError("a comment needs words")
-    with db.writing() as session:
-        job = find_case(session, job_id)
-        add_review(session, job, "comment", reviewer, text, from_state=job.state)
-        return ReviewOutcome(job.id, job.state, f"the comment on job {job.id} is kept")
-
-
 def _sign(
     session: Session,
     job: Job,
@@ -270,26 +257,3 @@ def _stop_deliveries(session: Session, job: Job, reason: str) -> tuple[SentObjec
         if delivery.state in ON_THE_WAY_OR_THERE:
             sent.append(SentObject(delivery.result.sop_instance_uid, delivery.destination))
     return tuple(sent)
-
-
-def validated(model: type[BaseModel], findings: Mapping[str, Any]) -> BaseModel:
-    """Check edited findings as strictly as a form: a misspelt field must not vanish.
-
-    Raises:
-        ReviewError: The message names each field.
-    """
-    unknown = sorted(set(findings) - set(model.model_fields))
-    if unknown:
-        raise ReviewError(
-            f"unknown field {', '.join(map(repr, unknown))}; the findings have {', '.join(model.model_fields)}"
-        )
-    try:
-        return model.model_validate(dict(findings))
-    except ValidationError as error:
-        lines = [
-            f"\n  {'.'.join(str(part) for part in fault['loc']) or 'findings'}: {fault['msg']} (got {fault['input']!r})"
-            for fault in error.errors()
-        ]
-        raise ReviewError(
-            "the findings do not have the form that the adapter's report needs:" + "".join(lines)
-        ) from None

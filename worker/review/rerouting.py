@@ -24,10 +24,11 @@ from worker.db.records import Instance, Job, Series
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.db.units import asked_adapter
-from worker.review.cases import SIGNABLE, ReviewOutcome, check_second_reader, open_case
+from worker.review.cases import SIGNABLE, ReviewOutcome, check_second_reader, find_case, open_case
 from worker.review.decisions import end_case, until
 from worker.review.errors import NamedCase, ReviewError
 from worker.review.people import check_person
+from worker.review.repeating import same_decision
 from worker.review.shown import Shown
 from worker.states import InstanceState, JobState
 
@@ -75,20 +76,16 @@ def reroute(
     """
     check_person(reviewer)
     enabled = known_adapters() if adapters is None else adapters
-    if adapter not in enabled:
-        raise ReviewError(f"adapter {adapter!r} is not enabled here; choose one of {', '.join(enabled)}")
-    question = Question(task) if task else None
-    try:
-        enabled[adapter].asked(question)
-    except AdapterError as error:
-        raise ReviewError(str(error)) from error
+    question = _question(enabled, adapter, task)
     with db.writing() as session:
         shown, final_at = Shown(seen, frames_seen), until(undo_s)
+        asked = f"{adapter} ({task})" if task else adapter
+        said = f"wrong adapter, {asked} is asked instead" + (f": {reason.strip()}" if reason.strip() else "")
+        if before := same_decision(find_case(session, job_id), "reroute", reviewer, said, shown):
+            return before
         job = open_case(session, job_id, reviewer, "reroute", shown=shown, states=SIGNABLE)
         check_second_reader(job, reviewer, "reroute")
         made = _jobs(session, job, enabled, enabled[adapter], question, reviewer.name)
-        asked = f"{adapter} ({task})" if task else adapter
-        said = f"wrong adapter, {asked} is asked instead" + (f": {reason.strip()}" if reason.strip() else "")
         ids = [new.id for new in made]
         outcome = end_case(session, job, "reroute", reviewer, said, shown, final_at, ids)
         for new in made:
@@ -98,6 +95,18 @@ def reroute(
         when = f" in {undo_s:g} s unless that is taken back" if undo_s > 0 else ""
         message = f"{asked} is asked instead{when} ({len(made)} job{'s' if len(made) > 1 else ''}); {outcome.message}"
         return replace(outcome, message=message)
+
+
+def _question(enabled: Mapping[str, AdapterDefinition], adapter: str, task: str) -> Question | None:
+    """Return what the adapter is to be asked. Raises `ReviewError` where that cannot be."""
+    if adapter not in enabled:
+        raise ReviewError(f"adapter {adapter!r} is not enabled here; choose one of {', '.join(enabled)}")
+    question = Question(task) if task else None
+    try:
+        enabled[adapter].asked(question)
+    except AdapterError as error:
+        raise ReviewError(str(error)) from error
+    return question
 
 
 def _jobs(

@@ -11,15 +11,13 @@ from typing import Any
 
 from dicom_node.report import Person
 from models.adapter import AdapterDefinition
-from models.adapter import adapters as known_adapters
-from worker.db.records import Job
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
-from worker.db.units import asked_adapter
-from worker.review.cases import ReviewOutcome, add_review, open_case
-from worker.review.decisions import validated
+from worker.review.cases import ReviewOutcome, add_review, find_case, open_case
 from worker.review.errors import NamedCase, ReviewError
+from worker.review.forms import in_form
 from worker.review.people import check_person
+from worker.review.repeating import is_last_word
 from worker.review.shown import Shown
 from worker.states import JobState
 
@@ -44,21 +42,16 @@ def ask_second_reader(
     if not opinion.strip():
         raise ReviewError("say in a few words what the second reader should look at")
     with db.writing() as session:
-        shown = Shown(seen, frames_seen)
-        job = open_case(session, job_id, reviewer, "opinion", shown=shown, states=(JobState.HELD,))
+        shown, job = Shown(seen, frames_seen), find_case(session, job_id)
+        waits = f"job {job.id} waits for a second reader"
+        if job.second_reader and job.state is JobState.HELD and is_last_word(job, "opinion", reviewer, opinion):
+            return ReviewOutcome(job.id, job.state, waits)  # the same, sent again
+        open_case(session, job.id, reviewer, "opinion", shown=shown, states=(JobState.HELD,))
         if job.second_reader:
             raise ReviewError(NamedCase(job.id), ": a second reader is asked already; decide about it")
-        kept = None if findings is None else _in_form(job, findings, known_adapters() if adapters is None else adapters)
-        job.second_reader = True
+        kept = None if findings is None else in_form(job, findings, adapters)
         said = add_review(session, job, "opinion", reviewer, opinion, from_state=job.state, shown=shown, findings=kept)
+        job.second_reader = True
         reason = f"{reviewer.name} asks a second reader: {opinion.strip()}"
         record_event(session, "job", job.id, study_id=job.study_id, reason=reason)
-        return ReviewOutcome(job.id, job.state, f"job {job.id} waits for a second reader", shown=said)
-
-
-def _in_form(job: Job, findings: Mapping[str, Any], adapters: Mapping[str, AdapterDefinition]) -> dict[str, Any]:
-    try:
-        adapter = asked_adapter(adapters, job)
-    except LookupError as error:
-        raise ReviewError(NamedCase(job.id), f": {error}") from error
-    return validated(adapter.findings, findings).model_dump(mode="json")
+        return ReviewOutcome(job.id, job.state, waits, shown=said)
