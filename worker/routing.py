@@ -17,6 +17,7 @@ from models.acceptance import Acceptance
 from models.adapter import AdapterDefinition
 from models.confidence import intended_use_doubts
 from models.question import Question
+from worker.near_misses import RULE_BY_RULE, Miss, by_how_little, miss
 from worker.settings import RouteRule
 from worker.site import asked_by, named_by
 from worker.states import Priority
@@ -127,6 +128,7 @@ def _by_adapters(
 ) -> RouteDecision:
     """Give the series to the first specialised adapter that accepts it, else to every general one that does."""
     chosen: list[tuple[AdapterDefinition, _Fit]] = []
+    missed: list[Miss] = []
     for adapter in sorted(enabled.values(), key=lambda known: (known.general, known.name)):
         fit = _fit(summary.headers, adapter.acceptance)
         obstacles = fit.obstacles
@@ -136,13 +138,13 @@ def _by_adapters(
         elif not obstacles and adapter.general and any(not other.general for other, _ in chosen):
             obstacles = ("a specialised adapter takes it",)
         trace.append(RuleTrace(f"adapter: {adapter.name}", not obstacles, obstacles or fit.matches))
-        if not obstacles and (adapter.general or not chosen):
+        if obstacles:
+            missed.append(miss(adapter, summary.headers, obstacles, is_accepted=bool(fit.accepted)))
+        elif adapter.general or not chosen:
             chosen.append((adapter, fit))
     if not chosen:
-        reason = "; ".join(
-            f"{t.rule.removeprefix('adapter: ')}: {', '.join(t.reasons)}" for t in trace if not t.matched
-        )
-        return RouteDecision((), "none", f"no rule and no adapter takes it ({reason})", trace=tuple(trace))
+        each = "; ".join(f"{t.rule.removeprefix('adapter: ')}: {', '.join(t.reasons)}" for t in trace if not t.matched)
+        return RouteDecision((), "none", f"{by_how_little(missed)}{RULE_BY_RULE}{each}", trace=tuple(trace))
     assignments = [
         _assignment(adapter, question, fit.accepted, summary)
         for adapter, fit in chosen

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dicom_node.headers import InstanceHeader
 from models.adapter import adapters
 from worker.engine_settings import EngineSettings
+from worker.near_misses import decisive_part
 from worker.routing import RouteDecision, SeriesSummary, route
 from worker.settings import RouteRule, Settings, SettingsError
 from worker.site import check_rules, enabled_adapters
@@ -89,6 +90,30 @@ def test_what_no_adapter_takes_is_left_alone_with_the_reason(headers: tuple[Inst
     decision = decide(headers)
     assert decision.adapters == ()
     assert why in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "decisive"),
+    [
+        (
+            (replace(XA_RUN, patient_age_years=9.0),),
+            "no adapter takes it: dsa_patency: patient aged 9, the adapter is for ages from 18",
+        ),
+        (
+            ct_series(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")),
+            "no adapter takes it: abdominal_trauma: image type LOCALIZER is not accepted",
+        ),
+        (
+            (replace(XA_RUN, sop_class_uid="1.2.840.10008.5.1.4.1.1.481.2", modality="RTDOSE"),),
+            "no adapter takes this kind of image: SOP class RT Dose Storage is not accepted",
+        ),
+    ],
+)
+def test_the_reason_begins_with_what_decided(headers: tuple[InstanceHeader, ...], decisive: str) -> None:
+    reason = decide(headers, [rule(None, modality="US")]).reason
+    assert decisive_part(reason) == decisive
+    assert "site rule: site: modality" in reason, "the ledger keeps what every rule said"
+    assert decisive_part(decisive) == decisive
 
 
 def test_what_no_specialised_adapter_takes_goes_to_every_general_one() -> None:

@@ -181,6 +181,7 @@ def _infer_unit(
     from models.prompting import build_request
     from models.rendering import RenderError
     from worker.db.columns import utc_now
+    from worker.near_misses import decisive_part
     from worker.routing import SeriesSummary
     from worker.routing import route as decide_route
     from worker.schemas import STANDIN_NOTICE
@@ -204,7 +205,7 @@ def _infer_unit(
     parsed = adapter.parse(generation)
     only = {adapter.name: adapter}
     route = decide_route(SeriesSummary(tuple(file.header for file in files)), [], only)
-    outside = () if route.assignments else (f"outside intended use: {route.reason}",)
+    outside = () if route.assignments else (f"outside intended use: {decisive_part(route.reason)}",)
     decision = decide(
         adapter,
         parsed,

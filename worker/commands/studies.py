@@ -116,7 +116,7 @@ def _print_study(study: StudyDetail) -> None:
             series.state,
             series.route.adapter or "",
             series.route.rule or "",
-            series.route.reason or "",
+            decisive_part(series.route.reason or ""),
         ]
         for series in study.series
     ]
@@ -132,6 +132,8 @@ def _print_study(study: StudyDetail) -> None:
 
 def print_job(console: Any, job: JobDetail) -> None:
     """Print one job with its answer, decision, reviews and results."""
+    from worker.near_misses import decisive_part
+
     from worker import wording
 
     console.print(Text(f"job {job.id}: {job.adapter}, {job.state}", style="bold"))

@@ -18,6 +18,7 @@ from rich.text import Text
 from worker import wording
 from worker.demo.receiver import StoredObject
 from worker.demo.studies import DemoStudy
+from worker.near_misses import decisive_part
 from worker.schemas import JobView, StudyView
 from worker.web.key_images import PictureError, png_of_capture
 
@@ -29,12 +30,14 @@ def demo_tables(
     answers = _table(("sent", 5), ("route", 4), ("answer", 9), ("how sure", 4), ("released or held, and why", 9))
     answers.add_column("in the PACS", no_wrap=True)
     others = _table(("sent", 1), ("why it was left alone", 3))
+    others.caption = "every rule: a study's page, Routes; or `dicom-worker route explain FOLDER`"
+    others.caption_justify = "left"
     for study in sent:
         found = ledger.get(study.study_instance_uid)
         if found is None:
             others.add_row(study.title, Text("did not arrive", style="red"))
         elif not found.jobs:
-            reasons = dict.fromkeys(series.route.reason or series.state for series in found.series)
+            reasons = dict.fromkeys(decisive_part(series.route.reason or series.state) for series in found.series)
             others.add_row(study.title, Text("; ".join(reasons), style="dim"))
         for job in found.jobs if found else ():
             answers.add_row(study.title, *_cells(job), _contents(in_pacs.get(study.study_instance_uid, ())))

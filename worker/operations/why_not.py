@@ -16,6 +16,7 @@ from worker.db import preferred
 from worker.db.columns import utc_now
 from worker.db.process_reports import reports
 from worker.db.records import Delivery, Instance, Job, Result, Series, Study
+from worker.near_misses import decisive_part
 from worker.operations import waiting
 from worker.operations.shapes import Reason, WhyNot
 from worker.settings import Settings
@@ -111,7 +112,7 @@ def _not_routed(series: Series) -> tuple[str, str]:
     if series.route_rule and series.route_rule.startswith("site rule: "):
         return f"Left alone by {series.route_rule}: {reason}.", "Change the rule (routes), try it with a replay first."
     remedy = "See each rule at Routes; a site rule (routes) can send it to an adapter all the same."
-    return f"Not routed: {reason}.", remedy
+    return f"Not routed: {decisive_part(reason)}.", remedy
 
 
 def _about_job(session: Session, settings: Settings, job: Job) -> Iterator[Reason]:
