@@ -97,6 +97,8 @@ def _study_row(study: StudyView) -> list[str]:
 
 
 def _print_study(study: StudyDetail) -> None:
+    from worker.near_misses import decisive_part
+
     console = out()
     console.print(Text(f"study {study.study_instance_uid}", style="bold"))
     facts = [
@@ -132,8 +134,6 @@ def _print_study(study: StudyDetail) -> None:
 
 def print_job(console: Any, job: JobDetail) -> None:
     """Print one job with its answer, decision, reviews and results."""
-    from worker.near_misses import decisive_part
-
     from worker import wording
 
     console.print(Text(f"job {job.id}: {job.adapter}, {job.state}", style="bold"))
