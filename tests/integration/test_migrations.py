@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from models.generation import ModelProvenance
 from worker.db.calibrations import active_calibration, calibrations, why_void
 from worker.db.columns import Record
-from worker.db.records import Delivery, Job, Result, Series, Study
+from worker.db.identity import name_key
+from worker.db.records import Delivery, Job, Result, Review, Series, Study
 from worker.db.schema import alembic_config, is_current, upgrade
 from worker.db.sessions import Database
 
@@ -26,6 +27,8 @@ INSERT INTO jobs (id, study_id, series_id, adapter, unit_uid, revision, state, p
   '2026-11-01 10:00:00', '[]');
 INSERT INTO results (id, job_id, sop_instance_uid, sop_class_uid, kind, verified, digest, path, created_at)
   VALUES (1, 'j1', '1.2.9', '1.2.840', 'sr', FALSE, 'd', 'p', '2026-11-01 10:00:00');
+INSERT INTO reviews (id, job_id, action, reviewer_name, reviewer_organization, comment, decided_at)
+  VALUES (1, 'j1', 'opinion', 'MÜLLER ^ Ada', 'City', '', '2026-11-01 10:00:00');
 INSERT INTO deliveries (id, result_id, destination, state, attempts, tries, not_before)
   VALUES (1, 1, 'pacs', 'delivered', 0, 1, '2026-11-01 10:00:00');
 """
@@ -60,6 +63,9 @@ def test_an_upgrade_keeps_every_row(hospital: Database) -> None:
         (result,) = session.scalars(select(Result)).all()
         assert (result.job_id, result.deliveries[0].destination) == ("j1", "pacs")
         assert session.scalars(select(Delivery.state)).one().value == "delivered"
+        (review,) = session.scalars(select(Review)).all()
+        assert (review.name_key, review.shown, review.started) == ("müller^ada", None, None)
+        assert review.name_key == name_key(review.reviewer_name)
     hospital.close()
 
 
