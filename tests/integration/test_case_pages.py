@@ -252,7 +252,11 @@ def test_one_person_with_two_accounts_is_no_second_reader(
     assert "Somebody of your name asked for a second reader: another person decides" in seen
     refused = other.post(
         f"/cases/{job_id}/accept",
-        data={**form(page, f"/cases/{job_id}/accept"), "csrf_token": form(seen, "/logout")["csrf_token"]},
+        data={
+            **form(page, f"/cases/{job_id}/accept"),
+            "csrf_token": form(seen, "/logout")["csrf_token"],
+            "seen": review.seen_digest(hospital.job(job_id)),
+        },
     )
     assert refused.status_code == 409
     assert "an administrator gives the one who decides a name of their own" in refused.text
@@ -413,9 +417,7 @@ def test_a_study_shows_what_was_taken_back_as_that(hospital: Hospital, ada: Test
                      ada.get(study).text)  # fmt: skip
 
 
-def test_a_case_and_its_last_look_say_whose_images_they_are(
-    hospital: Hospital, ada: TestClient
-) -> None:
+def test_a_case_and_its_last_look_say_whose_images_they_are(hospital: Hospital, ada: TestClient) -> None:
     job_id = held(hospital)
     with hospital.db.writing() as session:
         job = session.get_one(Job, job_id)
@@ -437,7 +439,26 @@ def test_what_a_person_changed_is_marked_before_they_sign(hospital: Hospital, ad
     changed = re.findall(r'<tr class="changed"><th scope="row">([^<]*)', sign)
     assert [name.strip() for name in changed] == ["severity estimate"]
     assert re.search(r"<td>severe</td><td class=\"soft\">mild</td>", sign)
-    assert "Nothing: you sign it as it was" in send(ada, page, f"/cases/{job_id}/edit", step="look").text
+
+
+def test_an_edit_that_changes_nothing_is_an_acceptance(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(hospital)
+    action = f"/cases/{job_id}/edit"
+    sign = send(ada, ada.get(f"/cases/{job_id}").text, action, step="look").text
+    assert "Nothing: you accept it as it is" in sign
+    assert "edited by a" not in sign
+    assert "Accepted and signed" in send(ada, sign, action, step="sign").text
+    with hospital.db.reading() as session:
+        (decided,) = session.scalars(select(Review).where(Review.job_id == job_id))
+    assert (decided.action, decided.findings) == ("accept", BLOCKED)
+
+
+def test_adapters_that_are_not_for_the_images_come_last_and_say_so(hospital: Hospital, ada: TestClient) -> None:
+    page = ada.get(f"/cases/{held(hospital)}").text
+    (choices,) = re.findall(r'<select id="target".*?</select>', page, re.DOTALL)
+    (last,) = re.findall(r"<option[^>]*>([^<]*)</option></select>", choices)
+    assert last.endswith("(not for these images)")
+    assert "Abdominal trauma on CT, SOP class X-Ray Angiographic Image Storage is not accepted" in page
 
 
 def test_a_second_reader_is_asked_with_findings_and_words_of_the_same_page(hospital: Hospital, ada: TestClient) -> None:
@@ -506,6 +527,9 @@ def test_what_is_signed_is_corrected_from_its_own_page(hospital: Hospital, ada: 
     assert form(page, action)["f.severity_estimate"] == ["severe"], "one begins with what is signed"
     sign = send(ada, page, action, step="look", **{"f.severity_estimate": "moderate"})
     assert re.search(r"<td>moderate</td><td class=\"soft\">severe</td>", sign.text)
+    same = send(ada, page, action, step="look").text
+    assert "it stands signed like this" in same
+    assert 'value="sign"' not in same
     assert "Signed with your changes" in send(ada, sign.text, action, step="sign").text
 
 

@@ -34,7 +34,7 @@ from worker.web.access import requires
 from worker.web.decided import decided_banner
 from worker.web.finding_forms import form_of
 from worker.web.page import render
-from worker.web.patients import patient_of
+from worker.web.patients import patient_of, unfit_adapters
 from worker.web.reading_room import reader, site_adapters, why_only_looking
 from worker.web.report_preview import preview
 
@@ -119,6 +119,7 @@ def _context(
     person: Person | None = None if only_looking else reader(request, user)
     adapter = adapters.get(job.adapter)
     signed = _signed(job)
+    unfit = unfit_adapters(session, job, adapters)
     can_sign = job.state in (JobState.HELD, JobState.RELEASED) and not only_looking
     return {
         "case": shown,
@@ -137,7 +138,11 @@ def _context(
         "calibration": _calibration(session, job),
         "priors": priors_of(session, job.study_id),
         "history": _history(session, job),
-        "targets": review.targets(adapters, job.adapter, job.question_key),
+        "targets": sorted(
+            review.targets(adapters, job.adapter, job.question_key), key=lambda target: target.adapter in unfit
+        ),
+        "unfit": unfit,
+        "titles": {name: known.title for name, known in adapters.items()},
         "now": utc_now(),
         "series_id": job.series_id,
     }

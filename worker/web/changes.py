@@ -25,6 +25,11 @@ class Row:
     is_changed: bool
 
 
+def is_unchanged(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+    """Tell whether a person left everything as it was."""
+    return before is not None and not any(row.is_changed for row in rows(now, before))
+
+
 def rows(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[Row]:
     """Return the fields in the order of the findings that would be signed; without any before, none is changed."""
     found = []

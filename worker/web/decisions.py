@@ -25,9 +25,11 @@ from worker.db.units import asked_adapter
 from worker.people.user import User
 from worker.review import Reviewer, ReviewError
 from worker.roles import Role
+from worker.states import JobState
 from worker.web import auditing
 from worker.web.access import requires
 from worker.web.case import show
+from worker.web.changes import is_unchanged
 from worker.web.finding_forms import errors_by_field, findings_in
 from worker.web.page import render
 from worker.web.reading_room import account_of, reader, site_adapters, told
@@ -189,6 +191,8 @@ def _edit(request: Request, user: User, job_id: str, had: Before, form: FormData
         model = asked_adapter(adapters, job).findings
         typed = findings_in(model, sent)
         findings = model.model_validate(typed).model_dump(mode="json")
+        is_accepted = is_unchanged(findings, job.findings) and job.state is not JobState.VERIFIED
+        findings = dict(job.findings or {}) if is_accepted else findings
         person = reader(request, user)
     except ValidationError as error:
         trouble, errors = "These findings cannot be signed yet: see the marked fields.", errors_by_field(error)
@@ -201,6 +205,10 @@ def _edit(request: Request, user: User, job_id: str, had: Before, form: FormData
         return _decide(request, user, job_id, "edit", had, remark, lambda db, person: review.ask_second_reader(
             db, job_id, person, remark, findings, adapters=adapters, **had.shown
         ), typed)  # fmt: skip
+    if step == "sign" and is_accepted:  # nothing was edited, and no report shall say so
+        return _decide(request, user, job_id, "accept", had, remark, lambda db, person: review.accept(
+            db, job_id, person, remark, undo_s=_undo_s(request), **had.shown
+        ))  # fmt: skip
     if step == "sign":
         return _decide(request, user, job_id, "edit", had, remark, lambda db, person: review.edit(
             db, job_id, findings, person, remark, adapters=adapters, undo_s=_undo_s(request), **had.shown

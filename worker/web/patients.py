@@ -1,17 +1,21 @@
-"""Whose images a case is about, as far as a reader must know it: two identifiers, age and sex.
+"""Whose images a case is about, and what kind they are, as far as a reader must know it.
 
-Input: a job with its study. Output: a `Patient` for the pages of a case. Names stay off the pages (a screen is seen by
+Input: a job with its study. Output: a `Patient` for the pages of a case: two identifiers, age and sex; and the adapters
+that would not take such images by themselves. Names stay off the pages (a screen is seen by
 others too): the ID and the date of birth are two identifiers, and both stand in the reader's own list. Nothing fails.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_node.headers import InstanceHeader
+from models.adapter import AdapterDefinition
 from worker.db.records import Instance, Job
 
 _SEXES = {"F": "female", "M": "male", "O": "other sex"}
@@ -33,14 +37,29 @@ class Patient:
 
 def patient_of(session: Session, job: Job) -> Patient:
     """Return whose images a job is about; age and sex as the first image of the series says."""
-    first = select(Instance.header).where(Instance.series_id == job.series_id).order_by(Instance.id).limit(1)
-    header: dict[str, Any] = session.scalar(first) or {}
+    header = _header(session, job)
     return Patient(
         patient_id=job.study.patient_id,
         birth_date=job.study.patient_birth_date,
         age=_age(header.get("patient_age_years")),
         sex=_SEXES.get(str(header.get("patient_sex") or "").upper(), ""),
     )
+
+
+def unfit_adapters(session: Session, job: Job, adapters: Mapping[str, AdapterDefinition]) -> dict[str, str]:
+    """Return adapter -> why it would not take such images by itself, of those that would not."""
+    stored = _header(session, job)
+    if not stored:
+        return {}
+    header = InstanceHeader.from_json(stored)
+    found = {name: adapter.acceptance.obstacle(header) for name, adapter in adapters.items() if name != job.adapter}
+    return {name: why for name, why in found.items() if why}
+
+
+def _header(session: Session, job: Job) -> dict[str, Any]:
+    """Return the header of the first image of the series; empty where none is left."""
+    first = select(Instance.header).where(Instance.series_id == job.series_id).order_by(Instance.id).limit(1)
+    return session.scalar(first) or {}
 
 
 def _age(years: Any) -> str:

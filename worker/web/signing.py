@@ -16,7 +16,7 @@ from worker.db.review_records import standing_signature
 from worker.review import Reviewer
 from worker.states import JobState
 from worker.web.case import renew_every_s
-from worker.web.changes import rows
+from worker.web.changes import is_unchanged, rows
 from worker.web.page import render
 from worker.web.patients import patient_of
 from worker.web.reading_room import site_adapters
@@ -42,12 +42,15 @@ def sign_page(
     with request.app.state.database.reading() as session:
         job = session.get_one(Job, job_id)
         signed = standing_signature(job) if job.state is JobState.VERIFIED else None
+        was = job.findings if signed is None else signed.findings
         shown = review_case(session, job_id)
         context = {
             "case": shown,
             "patient": patient_of(session, job),
             "preview": preview(site_adapters(request), job, findings, person),
-            "rows": rows(findings, job.findings if signed is None else signed.findings),
+            "rows": rows(findings, was),
+            "is_unchanged": is_unchanged(findings, was),
+            "can_sign": signed is None or not is_unchanged(findings, was),
             "was": "What is signed" if signed else "The model's",
             "can_ask": job.state is JobState.HELD and not job.second_reader,
         }

@@ -51,7 +51,7 @@ class CaptionFindings(BaseModel):
 
     caption: str = Field(min_length=1, max_length=4000)
     #: Language the caption is written in (BCP 47).
-    language: str = "en"
+    language: str = Field("en", json_schema_extra={"enum": list(LANGUAGES)})
 
     @field_validator("caption", mode="before")
     @classmethod

@@ -177,7 +177,7 @@ function isBack() {
 
 async function sendWhenBack(form, button) {
   try {
-    await fetch(location.pathname, { method: "HEAD", headers: { "X-Background": "1" } });
+    await fetch("/static/theme.js", { cache: "no-store" });
   } catch {
     find("#away")?.scrollIntoView({ block: "nearest" });
     return;
