@@ -65,7 +65,7 @@ def test_rules_are_tried_and_mistakes_are_told(browser: Browser, served: WebServ
     with opened(browser, f"{served.url}/operations/rules", troubles=[]) as page:
         page.get_by_label("Rules, as in a settings file").fill("- name: x")
         page.get_by_role("button", name="Try them").click()
-        expect(page.get_by_role("alert")).to_contain_text("0.when: Field required")
+        expect(page.get_by_role("alert")).to_contain_text("rule 1 (x): when: Field required")
         page.get_by_label("Rules, as in a settings file").fill(RULES)
         page.get_by_label("Days").fill("300")
         page.get_by_role("button", name="Try them").click()

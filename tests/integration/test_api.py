@@ -103,7 +103,7 @@ def test_rules_are_tried_and_a_second_one_waits(app: FastAPI, viewer: TestClient
     rule = {"name": "x", "when": {"modality": "CT"}, "adapter": "flare"}
     assert viewer.post("/api/rules/replays", json={"rules": [rule]}).status_code == 403
     wrong = reviewer.post("/api/rules/replays", json={"rules": "- name: x"})
-    assert (wrong.status_code, "0.when: Field required" in wrong.json()["detail"]) == (400, True)
+    assert (wrong.status_code, "when: Field required" in wrong.json()["detail"]) == (400, True)
     for rules in ([rule], json.dumps([rule])):
         begun = reviewer.post("/api/rules/replays", json={"rules": rules, "days": 0.5})
         assert begun.status_code == 202

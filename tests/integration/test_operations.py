@@ -294,7 +294,9 @@ def test_figures_of_an_adapter_follow_its_answers_and_decisions(ledger: Ledger) 
     dsa = found["dsa_patency"]
     assert (dsa.usable, dsa.problems, dsa.resident) == (True, [], False)
     assert (dsa.answers, dsa.answers_last_day, dsa.median_answer_s) == (2, 1, 2.5)
-    assert (dsa.parsed, dsa.parse_known) == (1, 2)
+    assert (dsa.parsed, dsa.parse_known, dsa.timed) == (1, 2, 1)
+    assert dsa.parsed_low is not None
+    assert dsa.parsed_low < 0.1
     assert dsa.agreement.model_dump(include={"accepted", "edited", "rejected", "n", "share"}) == {
         "accepted": 1, "edited": 0, "rejected": 1, "n": 2, "share": 0.5,
     }  # fmt: skip
@@ -387,9 +389,10 @@ def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:
     [
         ("a: [", "no YAML"),
         ("just words", "YAML list"),
-        ("- name: x", "0.when: Field required"),
-        ("- {name: x, when: {modalty: CT}, adapter: null}", "0.when.modalty: unknown setting"),
+        ("- name: x", r"rule 1 \(x\): when: Field required"),
+        ("- {name: x, when: {modalty: CT}, adapter: null}", r"rule 1 \(x\): when.modalty: unknown setting"),
         ("- {name: x, when: {}, adapter: nobody}", "nobody"),
+        ("- {name: x, when: {}, adapter: null}\n- spine", "rule 2: a rule has `name`, `when` and `adapter`"),
         ("&a [*a]", "aliases are not followed"),
         ("- !!python/object:os.system {}", "no YAML"),
     ],

@@ -14,14 +14,14 @@ from fastapi.testclient import TestClient
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 from sqlalchemy import select, update
 
-from tests.ledger_rows import HELD_JOB, fill_ledger
+from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
 from worker.audit.trail import folder_of
 from worker.db import refusals
 from worker.db.columns import utc_now
 from worker.db.process_reports import report
-from worker.db.records import Delivery, Event, Job, Series
+from worker.db.records import Delivery, Event, Job, Review, Series
 from worker.people import accounts
 from worker.roles import Role
 from worker.settings import DicomDestination
@@ -226,14 +226,34 @@ def test_rules_are_tried_by_a_reviewer_and_mistakes_are_told_line_by_line(app: F
     form["csrf_token"] = csrf_of(reviewer)
     wrong = reviewer.post("/operations/rules/replay", data={**form, "text": "- {name: x, when: {modalty: CT}}"})
     assert wrong.status_code == 400
-    for words in ("0.when.modalty: unknown setting", "0.adapter: Field required", "{name: x, when: {modalty: CT}}"):
+    for words in (
+        "rule 1 (x): when.modalty: unknown setting",
+        "rule 1 (x): adapter: Field required",
+        "{name: x, when: {modalty: CT}}",
+    ):
         assert words in wrong.text
     begun = reviewer.post("/operations/rules/replay", data=form)
     app.state.replays.wait(begun.url.path.rpartition("/")[2], 20)
     shown = reviewer.get(begun.url.path).text
     assert "No series was routed in the last 2 days" in shown
     assert "adapter: flare" in shown
+    assert "a restart forgets it" in shown
+    assert begun.url.path in reviewer.get("/operations/rules").text, "what was tried lately is found again"
+    again = re.findall(r'href="(/operations/rules\?again=[^"#]+)', shown)[0]
+    assert "name: x" in reviewer.get(again).text.split("<textarea")[1]
+    (kept,) = [one for one in reviewer.get("/api/rules/replays").json() if one["id"] in begun.url.path]
+    assert (kept["state"], kept["report"]) == ("done", None)
     assert reviewer.get("/operations/rules/replays/none").status_code == 404
+
+
+def test_a_rate_is_shown_with_its_cases_and_few_are_said_to_be_few(app: FastAPI, administrator: TestClient) -> None:
+    with app.state.database.writing() as session:
+        session.add(Review(job_id=RELEASED_JOB, action="accept", reviewer_name="Curie^Marie", decided_at=utc_now()))
+    shown = re.sub(r"<[^>]+>|\s+", " ", administrator.get("/operations/adapters").text)
+    shown = re.sub(r" +", " ", shown)
+    assert "1 of 1 accepted as it was few cases (95 %: 21 to 100 %)" in shown
+    assert "100 %:" not in shown, "no percentage of a single case"
+    assert "not how often the adapter is right on all studies" in shown
 
 
 def test_a_study_is_explained_without_naming_it_in_an_address(app: FastAPI) -> None:

@@ -141,6 +141,7 @@ def _state(
         lately = session.scalar(counted) or 0
     known = [row.parsed for row in answered if row.parsed is not None]
     spent = [row.answer_s for row in answered if row.answer_s is not None]
+    low, high = wilson_interval(sum(known), len(known)) if known else (None, None)
     return AdapterState(
         name=definition.name,
         title=definition.title,
@@ -159,6 +160,9 @@ def _state(
         median_answer_s=median(spent) if spent else None,
         parsed=sum(known),
         parse_known=len(known),
+        parsed_low=low,
+        parsed_high=high,
+        timed=len(spent),
         agreement=agreement(judged),
         calibrations=list(calibrations),
     )

@@ -73,10 +73,24 @@ def checked_rules(values: Sequence[Any], enabled: Mapping[str, AdapterDefinition
         rules = _RULES.validate_python(list(values))
         check_rules(rules, enabled)
     except ValidationError as error:
-        raise RulesError("\n".join(mistakes_in_words(error))) from None
+        raise RulesError("\n".join(_named(line, values) for line in mistakes_in_words(error))) from None
     except SettingsError as error:
         raise RulesError(str(error)) from None
     return rules
+
+
+def _named(mistake: str, values: Sequence[Any]) -> str:
+    """Return a mistake with the rule that it is in, as people count them and by its name, in place of its index."""
+    place, _, what = mistake.partition(": ")
+    index, _, setting = place.partition(".")
+    if not index.isdigit():
+        return mistake
+    rule = values[int(index)]
+    name = rule.get("name") if isinstance(rule, dict) else None
+    where = f"rule {int(index) + 1}" + (f" ({name[:64]})" if isinstance(name, str) and name else "")
+    if not setting and not isinstance(rule, dict):
+        return f"{where}: a rule has `name`, `when` and `adapter`, and this is none"
+    return ": ".join(filter(None, (where, setting, what)))
 
 
 def rules_as_yaml(rules: Sequence[RouteRule]) -> str:

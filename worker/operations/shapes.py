@@ -169,6 +169,11 @@ class AdapterState(Shape):
     #: Answers that had the adapter's form, of `answers` for which this is known.
     parsed: int
     parse_known: int
+    #: Wilson interval of `parsed` / `parse_known`, 95 %; null where nothing is known.
+    parsed_low: float | None
+    parsed_high: float | None
+    #: Answers that `median_answer_s` is about.
+    timed: int
     agreement: Agreement
     calibrations: list[CalibrationInUse]
 

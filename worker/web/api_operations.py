@@ -204,6 +204,12 @@ def start_replay(request: Request, wanted: ReplayRequest, user: Annotated[User, 
         raise HTTPException(409, str(error)) from None
 
 
+@router.get("/rules/replays")
+def kept_replays(request: Request) -> list[Replay]:
+    """Return the last replays, the newest first, without what they found; a restart forgets them."""
+    return replays(request).recent()
+
+
 @router.get("/rules/replays/{replay_id}", responses=NOT_THERE)
 def get_replay(request: Request, replay_id: JobId) -> Replay:
     """Return how far a replay is, and when it is done what it found."""

@@ -123,6 +123,10 @@ class Replays:
         run = self._runs.get(replay_id)
         return None if run is None else run.shown()
 
+    def recent(self) -> list[Replay]:
+        """Return the replays that are kept, the newest first, without what they found."""
+        return [run.shown().model_copy(update={"report": None}) for run in reversed(list(self._runs.values()))]
+
     def text_of(self, replay_id: str) -> str:
         """Return the rules as they were typed."""
         run = self._runs.get(replay_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import or_, select
 
@@ -33,9 +33,9 @@ Reviewer = Annotated[User, requires(Role.REVIEWER)]
 
 
 @router.get("/operations/rules", response_class=HTMLResponse)
-def in_force(request: Request) -> Response:
-    """Show the rules in the order in which they are looked at, and the form to try others."""
-    return _rules(request)
+def in_force(request: Request, again: Annotated[str, Query(max_length=32, pattern=NO_NUL)] = "") -> Response:
+    """Show the rules in the order in which they are looked at, and the form to try others; `again`: a replay's."""
+    return _rules(request, text=replays(request).text_of(again) or None)
 
 
 @router.post("/operations/rules/explain", response_class=HTMLResponse)
@@ -125,6 +125,7 @@ def _rules(
         "most_series": SERIES_AT_MOST,
         "wrong": wrong or [],
         "no_study": no_study,
+        "replays": replays(request).recent(),
         "may_try": caller is not None and caller.user.may(Role.REVIEWER),
         **TABS,
     }
