@@ -35,7 +35,7 @@ from worker.audit.trail import AuditTrail
 from worker.audit_settings import SyslogSettings
 from worker.cli import app as cli
 from worker.db.records import Delivery, Study
-from worker.people import accounts
+from worker.people import accounts, tokens
 from worker.roles import Role
 from worker.settings import Settings
 from worker.web import auditing
@@ -175,6 +175,14 @@ def test_a_role_that_may_not_is_told_and_nobody_unknown_is(app: FastAPI) -> None
         "Security Alert / Use of Restricted Function failed by token:viewer about /dicom-web",
         "Query by token:viewer about /dicom-web/studies",
     ]
+
+
+def test_who_acts_by_a_token_in_their_name_is_told_so(app: FastAPI) -> None:
+    with app.state.database.writing() as session:
+        token = tokens.add(session, "her viewer", Role.VIEWER, 1, accounts.get(session, "vera"))
+    browser_of(app).get(HELD_PAGE, headers={"Authorization": f"Bearer {token}"})
+    (message,) = messages(app.state.audit.folder)
+    assert next(who.get("UserName") for who in message.iter("ActiveParticipant")) == "Rubin^Vera by token her viewer"
 
 
 def test_the_same_look_is_told_again_after_a_while(app: FastAPI) -> None:

@@ -125,7 +125,7 @@ class Provider:
         """
         says_who = self._describes_itself().get("authorization_response_iss_parameter_supported") is True
         if iss != self._settings.issuer and (says_who or iss is not None):
-            raise self._failed("another one answered", ValueError(f"iss is {iss}"))
+            raise self._failed("another one answered", ValueError(f"iss is {iss!r}"))
         answer = self._ask("POST", str(self._describes_itself()["token_endpoint"]), data={
             "grant_type": "authorization_code",
             "code": code,

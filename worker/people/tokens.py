@@ -90,4 +90,4 @@ def _user_of(token: ApiToken) -> User | None:
         return None
     owner = user_of(token.account)
     role = token.role if owner.role.includes(token.role) else owner.role
-    return User(owner.login, owner.person_name, owner.organization, role, owner.id)
+    return User(owner.login, owner.person_name, owner.organization, role, owner.id, token.name)

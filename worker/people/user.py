@@ -21,6 +21,8 @@ class User:
     role: Role
     #: Row in `users`; None for a machine, and where log-in is off.
     id: int | None = None
+    #: Name of the token that is shown in this user's name; empty where a person logged in.
+    token: str = ""
 
     def may(self, role: Role) -> bool:
         """Return whether this user may do what `role` may."""

@@ -73,7 +73,10 @@ def actor(request: Request, caller: Caller | None = None) -> Actor:
     """Return who asks, as audit messages name them."""
     caller = caller or caller_of(request)
     address = request.client.host if request.client is not None else ""
-    return Actor("unknown" if caller is None else caller.user.login, caller.user.person_name if caller else "", address)
+    if caller is None:
+        return Actor("unknown", address=address)
+    by_token = f"by token {caller.user.token}" if caller.user.token else ""
+    return Actor(caller.user.login, " ".join(filter(None, (caller.user.person_name, by_token))), address)
 
 
 def write(request: Request, make: Callable[[events.System, Actor], AuditEvent], who: Actor | None = None) -> None:

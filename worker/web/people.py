@@ -17,6 +17,7 @@ from worker.audit import events
 from worker.db.columns import utc_now
 from worker.db.people import Account
 from worker.people import accounts, passwords, tokens
+from worker.people.user import User
 from worker.roles import Role
 from worker.web import auditing
 from worker.web.access import requires
@@ -132,18 +133,26 @@ def log_out(request: Request, number: Number) -> Response:
 @router.post("/tokens", response_class=HTMLResponse)
 def add_token(
     request: Request,
+    user: Annotated[User, requires(Role.ADMINISTRATOR)],
     name: Text,
     role: Annotated[Role, Form()],
     days: Annotated[float, Form(ge=0.01, le=3660, allow_inf_nan=False)],
     account: Annotated[int | None, Form(ge=1, le=LAST_NUMBER)] = None,
 ) -> Response:
-    """Make a token, of a machine's own or in a user's name, and show it once."""
+    """Make a token, of a machine's own or in a user's name, and show it once.
+
+    In somebody else's name it only looks: nobody, an administrator neither, signs reports as another person.
+    """
     made = ""
 
     def added(session: Session) -> tuple[str, str]:
         nonlocal made
         owner = None if account is None else _account(session, account)
         made = tokens.add(session, name, role, days, owner)
+        if owner is not None and owner.id != user.id and role is not Role.VIEWER:
+            raise accounts.PeopleError(
+                f"a token in the name of {owner.login} could sign as them: make it a {Role.VIEWER}"
+            )
         in_name = "" if owner is None else f", in the name of {owner.login}"
         return f"token:{name.strip()}", f"The token {name.strip()} is a {role} for {days:g} days{in_name}."
 
