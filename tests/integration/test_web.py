@@ -92,6 +92,11 @@ def test_a_study_shows_its_whole_way(client: TestClient) -> None:
 def test_pages_of_nothing_are_not_found(client: TestClient) -> None:
     for address in ("/studies/1.2.3", "/studies/9", "/results/9.png", "/api/studies/1.2.3", "/no-such-page"):
         assert client.get(address).status_code == 404
+    page = client.get("/no-such-page", headers={"accept": "text/html"})
+    assert page.status_code == 404
+    for words in ("There is no page at this address", 'href="/"', 'href="/studies"'):
+        assert words in page.text
+    assert client.get("/api/no-such", headers={"accept": "text/html"}).json() == {"detail": "Not Found"}
 
 
 def test_what_comes_from_outside_is_text_and_names_stay_off_the_pages(client: TestClient) -> None:

@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,6 +55,7 @@ from worker.web.body_limit import LimitsBodies
 from worker.web.connections import Connection
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.invalid import tell_invalid
+from worker.web.missing import tell_missing
 from worker.web.operations import pages as operations_pages
 from worker.web.operations import routes as operations_routes
 from worker.web.operations.parts import prepare
@@ -129,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     app.add_exception_handler(access.RefusedError, access.refusal)
     app.add_exception_handler(RequestValidationError, tell_invalid)
+    app.add_exception_handler(HTTPException, tell_missing)
     app.add_exception_handler(Exception, _broken)
     app.add_middleware(auditing.Audits, trail=app.state.audit, database=database, told=app.state.told)
     app.add_middleware(LimitsBodies)
