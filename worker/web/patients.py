@@ -36,7 +36,7 @@ class Patient:
 
 
 def patient_of(session: Session, job: Job) -> Patient:
-    """Return whose images a job is about; age and sex as the first image of the series says."""
+    """Return whose images a job is about; age and sex as an image of the series says."""
     header = _header(session, job)
     return Patient(
         patient_id=job.study.patient_id,
@@ -57,9 +57,9 @@ def unfit_adapters(session: Session, job: Job, adapters: Mapping[str, AdapterDef
 
 
 def _header(session: Session, job: Job) -> dict[str, Any]:
-    """Return the header of the first image of the series; empty where none is left."""
-    first = select(Instance.header).where(Instance.series_id == job.series_id).order_by(Instance.id).limit(1)
-    return session.scalar(first) or {}
+    """Return the header of an image of the series; empty where none is left."""
+    # Any of them: asked for the first, a planner may read the table in the order of its key.
+    return session.scalar(select(Instance.header).where(Instance.series_id == job.series_id).limit(1)) or {}
 
 
 def _age(years: Any) -> str:
