@@ -252,6 +252,39 @@ def test_two_people_never_decide_about_the_same_case(browser: Browser, house: Ho
         assert bob.get_by_text("Sign as").count() == 0
 
 
+def test_a_page_without_its_server_says_so_and_sends_when_it_is_back(browser: Browser, house: House) -> None:
+    job_id = house.waiting("cataract_surgery")
+    with logged_in(browser, house, path=f"/cases/{job_id}", troubles=[]) as page:
+        expect(page.get_by_text("open with you")).to_be_visible()
+        page.context.set_offline(True)
+        # What the page does by itself every 30 seconds.
+        page.evaluate(
+            "path => { htmx.ajax('POST', path, {source: '[data-claimed]'}).catch(() => {}); }", f"/cases/{job_id}/claim"
+        )
+        expect(page.get_by_role("alert")).to_contain_text("The server has not answered since")
+        expect(page.get_by_text("open with you")).to_be_hidden()
+        keep(page, "review-no-server")
+        press(page, "r")
+        page.keyboard.type("out of focus")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("no decision can be sent")
+        assert house.state(job_id) is JobState.HELD
+        page.context.set_offline(False)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status").get_by_text("Rejected")).to_be_visible()
+    assert house.state(job_id) is JobState.REJECTED
+
+
+def test_the_letters_that_decide_work_while_the_picture_has_the_focus(browser: Browser, house: House) -> None:
+    with logged_in(browser, house, path=f"/cases/{house.waiting('abdominal_trauma')}") as page:
+        expect(page.locator(".viewer").get_by_text("Loading")).to_be_hidden(timeout=30_000)
+        for key, field in (("r", "Why (the ledger"), ("s", "Your opinion"), ("w", "Ask instead"), ("c", "A remark")):
+            page.locator(".viewer").focus()
+            press(page, key)
+            expect(page.get_by_label(field)).to_be_focused()
+            page.keyboard.press("Escape")
+
+
 def test_a_session_that_ended_leads_to_the_log_in_and_back_to_the_case(browser: Browser, house: House) -> None:
     job_id = house.waiting("dsa_patency")
     with logged_in(browser, house, path=f"/cases/{job_id}", troubles=[]) as page:
