@@ -6,7 +6,9 @@ hand, because these steps begin after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
@@ -156,6 +158,18 @@ class Hospital:
         """Return the states in which the job's deliveries are."""
         return {delivery.state for delivery in self.deliveries(job_id)}
 
+    def killed_while(self, act: Callable[[Database], object]) -> None:
+        """Have another process do something, in which it calls `killed`, on a connection of its own."""
+        self.db.engine.dispose()  # a copied connection would be used by two
+        process = os.fork()
+        if process == 0:
+            try:
+                act(Database(self.db.url))
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(process, 0)
+        assert os.WIFSIGNALED(status), "it was done before anything killed it"
+
     def _study_uid(self, accession: str) -> str:
         return f"1.2.826.0.1.3680043.10.1.{int.from_bytes(accession.encode(), 'big')}"
 
@@ -228,6 +242,11 @@ class Hospital:
                 files = unit_files(session, job, adapters()[adapter])
                 job.model_input = adapters()[adapter].render(files).to_json()
             return job.id
+
+
+def killed(*_: object, **__: object) -> None:
+    """End this process at once, as a power failure does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

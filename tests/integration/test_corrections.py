@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +11,18 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, hospital_with
+from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, hospital_with, killed
 from tests.integration.test_messages import PATENT, everybody, finish, report_of, statuses, to_hook, told
 from tests.integration.test_review_together import delivered, grace_over, on_both_databases, written
 from tests.message_peers import webhook_receiver
 from tests.services import free_port
 from tests.services.process import LOCALHOST
-from worker import review
+from worker import reporting, review
 from worker.db.records import Delivery, Result
 from worker.db.records import Review as ReviewRecord
 from worker.delivery import deliver
 from worker.reporting import write_results
-from worker.review import Reviewer, ReviewError
+from worker.review import Reviewer, ReviewError, decisions
 from worker.settings import DicomDestination
 from worker.states import DeliveryState, JobState
 
@@ -231,38 +228,19 @@ def test_who_has_the_signed_report_gets_the_correction_whatever_its_rules(tmp_pa
         assert hospital.delivery_states(has_it_not) == set()
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from dicom_node.report import Person
-from dicom_node.spool import Spool
-from worker import reporting, review
-from worker.db.sessions import Database
-from worker.review import decisions
-from worker.settings import Settings
-def die(*args, **kwargs): os.kill(os.getpid(), signal.SIGKILL)
-db, job_id, folder = Database(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-if sys.argv[4] == "deciding":
-    decisions.add_review = die
-    review.edit(db, job_id, {"patency": "patent"}, Person("Broca^Bob", "St Elsewhere"))
-else:
-    reporting._queue = die
-    reporting.write_results(db, Spool(folder / "spool"), Settings(data_dir=folder), job_id)
-"""
-
-
-def test_a_process_killed_while_it_corrects_or_writes_doubles_nothing(hospital: Hospital) -> None:
+def test_a_process_killed_while_it_corrects_or_writes_doubles_nothing(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = signed(hospital)
-
-    def killed(when: str) -> JobState:
-        folder = str(hospital.settings.data_dir)
-        done = subprocess.run([sys.executable, "-c", KILLED, hospital.db.url, job_id, folder, when], check=False)
-        assert done.returncode == -signal.SIGKILL
-        return hospital.job(job_id).state
-
-    assert killed("deciding") is JobState.VERIFIED
+    with monkeypatch.context() as broken:
+        broken.setattr(decisions, "add_review", killed)
+        hospital.killed_while(lambda db: review.edit(db, job_id, PATENT, BOB))
+    assert hospital.job(job_id).state is JobState.VERIFIED
     review.edit(hospital.db, job_id, PATENT, BOB)
-    assert killed("writing") is JobState.ACCEPTED
+    with monkeypatch.context() as broken:
+        broken.setattr(reporting, "_queue", killed)
+        hospital.killed_while(lambda db: write_results(db, hospital.spool, hospital.settings, job_id))
+    assert hospital.job(job_id).state is JobState.ACCEPTED
     assert len(reports(hospital, job_id)) == 1
     assert written(hospital, job_id) is JobState.VERIFIED
     assert len(reports(hospital, job_id)) == 2

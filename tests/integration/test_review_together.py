@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -15,9 +11,9 @@ import pytest
 from sqlalchemy import select, update
 
 from dicom_node.report import Person
-from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital
+from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, killed
 from worker import review
-from worker.claims import claim_jobs
+from worker.claims import claim_jobs, finish_claim
 from worker.db.columns import utc_now
 from worker.db.outbox import claim_batch
 from worker.db.queries import review_case
@@ -28,7 +24,7 @@ from worker.db.transitions import move_delivery
 from worker.db.work_list import Filters, counts, work_list
 from worker.reporting import write_results
 from worker.retraction import write_rejection_notes
-from worker.review import Reviewer, ReviewError
+from worker.review import Reviewer, ReviewError, decisions, grace, rerouting
 from worker.settings import load_settings
 from worker.states import DeliveryState, JobState
 
@@ -498,24 +494,70 @@ def test_a_comment_decides_nothing(hospital: Hospital) -> None:
     assert written(hospital, hospital_job) is JobState.VERIFIED, "the comment is not taken for the signature"
 
 
-KILLED = """
-import os, signal, sys
-from dicom_node.report import Person
-from worker import review
-from worker.db import transitions
-from worker.db.sessions import Database
-from worker.review import decisions
-def die(*args, **kwargs): os.kill(os.getpid(), signal.SIGKILL)
-decisions.add_review = die
-review.accept(Database(sys.argv[1]), sys.argv[2], Person("Lovelace^Ada", "St Elsewhere"), undo_s=60)
-"""
+def test_a_process_killed_while_it_re_routes_or_takes_that_back_does_all_of_it_or_nothing(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = held(hospital)
+
+    def states() -> list[JobState]:
+        with hospital.db.reading() as session:
+            return list(session.scalars(select(Job.state).order_by(Job.created_at)))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rerouting, "record_event", killed)
+        hospital.killed_while(lambda db: review.reroute(db, job_id, "abdominal_trauma", ADA, "", undo_s=60))
+    assert states() == [JobState.HELD]
+    review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "", undo_s=60)
+    with monkeypatch.context() as broken:
+        broken.setattr(grace, "_send_after_all", killed)
+        hospital.killed_while(lambda db: review.undo(db, job_id, ADA))
+    assert states() == [JobState.REJECTED, JobState.QUEUED]
+    review.undo(hospital.db, job_id, ADA)
+    assert states() == [JobState.HELD, JobState.SUPERSEDED]
 
 
-def test_a_process_killed_while_it_signs_leaves_the_case_as_it_was(hospital: Hospital) -> None:
+@on_both_databases
+def test_of_two_who_re_route_at_once_one_does(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    start, done = threading.Barrier(2), []
+
+    def work(person: Person, adapter: str, task: str) -> None:
+        start.wait()
+        try:
+            done.append(review.reroute(hospital.db, job_id, adapter, person, "", task=task, undo_s=60))
+        except ReviewError as refused:
+            assert "it was re-routed by" in str(refused)
+
+    asked = ((ADA, "abdominal_trauma", ""), (BOB, "clinical_caption", "caption"))
+    threads = [threading.Thread(target=work, args=each) for each in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+    with hospital.db.reading() as session:
+        assert len(session.scalars(select(Job).where(Job.state == JobState.QUEUED)).all()) == 1
+
+
+def test_a_worker_whose_clock_is_ahead_answers_nothing_that_was_taken_back(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "", undo_s=60)
+    with hospital.db.writing() as session:
+        session.execute(update(Job).where(Job.id != job_id).values(not_before=utc_now()))
+    (claimed,) = claim_jobs(hospital.db, hospital.settings, "ahead", 5)
+    review.undo(hospital.db, job_id, ADA)
+    assert not finish_claim(hospital.db, claimed, JobState.GENERATED, "answered")
+    assert hospital.job(claimed.job_id).state is JobState.SUPERSEDED
+
+
+def test_a_process_killed_while_it_signs_leaves_the_case_as_it_was(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = held(hospital)
     review.claim(hospital.db, job_id, ADA, 60)
-    killed = subprocess.run([sys.executable, "-c", KILLED, hospital.db.url, job_id], env=os.environ, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    with monkeypatch.context() as broken:
+        broken.setattr(decisions, "add_review", killed)
+        hospital.killed_while(lambda db: review.accept(db, job_id, ADA, undo_s=60))
     assert hospital.job(job_id).state is JobState.HELD
     claim = review.claim(hospital.db, job_id, ADA, 60)
     assert claim is not None
