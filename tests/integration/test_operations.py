@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.received import Modality
 from worker import claims
 from worker.assembly import assemble
+from worker.audit.trail import folder_of
+from worker.audit_settings import SyslogSettings
 from worker.db.arrivals import commit_arrivals
 from worker.db.columns import utc_now
 from worker.db.process_reports import Reporter, report, reports
@@ -127,8 +130,8 @@ def test_what_needs_a_person_is_said_on_the_pipeline(ledger: Ledger) -> None:
     waiting = {"state": DeliveryState.PENDING, "last_error": None}
     ledger.change(Delivery, 1, **waiting)
     assert troubles() == ""
-    ledger.change(Delivery, 1, not_before=later, last_error="transient: PACS cannot be reached", tries=4)
-    assert troubles() == "1 result waits for pacs: PACS cannot be reached; see Destinations"
+    ledger.change(Delivery, 1, not_before=later, last_error="transient: PACS: [Errno 111] Connection refused", tries=4)
+    assert troubles() == "1 result waits for pacs: PACS: Connection refused; see Destinations"
     ledger.change(Delivery, 1, state=DeliveryState.CONFIRMED)
     # A model that hangs: the process is there, and nothing is answered.
     ago = utc_now() - timedelta(minutes=10)
@@ -158,6 +161,34 @@ def test_little_disk_is_what_the_settings_call_so(ledger: Ledger) -> None:
     assert (seen.disk.little, seen.disk.kept_free) == (5 << 30, 1 << 29)
     assert (scarce.disk.is_little, scarce.disk.is_too_little) == (True, True)
     assert any("images are refused" in trouble and "disk.keep_free_gib" in trouble for trouble in scarce.troubles)
+
+
+def test_audit_messages_that_a_log_server_has_not_got_are_said(ledger: Ledger) -> None:
+    syslog = SyslogSettings(host="log.example")
+    audit = ledger.settings.audit.model_copy(update={"syslog": syslog})
+    settings = ledger.settings.model_copy(update={"audit": audit})
+    folder = folder_of(settings)
+    folder.mkdir(parents=True)
+    line = "<85>1 2026-03-04T10:00:00.000Z vm dicom-worker 1 DICOM+RFC3881 - <AuditMessage/>\n"
+    (folder / "audit-20260304-000.log").write_text(line, encoding="utf-8")
+
+    def is_said() -> bool:
+        with ledger.db.reading() as session:
+            found = pipeline(session, settings).troubles
+        return any("audit messages wait for log.example:6514" in trouble for trouble in found)
+
+    assert is_said()
+    place = {"file": "audit-20260304-000.log", "offset": len(line)}
+    (folder / "sent.json").write_text(json.dumps(place), encoding="utf-8")
+    assert not is_said()
+    (folder / "audit-20260305-000.log").write_text(line, encoding="utf-8")
+    assert is_said()
+    place["file"] = "audit-20260305-000.log"
+    (folder / "sent.json").write_text(json.dumps(place), encoding="utf-8")
+    just_now = f"<85>1 {utc_now():%Y-%m-%dT%H:%M:%S.000Z} vm x 1 y - <AuditMessage/>\n"
+    with (folder / "audit-20260305-000.log").open("a", encoding="utf-8") as file:
+        file.write(just_now)
+    assert not is_said(), "it is about to be sent"
 
 
 def said(ledger: Ledger) -> int:
@@ -351,7 +382,11 @@ def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:
     assert (change.modality, change.rule_after) == ("XA", "site rule: no runs from this room")
     with ledger.db.reading() as session:
         assert session.get_one(Study, change.study_id).jobs[0].state is JobState.QUEUED
+    assert change.differs == ["adapters"]
     assert replay(ledger.db, tried, tried, ADAPTERS, days=1).changed == 0
+    urgent = rules.read_rules("- {name: x, when: {modality: XA}, adapter: dsa_patency, priority: stat}", ADAPTERS)
+    (change,) = replay(ledger.db, [], urgent, ADAPTERS, days=1).changes
+    assert (change.before, change.after, change.differs) == (["dsa_patency"], ["dsa_patency"], ["priority"])
     ledger.change(Study, change.study_id, first_received_at=utc_now() - timedelta(days=2))
     assert replay(ledger.db, [], tried, ADAPTERS, days=1).series == 0
 

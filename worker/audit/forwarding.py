@@ -28,6 +28,8 @@ from worker.audit_settings import SyslogSettings
 
 log = structlog.get_logger()
 
+#: Beside the audit files: how far they were sent.
+PLACE_FILE: Final = "sent.json"
 _BATCH_BYTES: Final = 1 << 18
 _LOOK_EVERY_S: Final = 0.5
 _TIMEOUT_S: Final = 10.0
@@ -176,7 +178,7 @@ class Forwarder:
 
     @property
     def _place_file(self) -> Path:
-        return self._folder / "sent.json"
+        return self._folder / PLACE_FILE
 
 
 def _unacknowledged(connection: socket.socket) -> int:

@@ -33,6 +33,14 @@ LISTED = 500
 DAYS_AT_MOST = 366
 _DECIDED = (SeriesState.ROUTED, SeriesState.UNROUTED)
 
+#: What a decision says of a series beside the adapters.
+_KEPT: Mapping[str, Callable[[RouteDecision], object]] = {
+    "questions": lambda decision: [one.question and one.question.key for one in decision.assignments],
+    "images": lambda decision: [one.accepted_uids for one in decision.assignments],
+    "priority": lambda decision: decision.priority,
+    "doubts": lambda decision: decision.doubts,
+}
+
 
 class ReplayStopped(Exception):
     """Whoever asked has lost interest."""
@@ -139,4 +147,12 @@ def _change(study_id: int, summary: SeriesSummary, old: RouteDecision, new: Rout
         reason_after=new.reason,
         priority_before=old.priority.value,
         priority_after=new.priority.value,
+        differs=_differs(old, new),
     )
+
+
+def _differs(old: RouteDecision, new: RouteDecision) -> list[str]:
+    """Name what differs between two decisions about the same series; of what goes elsewhere only that."""
+    if old.adapters != new.adapters:
+        return ["adapters"]
+    return [name for name, kept in _KEPT.items() if kept(old) != kept(new)]

@@ -70,6 +70,8 @@ class RouteChange(Shape):
     reason_after: str
     priority_before: str
     priority_after: str
+    #: What differs: "adapters", "questions", "images", "priority" or "doubts".
+    differs: list[str]
 
 
 class RouteCount(Shape):

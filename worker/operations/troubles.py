@@ -12,6 +12,8 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from worker.audit.backlog import backlog
+from worker.audit.trail import folder_of
 from worker.db.columns import utc_now
 from worker.db.records import Event, Job
 from worker.operations import waiting
@@ -23,6 +25,8 @@ from worker.states import DeliveryState, JobState
 PATIENCE = timedelta(minutes=1)
 #: A process that was started again so often, and runs for less than this, keeps dying.
 MANY_RESTARTS, WELL_AFTER_S = 3, 300
+#: A log server that was down is tried once a minute.
+UNSENT_AT_MOST = timedelta(minutes=2)
 GIB = 1 << 30
 
 
@@ -45,7 +49,7 @@ def troubles(
     else:
         found += _about_the_model(session)
     found += _about_steps(session)
-    found += _about_destinations(session)
+    found += [*_about_destinations(session), *_about_audit(settings)]
     if counts["failed"].count:
         found.append(f"{counts['failed'].count} failed: see Failures")
     return found
@@ -107,6 +111,19 @@ def _about_destinations(session: Session) -> Iterator[str]:
         if error:
             count, _ = counts[DeliveryState.PENDING]
             yield f"{_number(count, 'result')} for {name}: {error}; see Destinations"
+
+
+def _about_audit(settings: Settings) -> Iterator[str]:
+    """Say where the log server has not got the audit messages of this machine."""
+    server = settings.audit.syslog
+    waits = None if server is None else backlog(folder_of(settings))
+    if server is None or waits is None or utc_now() - waits.since < UNSENT_AT_MOST:
+        return
+    minutes = (utc_now() - waits.since).total_seconds() / 60
+    yield (
+        f"audit messages wait for {server.host}:{server.port} for {minutes:.0f} min ({waits.bytes / 1024:.0f} KiB); "
+        "none is lost: see the log"
+    )
 
 
 def _number(count: int, what: str) -> str:

@@ -6,6 +6,7 @@ the pipeline say the same of it.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -23,6 +24,8 @@ ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 LOOKED_AT = 200
 #: How an outcome in one line begins (`dicom_node.scu.StoreOutcome.message`); the state of a delivery says it already.
 _KINDS = tuple(f"{kind}: " for kind in Outcome)
+#: How an operating system's error begins in Python.
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 #: State -> how many deliveries are in it, and the oldest of them.
 Counts = Mapping[DeliveryState, tuple[int, int | None]]
 
@@ -69,8 +72,8 @@ def dead_because(session: Session, name: str) -> str | None:
 
 
 def in_words(error: str | None) -> str | None:
-    """Return what a destination said without the kind of failure, which the state says."""
-    for kind in _KINDS:
-        if error and error.startswith(kind):
-            return error.removeprefix(kind)
-    return error
+    """Return what went wrong as people say it: without the kind of failure, which the state says, and error numbers."""
+    if not error:
+        return error
+    kind = next((kind for kind in _KINDS if error.startswith(kind)), "")
+    return _ERRNO.sub("", error.removeprefix(kind))
