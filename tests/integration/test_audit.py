@@ -158,6 +158,19 @@ def test_a_look_for_what_is_not_here_is_told_as_a_query(app: FastAPI) -> None:
     assert asked == ["reference=P-ACC-77"] * 2 + ["study=1.2.3", f"study={HELD_STUDY}\nseries=1.2.3", "study=1.2.4"]
 
 
+def test_a_replay_of_rules_is_told_as_a_query(app: FastAPI) -> None:
+    browser = browser_of(app)
+    browser.headers["Authorization"] = f"Bearer {token_of(app, Role.REVIEWER, 'machine')}"
+    begun = browser.post("/api/rules/replays", json={"rules": "[]", "days": 30}).json()["id"]
+    for address in (f"/api/rules/replays/{begun}", f"/operations/rules/replays/{begun}"):
+        for _ in range(2):
+            assert browser.get(address).status_code == 200
+    assert said(app) == [
+        "Query by token:machine about /api/rules/replays",
+        "Query by token:machine about /operations/rules/replays",
+    ]
+
+
 def test_a_search_for_nothing_is_none(app: FastAPI) -> None:
     headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER, 'viewer')}"}
     browser_of(app).get("/search", headers=headers, follow_redirects=False)

@@ -80,6 +80,13 @@ def test_nobody_is_waited_for_long(served: WebServer, data: bytes, drip: bytes) 
         assert 0.4 < seconds_until_hung_up(client, drip=drip) < 5
 
 
+def test_the_log_says_once_a_minute_how_many_were_hung_up_on(capfd: pytest.CaptureFixture[str]) -> None:
+    counted = connections._HungUp()
+    for _ in range(1000):
+        counted.count("a body")
+    assert "".join(capfd.readouterr()).count("hung up on") == 1
+
+
 def test_what_follows_an_answer_is_not_waited_for_long_either(served: WebServer) -> None:
     head = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     for beginning in (head, b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n" + HALF_A_HEAD):

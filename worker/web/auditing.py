@@ -42,6 +42,8 @@ LISTS: Final = frozenset(
     | {"/operations/rules/explain", "/operations/failures", "/api/deliveries", "/api/failures/jobs"}
     | {f"/dicom-web/{level}" for level in ("studies", "series", "instances")}
 )
+#: What other rules would do: lists of the series of the last days.
+REPLAYS: Final = ("/operations/rules/replays/", "/api/rules/replays/")
 #: Ends of DICOMweb addresses that tell about instances without handing them over.
 _ABOUT: Final = ("/metadata", "/series", "/instances")
 _LONGEST_FORM: Final = 1 << 14
@@ -144,7 +146,8 @@ class Audits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or (path.startswith(NO_PATIENTS) and path not in LISTS):
+        shows_patients = path in LISTS or path.startswith(REPLAYS) or not path.startswith(NO_PATIENTS)
+        if scope["type"] != "http" or not shows_patients:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})  # who asks is found out further in
@@ -175,6 +178,11 @@ class Audits:
             return
         if path.startswith("/dicom-web/") and scope["method"] == "POST":
             return  # ingest tells of what came in
+        if path.startswith(REPLAYS):
+            place, _, replay = path.rpartition("/")
+            if scope["method"] == "GET":
+                self._tell_of_query(request, caller, place, f"replay={replay}")
+            return
         if sought:
             self._tell_of_query(request, caller, _pattern(path, request.path_params), sought)
             return

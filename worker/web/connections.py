@@ -9,6 +9,7 @@ mod_reqtimeout, `RequestReadTimeout header=20-40,MinRate=500 body=20,MinRate=500
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 import time
 from collections import Counter
@@ -26,8 +27,27 @@ SLOWEST: Final = 500
 #: Seconds in which a client that has stopped reading an answer must go on.
 STUCK_S = 60.0
 LOOK_EVERY_S = 1.0
+SAID_EVERY_S: Final = 60.0
 #: Connections at once. Each is a file, of which a process often has 1024; the database and images need some, too.
 MOST: Final = min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
+class _HungUp:
+    """Says in the log how many clients were hung up on: not each, or they would fill it."""
+
+    def __init__(self) -> None:
+        self._number, self._said_at = 0, -math.inf
+
+    def count(self, waited_for: str) -> None:
+        """Count one."""
+        self._number += 1
+        if time.monotonic() - self._said_at > SAID_EVERY_S:
+            message = "clients that keep the server waiting are hung up on"
+            log.warning(message, action="serve", clients=self._number, last_waited_for=waited_for)
+            self._number, self._said_at = 0, time.monotonic()
+
+
+_hung_up = _HungUp()
 
 
 class Connection(H11Protocol):
@@ -101,12 +121,8 @@ class Connection(H11Protocol):
         allowed_s = BODY_S + self._taken / SLOWEST if has_head else HEAD_S
         is_stuck = self._stuck_since is not None and now - self._stuck_since > STUCK_S
         if is_stuck or self._waited_s > allowed_s:
-            log.info(
-                "a client that keeps the server waiting is hung up on",
-                action="serve",
-                peer=self.client[0] if self.client else "",
-                waiting_for="somebody to read the answer" if is_stuck else "a body" if has_head else "a request",
-            )
+            if self._taken or has_head:  # browsers keep a spare connection open
+                _hung_up.count("somebody to read the answer" if is_stuck else "a body" if has_head else "a request")
             self.hang_up()
             return
         self._looks = self.loop.call_later(LOOK_EVERY_S, self._look)
