@@ -159,7 +159,6 @@ def test_of_many_who_correct_at_once_exactly_one_does(hospital: Hospital) -> Non
             corrected.append(person.name)
         except ReviewError:
             pass
-        write_results(hospital.db, hospital.spool, hospital.settings, job_id)
 
     threads = [threading.Thread(target=work, args=(person,)) for person in people]
     for thread in threads:
