@@ -221,6 +221,31 @@ def test_it_is_the_same_on_postgresql(tmp_path: Path, postgres_url: str) -> None
         assert browser_of(app).post("/cases/%00/accept", headers=headers, data={"seen": "x"}).status_code == 400
 
 
+def test_two_administrators_who_end_one_another_at_once_leave_one(database: Database) -> None:
+    with database.writing() as session:
+        for login_name in ("ada", "bob"):
+            accounts.add(session, login_name, Role.ADMINISTRATOR)
+    start, refused = threading.Barrier(2), []
+
+    def end(login_name: str) -> None:
+        start.wait()
+        try:
+            with database.writing() as session:
+                account = accounts.get(session, login_name)
+                accounts._keep_an_administrator(session, account)
+                time.sleep(0.2)
+                accounts.set_role(session, account, Role.VIEWER)
+        except accounts.PeopleError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=end, args=(login_name,)) for login_name in ("ada", "bob")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [error.endswith("is the only administrator; make another user one first") for error in refused] == [True]
+
+
 # Sessions
 
 

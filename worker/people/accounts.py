@@ -174,8 +174,8 @@ def has_users(database: Database) -> bool:
 
 
 def _keep_an_administrator(session: Session, account: Account) -> None:
-    others = select(func.count(Account.id)).where(
-        Account.role == Role.ADMINISTRATOR, Account.disabled.is_(False), Account.id != account.id
-    )
-    if account.role is Role.ADMINISTRATOR and not account.disabled and not session.scalar(others):
+    # Locked: of two administrators who demote one another at the same moment one must remain.
+    administrators = select(Account.id).where(Account.role == Role.ADMINISTRATOR, Account.disabled.is_(False))
+    known = session.scalars(administrators.order_by(Account.id).with_for_update()).all()
+    if account.id in known and len(known) == 1:
         raise PeopleError(f"{account.login} is the only administrator; make another user one first")
