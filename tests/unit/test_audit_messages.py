@@ -37,6 +37,7 @@ EVENTS = {
     "Security Alert / Security Roles Changed by rea about vera": events.user_changed(
         US, WHO, "vera", "is viewer", roles=True
     ),
+    "Security Alert / Software Configuration by rea about pacs": events.configured(US, WHO, "pacs", "tried at once"),
     "Security Alert / Use of Restricted Function failed by rea about /people": events.refused(US, WHO, "/people"),
 }
 

@@ -6,16 +6,23 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pydicom.data
 import pytest
 import yaml
+from pydicom.uid import ComprehensiveSRStorage
 
 from tests import command_line
 from tests.ledger_rows import HELD_JOB, HELD_STUDY, RELEASED_STUDY, fill_ledger
+from worker.db import refusals
+from worker.db.columns import utc_now
+from worker.db.records import Delivery
+from worker.db.sessions import Database
 from worker.settings import load_settings
+from worker.states import DeliveryState
 
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 
@@ -300,3 +307,20 @@ def test_dead_letters_are_listed_and_sent_again(filled: Path) -> None:
     assert json_of("deliveries", "list")[0]["state"] == "pending"
     assert cli("deliveries", "resend", dead["id"]).returncode == 1
     assert cli("deliveries", "list", "--state", "lost").returncode == 2
+
+
+def test_a_destination_is_tried_now_and_asked_again(filled: Path) -> None:
+    with (filled / "dicom-worker.yaml").open("a") as file:
+        file.write("destinations: [{name: pacs, ae_title: PACS, host: 127.0.0.1, port: 104}]\n")
+    database = Database(load_settings().resolved_database_url)
+    with database.writing() as session:
+        later = utc_now() + timedelta(minutes=10)
+        session.get_one(Delivery, 1).state = DeliveryState.PENDING
+        session.get_one(Delivery, 1).not_before = later
+        refusals.learn(session, "pacs", [ComprehensiveSRStorage])
+    database.close()
+    for command, key in (("try-now", "due_now"), ("ask-again", "offered_again")):
+        assert json_of("deliveries", command, "pacs") == {key: 1}
+        again = cli("deliveries", command, "pacs")
+        assert (again.returncode, "pacs" in again.stderr) == (1, True)
+        assert cli("deliveries", command, "nobody").returncode == 2

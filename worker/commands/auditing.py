@@ -61,6 +61,15 @@ def audit_user_change(settings: Settings, login: str, what: str, *, roles: bool 
     trail.write(user_changed(trail.system, _person(), login, what, roles=roles))
 
 
+def audit_configured(settings: Settings, place: str, what: str) -> None:
+    """Write that somebody changed how this software goes on with its work."""
+    from worker.audit.events import configured
+    from worker.audit.trail import AuditTrail
+
+    trail = AuditTrail(settings)
+    trail.write(configured(trail.system, _person(), place, what))
+
+
 def _person(name: str = "") -> Actor:
     from worker.audit.events import Actor
 

@@ -1,16 +1,17 @@
-"""`deliveries`: results on their way to the destinations, and dead letters that a person sends again.
+"""`deliveries`: results on their way to the destinations, and what a person can do for them.
 
 Input: conditions. Output: a table or JSON; `resend` puts dead letters, and what no destination vouched for, back into
-the outbox and rings for the daemon; `rename` follows a destination to its new name in the settings. Nothing to resend,
-or to rename, ends with exit code 1.
+the outbox and rings for the daemon; `try-now` ends a pause; `ask-again` forgets what a destination was learned not to
+take; `rename` follows a destination to its new name in the settings. Nothing to do ends with exit code 1.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands.auditing import audit_configured
 from worker.commands.console import (
     ConfigOption,
     JsonOption,
@@ -24,7 +25,14 @@ from worker.commands.console import (
     wrong_usage,
 )
 
-app = typer.Typer(help="Results on their way: list, resend, rename a destination.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.settings import Settings
+
+app = typer.Typer(help="Results on their way: list, resend, and what destinations need.", no_args_is_help=True)
+
+DestinationArgument = Annotated[str, typer.Argument(metavar="DESTINATION", help="its name in the settings")]
 
 SHOWN_AT_MOST = 200
 
@@ -87,12 +95,9 @@ def resend(
         for known in settings.destinations:
             doorbell.ring_deliver(known.name)
         doorbell.close()
-    if as_json:
-        print_json({"queued_again": count})
-    elif count:
-        out().print(f"{count} queued again", markup=False)
-    if not count:
-        fail("no dead letter fits: `dicom-worker deliveries list --state dead` shows them, `unconfirmed` others")
+        audit_configured(settings, destination or "deliveries", f"{count} deliveries are sent again")
+    nothing = "no dead letter fits: `dicom-worker deliveries list --state dead` shows them, `unconfirmed` others"
+    _told(count, {"queued_again": count}, "queued again", nothing, as_json=as_json)
 
 
 @app.command()
@@ -126,6 +131,61 @@ def rename(
         out().print(
             f"{renamed.dead} are dead letters: `dicom-worker deliveries resend --destination {new}`", markup=False
         )
+
+
+@app.command("try-now")
+def try_now(destination: DestinationArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Try at once what waits for its next try: the destination is well again."""
+    from worker.celery_app import Doorbell
+    from worker.operations import destinations
+
+    settings = _settings_naming(destination, config)
+    with ledger(settings) as database:
+        count = destinations.try_now(database, destination).due_now
+    if count:
+        audit_configured(settings, destination, f"{count} waiting deliveries are tried at once")
+        doorbell = Doorbell(settings)
+        doorbell.ring_deliver(destination)
+        doorbell.close()
+    _told(count, {"due_now": count}, "tried now", f"nothing waits for its next try at {destination}", as_json=as_json)
+
+
+@app.command("ask-again")
+def ask_again(
+    destination: DestinationArgument,
+    sop_class: Annotated[str, typer.Option(metavar="UID", help="only this SOP class [default: all it refused]")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a destination again what it was learned not to take; what was sent instead stays."""
+    from worker.operations import destinations
+
+    settings = _settings_naming(destination, config)
+    with ledger(settings) as database:
+        count = destinations.ask_again(database, destination, sop_class or None).offered_again
+    if count:
+        audit_configured(settings, destination, f"{count} refused kinds of object are offered again")
+    nothing = f"{destination} is not known to have refused {sop_class or 'anything'}"
+    _told(count, {"offered_again": count}, "kinds of object will be offered again", nothing, as_json=as_json)
+
+
+def _settings_naming(destination: str, config: Path | None) -> Settings:
+    """Return the settings; a destination that they do not name ends with exit code 2."""
+    settings = read_settings(config)
+    names = [known.name for known in settings.destinations]
+    if destination not in names:
+        wrong_usage(f"no destination is named {destination!r}; the settings have {', '.join(names) or 'none'}")
+    return settings
+
+
+def _told(count: int, values: dict[str, int], done: str, nothing: str, *, as_json: bool) -> None:
+    """Print what was done, or end with exit code 1 where there was nothing to do."""
+    if as_json:
+        print_json(values)
+    elif count:
+        out().print(f"{count} {done}", markup=False)
+    if not count:
+        fail(nothing)
 
 
 def _entry(row: Any) -> dict[str, Any]:

@@ -71,9 +71,8 @@ class Requires:
         if caller.must_change_password and request.url.path not in _STILL_OPEN:
             raise RefusedError(403, "choose a new password first", leads_to=CHANGE_PASSWORD)
         if not caller.user.may(self.role):
-            raise RefusedError(
-                403, f"this is for a {self.role}, and {caller.user.login} is a {caller.user.role}; ask an administrator"
-            )
+            has = f"{caller.user.login} has the role {caller.user.role}"
+            raise RefusedError(403, f"this is for the role {self.role}, and {has}; ask an administrator")
         return caller.user
 
 
