@@ -22,12 +22,18 @@ from models.rendering import InputRecord
 from worker.db.columns import Record
 from worker.db.records import Delivery, Event, Instance, Job, Result, Review, Series, Study
 from worker.db.sessions import Database
+from worker.db.study_terms import StudyTerm, terms_of
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
 
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+NOW = datetime.now(UTC)
 #: State -> share of the answers.
 STATES = {JobState.VERIFIED: 0.60, JobState.RELEASED: 0.33, JobState.REJECTED: 0.02, JobState.SUPERSEDED: 0.02,
           JobState.HELD: 0.03}  # fmt: skip
+#: State -> share of the deliveries: what a destination that was down for a day leaves behind.
+DELIVERIES = {DeliveryState.CONFIRMED: 0.99, DeliveryState.DEAD: 0.004, DeliveryState.UNCONFIRMED: 0.004,
+              DeliveryState.PENDING: 0.002}  # fmt: skip
+#: Share of the held answers that could not be read.
+UNREADABLE = 0.05
 ROWS_AT_ONCE = 1000
 #: Slices of every thousandth study.
 LARGE_SERIES = 500
@@ -40,7 +46,7 @@ _IMAGE = {"dsa_patency": "1.2.840.10008.5.1.4.1.1.12.1", "abdominal_trauma": "1.
 def fill(database: Database, studies: int, seed: int = 1) -> None:
     """Write the rows."""
     chance = random.Random(seed)
-    tables: tuple[type[Record], ...] = (Study, Series, Instance, Job, Result, Delivery, Review, Event)
+    tables: tuple[type[Record], ...] = (Study, StudyTerm, Series, Instance, Job, Result, Delivery, Review, Event)
     waiting: dict[type[Record], list[dict[str, Any]]] = {table: [] for table in tables}
     instance_id = 0
     with database.writing() as session:
@@ -55,23 +61,32 @@ def fill(database: Database, studies: int, seed: int = 1) -> None:
                     if rows:
                         session.execute(insert(table), rows)
                     rows.clear()
-    with database.engine.begin() as connection:
-        if database.is_sqlite:
-            connection.exec_driver_sql("ANALYZE")
-            return
-        for table in tables:
-            name = table.__tablename__
-            if name != "jobs":
+    if not database.is_sqlite:
+        with database.engine.begin() as connection:
+            for name in (table.__tablename__ for table in tables if table not in (Job, StudyTerm)):
                 last = f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"  # noqa: S608
                 connection.exec_driver_sql(last)
-        connection.exec_driver_sql("ANALYZE")
+    settle(database)
+
+
+def settle(database: Database) -> None:
+    """Leave a database that was filled at once as one is that has been in use for long: vacuumed, with statistics.
+
+    What autovacuum does after so many rows would else be measured together with the pages. SQLite has no such thing:
+    its planner knows nothing of what is in the tables.
+    """
+    if database.is_sqlite:
+        return
+    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("VACUUM (ANALYZE)")
+        connection.exec_driver_sql("CHECKPOINT")
 
 
 def _study(number: int, studies: int, chance: random.Random) -> Iterator[tuple[type[Record], dict[str, Any]]]:
     uid = f"1.2.826.0.1.3680043.10.9.{number}"
     received = NOW - timedelta(minutes=5 * (studies - number))
     patient = chance.randrange(max(int(studies * PATIENTS_PER_STUDY), 1))
-    adapter, modality, priority = ADAPTERS[number % len(ADAPTERS)]
+    adapter, modality, _ = ADAPTERS[number % len(ADAPTERS)]
     accession = f"ACC{number:07d}"
     name = f"Name{patient}^Given"
     identity = {"accession_number": accession, "patient_id": f"PAT{patient:06d}", "patient_name": name}
@@ -80,6 +95,8 @@ def _study(number: int, studies: int, chance: random.Random) -> Iterator[tuple[t
         "patient_birth_date": f"19{patient % 90 + 10}0101", "study_date": f"{received:%Y%m%d}",
         "study_description": f"{modality} examination", "first_received_at": received,
     }  # fmt: skip
+    for term in terms_of(*identity.values(), f"{modality} examination"):
+        yield StudyTerm, {"study_id": number, "term": term}
     yield Series, {
         "id": number, "study_id": number, "series_instance_uid": f"{uid}.1", "modality": modality,
         "state": SeriesState.ROUTED, "revision": 1, "last_instance_at": received, "route_adapter": adapter,
@@ -97,22 +114,24 @@ def _study(number: int, studies: int, chance: random.Random) -> Iterator[tuple[t
             "digest": f"{number:032x}{index:032x}", "size_bytes": 1 << 19, "path": f"spool/{number}/{index}.dcm",
             "header": header, "calling_ae_title": "MODALITY", "received_at": received, "revision": 1,
         }  # fmt: skip
-    yield from _job(number, uid, adapter, priority, received, chance)
+    yield from _job(number, uid, ADAPTERS[number % len(ADAPTERS)], received, chance)
 
 
 def _job(
-    number: int, uid: str, adapter: str, priority: int, received: datetime, chance: random.Random
+    number: int, uid: str, asked: tuple[str, str, int], received: datetime, chance: random.Random
 ) -> Iterator[tuple[type[Record], dict[str, Any]]]:
-    job_id = f"{number:032x}"
+    job_id, (adapter, modality, priority) = f"{number:032x}", asked
     state = chance.choices(list(STATES), list(STATES.values()))[0]
     probability = round(chance.random(), 4)
+    is_read = state is not JobState.HELD or chance.random() > UNREADABLE
     answered = received + timedelta(seconds=30)
     yield Job, {
-        "id": job_id, "study_id": number, "series_id": number, "adapter": adapter, "question_key": "",
-        "unit_uid": f"{uid}.1.0" if adapter == "dsa_patency" else f"{uid}.1", "revision": 1, "state": state,
-        "priority": priority if number % 7 else 9, "created_at": received, "attempts": 1, "not_before": received,
-        "doubts": [], "prompt_digest": "p" * 64, "answered_at": answered, "waiting_since": answered,
-        "second_reader": number % 50 == 0, "probability": probability, "findings": _findings(adapter, probability),
+        "id": job_id, "study_id": number, "series_id": number, "adapter": adapter, "modality": modality,
+        "question_key": "", "unit_uid": f"{uid}.1.0" if adapter == "dsa_patency" else f"{uid}.1", "revision": 1,
+        "state": state, "priority": priority if number % 7 else 9, "created_at": received, "not_before": received,
+        "attempts": 1, "doubts": [], "prompt_digest": "p" * 64, "answered_at": answered, "waiting_since": answered,
+        "second_reader": number % 50 == 0, "probability": probability, "parsed": is_read,
+        "findings": _findings(adapter, probability) if is_read else None,
         "confidence": {"probability": probability, "calibrated": False, "method": "label likelihood", "raw": None},
         "decision": "review" if state is JobState.HELD else "release",
         "decision_reason": f"low confidence: probability {probability} is below 0.95", "error": None,
@@ -120,7 +139,7 @@ def _job(
     }  # fmt: skip
     yield from _history(number, job_id, received)
     if state not in (JobState.HELD, JobState.SUPERSEDED):
-        yield from _results(number, job_id, uid, answered, is_signed=state is JobState.VERIFIED)
+        yield from _results(number, job_id, uid, answered, chance, is_signed=state is JobState.VERIFIED)
 
 
 def _findings(adapter: str, probability: float) -> dict[str, Any]:
@@ -161,7 +180,7 @@ def _history(number: int, job_id: str, received: datetime) -> Iterator[tuple[typ
 
 
 def _results(
-    number: int, job_id: str, uid: str, answered: datetime, *, is_signed: bool
+    number: int, job_id: str, uid: str, answered: datetime, chance: random.Random, *, is_signed: bool
 ) -> Iterator[tuple[type[Record], dict[str, Any]]]:
     for index, kind in enumerate(("sr", "sc")):
         result_id = number * 2 + index
@@ -171,9 +190,12 @@ def _results(
             "kind": kind, "verified": is_signed, "digest": "e" * 64, "path": f"spool/{result_id}",
             "created_at": answered,
         }  # fmt: skip
+        sent = chance.choices(list(DELIVERIES), list(DELIVERIES.values()))[0]
+        went = sent is DeliveryState.CONFIRMED
         yield Delivery, {
-            "id": result_id, "result_id": result_id, "destination": "pacs", "state": DeliveryState.CONFIRMED,
-            "attempts": 0, "tries": 1, "not_before": answered, "delivered_at": answered, "asks": 1, "denials": 0,
+            "id": result_id, "result_id": result_id, "destination": "pacs", "state": sent,
+            "attempts": 0, "tries": 1, "not_before": answered, "delivered_at": answered if went else None,
+            "asks": 1, "denials": 0, "last_error": None if went else "pacs refused it: 0xA700 out of resources",
         }  # fmt: skip
     if is_signed:
         yield Review, {

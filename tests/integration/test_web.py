@@ -71,10 +71,11 @@ def test_the_first_page_is_the_work_list_and_another_has_the_studies(client: Tes
         assert words in page
 
 
-def test_search_finds_by_part_of_an_identifier(client: TestClient) -> None:
-    page = client.post("/search", data={"q": "acc-3"}).text
-    assert "P-ACC-3" in page
-    assert "ACC-1" not in page
+def test_search_finds_by_the_beginning_of_an_identifier(client: TestClient) -> None:
+    for beginning in ("acc-3", "P-ACC-3", "3"):
+        page = client.post("/search", data={"q": beginning}).text
+        assert "P-ACC-3" in page
+        assert "ACC-1" not in page
     assert "No study has this" in client.post("/search", data={"q": "nothing like it"}).text
 
 

@@ -25,7 +25,10 @@ def studies(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     search: Annotated[
-        str, typer.Option(help="part of an accession number, patient ID, patient name, description or study UID")
+        str,
+        typer.Option(
+            help="beginning of an accession number, patient ID, patient name or word of the description; a study UID"
+        ),
     ] = "",
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"the newest so many [default: {SHOWN_AT_MOST}, with --json all]")

@@ -8,7 +8,7 @@ raises `QueryError` in words a person can act on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
@@ -16,9 +16,12 @@ from sqlalchemy.orm import Session, defer, joinedload, selectinload
 
 from worker.db import views
 from worker.db.records import Delivery, Event, Instance, Job, Result, Study
+from worker.db.study_terms import found_by
 from worker.schemas import ReviewCase, StudyDetail, StudyView
 from worker.states import DeliveryState, JobState, SeriesState, StudyState
 
+#: Studies that one statement reads the rows of: databases take so many values at once, and no more.
+AT_ONCE = 1000
 #: Shortest beginning of a job id that is looked for.
 PREFIX_AT_LEAST = 4
 
@@ -59,21 +62,21 @@ def studies(session: Session, *, limit: int | None = None, offset: int = 0, sear
         session: An open session.
         limit: At most so many; None for all.
         offset: Leave out so many of the newest.
-        search: Part of an accession number, patient ID, patient name, study description or Study Instance UID.
+        search: As in `worker.db.study_terms`; empty for all.
     """
-    wanted = select(Study).order_by(Study.first_received_at.desc(), Study.id.desc()).limit(limit).offset(offset)
     if search:
-        columns = (
-            Study.accession_number,
-            Study.patient_id,
-            Study.patient_name,
-            Study.study_description,
-            Study.study_instance_uid,
-        )
-        wanted = wanted.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+        ids = found_by(session, search, limit=limit, offset=offset)
+    else:
+        # Of the studies that are left out an index alone tells the number.
+        ids = session.scalars(select(Study.id).order_by(Study.id.desc()).limit(limit).offset(offset)).all()
+    return [view for start in range(0, len(ids), AT_ONCE) for view in _views(session, ids[start : start + AT_ONCE])]
+
+
+def _views(session: Session, ids: Sequence[int]) -> Iterator[StudyView]:
+    wanted = select(Study).where(Study.id.in_(ids)).order_by(Study.id.desc())
     found = session.scalars(wanted.options(*_ledger_options())).all()
     counts = _instance_counts(session, found)
-    return [views.study_view(study, _state_of(study), counts) for study in found]
+    return (views.study_view(study, _state_of(study), counts) for study in found)
 
 
 def study(session: Session, reference: str) -> list[StudyDetail]:

@@ -6,8 +6,8 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, false
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import Connection, ForeignKey, Index, String, Text, UniqueConstraint, event, false, select
+from sqlalchemy.orm import Mapped, Mapper, mapped_column, relationship
 
 from worker.db.columns import (
     Record,
@@ -121,6 +121,8 @@ class Job(Record):
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
     adapter: Mapped[str] = mapped_column(String(64))
+    #: Of its series (`_take_modality`), kept here for lists.
+    modality: Mapped[str] = mapped_column(String(16), default="", server_default="")
     #: `Question.to_json`; empty where the adapter has but one.
     question: Mapped[dict[str, Any] | None]
     #: `Question.key`: tells the jobs of several questions about one unit from one another.
@@ -176,9 +178,16 @@ class Job(Record):
         Index(
             "ix_jobs_waiting",
             *("state", "priority", "waiting_since", "id", "adapter", "probability"),
-            *("second_reader", "series_id", "study_id"),
+            *("second_reader", "modality", "study_id"),
         ),
     )
+
+
+@event.listens_for(Job, "before_insert")
+def _take_modality(_mapper: Mapper[Job], connection: Connection, job: Job) -> None:
+    """Take the modality of a new job over from its series, where whoever made it did not."""
+    if not job.modality:
+        job.modality = connection.scalar(select(Series.modality).where(Series.id == job.series_id)) or ""
 
 
 class Result(Record):

@@ -17,6 +17,7 @@ from worker.db import (  # noqa: F401 - their tables are part of the schema
     process_reports,
     refusals,
     review_records,
+    study_terms,
 )
 from worker.db.sessions import Database
 

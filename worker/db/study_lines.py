@@ -1,8 +1,8 @@
 """The list of studies: what a page shows of each, and no more.
 
-Input: a search and where to begin. Output: lines, newest first. Statements read the columns that are shown, for the
-lines of one page: their number and cost do not grow with the ledger. A search by the whole of an accession number,
-patient ID or UID is answered by an index; only where none is found are parts of them looked for.
+Input: a search, or where a page begins or ends. Output: lines, newest first. Statements read the columns that are
+shown, for the lines of one page: their number and cost grow neither with the ledger nor with how far back the page is.
+"Newest" is what was first received last; studies are numbered in that order.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from worker.db.queries import study_state
 from worker.db.records import Delivery, Instance, Job, Result, Series, Study
+from worker.db.study_terms import found_by
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
 
 #: Lines of one page.
@@ -67,22 +68,39 @@ class StudyLine:
     answers: tuple[AnswerLine, ...]
 
 
-def study_lines(session: Session, *, search: str = "", start: int = 0) -> list[StudyLine]:
-    """Return a page of studies, the newest first."""
-    if not search:
-        return _lines(session, None, start)
-    whole = (Study.accession_number == search, Study.patient_id == search, Study.study_instance_uid == search)
-    columns = (Study.accession_number, Study.patient_id, Study.patient_name, Study.study_description)
-    part = (column.icontains(search, autoescape=True) for column in (*columns, Study.study_instance_uid))
-    return _lines(session, or_(*whole), start) or _lines(session, or_(*part), start)
+@dataclass(frozen=True, slots=True)
+class StudyPage:
+    """A page of studies, the newest first."""
+
+    lines: list[StudyLine]
+    has_newer: bool
+    has_older: bool
 
 
-def _lines(session: Session, condition: ColumnElement[bool] | None, start: int) -> list[StudyLine]:
+def study_lines(session: Session, *, before: int | None = None, after: int | None = None) -> StudyPage:
+    """Return the page of the studies just before that of a number, just after it, or the newest.
+
+    Where less than a page is newer than `after`, it is the first page.
+    """
+    ids = select(Study.id).limit(LINES + 1)
+    if after is not None:
+        newer = session.scalars(ids.where(Study.id > after).order_by(Study.id)).all()
+        if len(newer) > LINES:
+            return StudyPage(_lines(session, newer[LINES - 1 :: -1]), has_newer=True, has_older=True)
+    is_first = before is None or after is not None
+    older = session.scalars((ids if is_first else ids.where(Study.id < before)).order_by(Study.id.desc())).all()
+    return StudyPage(_lines(session, older[:LINES]), has_newer=not is_first, has_older=len(older) > LINES)
+
+
+def found_lines(session: Session, search: str) -> StudyPage:
+    """Return the first page of what a search means."""
+    found = found_by(session, search, limit=LINES + 1)
+    return StudyPage(_lines(session, found[:LINES]), has_newer=False, has_older=len(found) > LINES)
+
+
+def _lines(session: Session, ids: Sequence[int]) -> list[StudyLine]:
     columns = (Study.id, Study.accession_number, Study.patient_id, Study.study_description, Study.first_received_at)
-    wanted = select(*columns) if condition is None else select(*columns).where(condition)
-    order = (Study.first_received_at.desc(), Study.id.desc())
-    rows = session.execute(wanted.order_by(*order).limit(LINES).offset(start)).all()
-    ids = [row.id for row in rows]
+    rows = session.execute(select(*columns).where(Study.id.in_(ids)).order_by(Study.id.desc())).all()
     series, jobs = _series(session, ids), _jobs(session, ids)
     counts = _instances(session, [row.id for rows_of in series.values() for row in rows_of])
     sent = _sent(session, [row.id for rows_of in jobs.values() for row in rows_of])

@@ -2,26 +2,26 @@
 
 Input: `Filters` and who looks. Output: lines, and counts. Filtering and sorting read an index that holds no answers
 (`ix_jobs_waiting`), so that a page costs the same whether answers are long or short; answers are read for its lines
-only. What waits is little beside what was ever received: series, studies and reviews are looked up for each case that
-waits, in subqueries that no planner turns into a join. Joined, PostgreSQL reads the whole of those tables instead.
-Nothing fails here but the database.
+only. What waits is little beside what was ever received: words that studies are found by, and reviews, are looked up
+for each case that waits. Nothing fails here but the database.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from worker.db.columns import utc_now
 from worker.db.identity import Identity
-from worker.db.records import Job, Review, Series, Study
+from worker.db.records import Job, Review, Study
 from worker.db.review_records import CaseClaim
+from worker.db.study_terms import is_found
 from worker.states import JobState, Priority
 
 Sort = Literal["urgency", "waiting", "newest", "least sure", "most sure", "adapter"]
@@ -47,7 +47,7 @@ class Filters:
     #: Value of a `Priority`.
     priority: str = ""
     who: Who = "everything"
-    #: Part of an accession number, patient ID or study description.
+    #: As in `worker.db.study_terms`: accession number, patient ID, patient's name or study description.
     search: str = ""
     sort: Sort = "urgency"
 
@@ -116,19 +116,17 @@ def priority_name(rank: int) -> str:
 
 def work_list(session: Session, filters: Filters, account: str, name: str, *, offset: int = 0) -> WorkList:
     """Return a page of the work list, as this person may see it."""
-    who = Identity(account, name)
-    waiting = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.HELD)) or 0
-    chosen = _chosen(filters, who)
+    chosen = _chosen(filters, Identity(account, name), session)
     page = chosen.order_by(*_order(filters.sort)).limit(LINES).offset(offset)
-    if filters.modality or filters.search:
-        # Page and count in one go: what is looked up for each case is looked up once.
-        rows = session.execute(page.add_columns(func.count().over())).all()
-        ids, found = [row.id for row in rows], rows[0][1] if rows else (None if offset else 0)
-    else:
-        ids, found = list(session.scalars(page)), waiting if replace(filters, sort="urgency") == Filters() else None
-    if found is None:
-        found = session.scalar(chosen.with_only_columns(func.count())) or 0
-    return WorkList(_lines(session, ids), found, waiting)
+    count = chosen.with_only_columns(func.count()).scalar_subquery()
+    waiting = select(func.count()).select_from(Job).where(Job.state == JobState.HELD).scalar_subquery()
+    if filters.search:
+        # Words are looked up for each case: once for the page and its count.
+        rows = session.execute(page.add_columns(func.count().over(), waiting)).all()
+        if rows:
+            return WorkList(_lines(session, [row.id for row in rows]), *rows[0][1:])
+    found = session.execute(select(count, waiting)).one()
+    return WorkList(_lines(session, session.scalars(page).all() if found[0] else []), *found)
 
 
 def waiting_for(who: Identity, *, but: str = "", filters: Filters | None = None) -> Select[str]:
@@ -138,7 +136,7 @@ def waiting_for(who: Identity, *, but: str = "", filters: Filters | None = None)
     return chosen.order_by(*_order(filters.sort))
 
 
-def _chosen(filters: Filters, who: Identity) -> Select[str]:
+def _chosen(filters: Filters, who: Identity, session: Session | None = None) -> Select[str]:
     chosen = select(Job.id).select_from(Job).where(Job.state == JobState.HELD)
     if filters.adapter:
         chosen = chosen.where(Job.adapter == filters.adapter)
@@ -146,11 +144,9 @@ def _chosen(filters: Filters, who: Identity) -> Select[str]:
         least, most = RANKS[filters.priority]
         chosen = chosen.where(Job.priority.between(least, most))
     if filters.modality:
-        chosen = chosen.where(_modality() == filters.modality)
+        chosen = chosen.where(Job.modality == filters.modality)
     if filters.search:
-        columns = (Study.accession_number, Study.patient_id, Study.study_description)
-        meets = or_(*(column.icontains(filters.search, autoescape=True) for column in columns))
-        chosen = chosen.where(select(meets).where(Study.id == Job.study_id).scalar_subquery())
+        chosen = chosen.where(is_found(Job.study_id, filters.search, session))
     if filters.who == "free for me":
         chosen = chosen.where(*_free_for(who))
     elif filters.who == "open with me":
@@ -158,10 +154,6 @@ def _chosen(filters: Filters, who: Identity) -> Select[str]:
     elif filters.who == "second reader":
         chosen = chosen.where(Job.second_reader)
     return chosen
-
-
-def _modality() -> ScalarSelect[str]:
-    return select(Series.modality).where(Series.id == Job.series_id).scalar_subquery()
 
 
 def _free_for(who: Identity) -> tuple[ColumnElement[bool], ...]:
@@ -204,11 +196,8 @@ def _order(sort: Sort) -> tuple[ColumnElement[Any], ...]:
 
 def counts(session: Session) -> dict[str, Counter[str]]:
     """Return filter -> value -> cases that wait with it."""
-    waiting = (
-        select(Job.adapter, _modality().label("modality"), Job.priority).where(Job.state == JobState.HELD).subquery()
-    )
-    values = (waiting.c.adapter, waiting.c.modality, waiting.c.priority)
-    counted = select(*values, func.count()).group_by(*values)
+    values = (Job.adapter, Job.modality, Job.priority)
+    counted = select(*values, func.count()).where(Job.state == JobState.HELD).group_by(*values)
     found: dict[str, Counter[str]] = {name: Counter() for name in ("adapter", "modality", "priority")}
     for adapter, modality, priority, count in session.execute(counted):
         for name, value in (("adapter", adapter), ("modality", modality), ("priority", priority_name(priority))):
@@ -216,15 +205,15 @@ def counts(session: Session) -> dict[str, Counter[str]]:
     return found
 
 
-def _lines(session: Session, ids: Any) -> list[Line]:
+def _lines(session: Session, ids: Sequence[str]) -> list[Line]:
+    standin = Job.provenance["is_standin"].as_boolean().label("is_standin")
     wanted = (
         select(
-            *(Job.id, Job.study_id, Job.adapter, Job.question, Job.priority, Job.waiting_since, Job.findings),
-            *(Job.confidence, Job.provenance, Job.decision_reason, Job.error, Job.second_reader, Series.modality),
+            *(Job.id, Job.study_id, Job.adapter, Job.modality, Job.question, Job.priority, Job.waiting_since),
+            *(Job.findings, Job.confidence, standin, Job.decision_reason, Job.error, Job.second_reader),
             *(Study.accession_number, Study.patient_id, Study.study_description, Study.study_date),
             *(CaseClaim.reviewer_name.label("open_with"), CaseClaim.account.label("open_account")),
         )
-        .join(Series, Series.id == Job.series_id)
         .join(Study, Study.id == Job.study_id)
         .outerjoin(CaseClaim, and_(CaseClaim.job_id == Job.id, CaseClaim.expires_at > utc_now()))
         .where(Job.id.in_(ids))
@@ -253,7 +242,7 @@ def _line(row: Any) -> Line:
         method=confidence.get("method"),
         reason=row.decision_reason or row.error or "",
         second_reader=row.second_reader,
-        is_standin=bool((row.provenance or {}).get("is_standin")),
+        is_standin=bool(row.is_standin),
         open_with=row.open_with or "",
         open_account=row.open_account or "",
     )

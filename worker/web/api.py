@@ -18,6 +18,7 @@ from worker.web.access import requires
 from worker.web.api_document import ERRORS, NO_NUL, Limit, Offset, next_page, problem
 from worker.web.api_references import Reference, one_study
 
+SEARCH = "a study UID, or beginnings of accession number, patient ID, parts of the patient's name, words of description"
 router = APIRouter(prefix="/api", tags=["ledger"], dependencies=[requires(Role.VIEWER)], responses=ERRORS)
 
 
@@ -27,9 +28,7 @@ def studies(
     response: Response,
     limit: Limit = 100,
     offset: Offset = 0,
-    search: Annotated[
-        str, Query(max_length=64, pattern=NO_NUL, description="part of an accession number, patient ID or UID")
-    ] = "",
+    search: Annotated[str, Query(max_length=64, pattern=NO_NUL, description=SEARCH)] = "",
 ) -> list[StudyView]:
     """Return studies, the newest first; the Link header leads to the next page."""
     with request.app.state.database.reading() as session:

@@ -7,7 +7,7 @@ proxies keep addresses. A study that is not there, or a picture that cannot be m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 from models.recipe import RecipeError
 from models.rendering import RenderError
 from worker.db import queries
+from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job, Result, Study
-from worker.db.study_lines import LINES, StudyLine, study_lines
+from worker.db.study_lines import StudyPage, found_lines, study_lines
 from worker.model_inputs import png, seen_by
 from worker.operations.why_not import why_not
 from worker.rendering import renderer
@@ -28,25 +29,26 @@ from worker.roles import Role
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState, StudyState
 from worker.web.access import requires
+from worker.web.api_document import LAST_NUMBER
 from worker.web.key_images import PictureError, png_of_capture
 from worker.web.page import render
 
 router = APIRouter(include_in_schema=False, dependencies=[requires(Role.VIEWER)])
 
+Number = Annotated[int | None, Query(ge=0, le=LAST_NUMBER)]
 #: Seconds after which a page on which something still moves is fetched again.
 REFRESH_S = 5
 MOVING = frozenset({StudyState.RECEIVING, StudyState.PROCESSING, StudyState.DELIVERING})
 
 
 @router.get("/studies", response_class=HTMLResponse)
-def newest(request: Request, start: Annotated[int, Query(ge=0, le=10_000_000)] = 0) -> Response:
-    """Show studies, the newest first."""
+def newest(request: Request, before: Number = None, after: Number = None) -> Response:
+    """Show studies, the newest first; further pages are named by the number of the study that they end or begin at."""
     with request.app.state.database.reading() as session:
-        studies = study_lines(session, start=start)
-        counts = {} if start else _counts(session)
-    moving = any(study.state in MOVING for study in studies)
-    context = {"start": start, "counts": counts, "refresh_s": REFRESH_S if moving and not start else None}
-    return _studies(request, studies, context)
+        page = study_lines(session, before=before, after=after)
+        counts = {} if page.has_newer else count_all(session)
+    moving = any(study.state in MOVING for study in page.lines)
+    return _studies(request, page, {"counts": counts, "refresh_s": None if page.has_newer or not moving else REFRESH_S})
 
 
 @router.get("/search")
@@ -62,14 +64,14 @@ def search(request: Request, q: Annotated[str, Form(max_length=64)] = "") -> Res
     if not wanted:
         return back_from_search()
     with request.app.state.database.reading() as session:
-        studies = study_lines(session, search=wanted)
-    return _studies(request, studies, {"q": wanted})
+        page = found_lines(session, wanted)
+    return _studies(request, page, {"q": wanted})
 
 
-def _studies(request: Request, studies: Sequence[StudyLine], context: dict[str, Any]) -> Response:
-    shown = any(answer.is_standin for study in studies for answer in study.answers)
+def _studies(request: Request, page: StudyPage, context: dict[str, Any]) -> Response:
+    shown = any(answer.is_standin for study in page.lines for answer in study.answers)
     standin = shown or request.app.state.settings.engine.kind == "standin"
-    return render(request, "studies.html", {"studies": studies, "lines": LINES, "standin": standin, **context})
+    return render(request, "studies.html", {"page": page, "studies": page.lines, "standin": standin, **context})
 
 
 @router.get("/studies/{number}", response_class=HTMLResponse)
@@ -123,18 +125,20 @@ def model_input(request: Request, job_id: str, number: int) -> Response:
         return Response(f"{error}\n", status_code=404, media_type="text/plain")
 
 
-def _counts(session: Session) -> dict[str, int]:
-    """Count what a person looks at first, over all studies and not only those shown."""
+def count_all(session: Session) -> dict[str, int]:
+    """Count what a person looks at first, over all studies and not only those shown, by one statement."""
     unfinished = (JobState.QUEUED, JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.ACCEPTED)
     unsent = (DeliveryState.PENDING, DeliveryState.SENDING)
+    day = utc_now() - timedelta(days=1)
     wanted = {
-        "studies received": select(func.count(Study.id)),
+        "studies in 24 hours": select(func.count(Study.id)).where(Study.first_received_at >= day),
         "answers to review": select(func.count(Job.id)).where(Job.state == JobState.HELD),
         "answers being worked on": select(func.count(Job.id)).where(Job.state.in_(unfinished)),
         "results to be sent": select(func.count(Delivery.id)).where(Delivery.state.in_(unsent)),
         "deliveries given up": select(func.count(Delivery.id)).where(Delivery.state == DeliveryState.DEAD),
     }
-    return {name: session.scalar(count) or 0 for name, count in wanted.items()}
+    counted = session.execute(select(*(count.scalar_subquery() for count in wanted.values()))).one()
+    return dict(zip(wanted, counted, strict=True))
 
 
 def _is_number(text: str) -> bool:
