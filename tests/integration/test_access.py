@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
-from tests.ledger_rows import HELD_PAGE
+from tests.ledger_rows import HELD_JOB, HELD_PAGE
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
 from worker.db.people import OpenSession
 from worker.people import accounts
 from worker.roles import Role
-from worker.web import access, pages
-from worker.web.app import HEADERS, OPEN_TO_ALL, create_app
+from worker.web import access, decisions, pages
+from worker.web.answer_headers import HEADERS
+from worker.web.app import OPEN_TO_ALL, create_app
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -162,6 +164,27 @@ def test_every_answer_has_the_headers_that_keep_others_out(
         assert answer.status_code == status, answer.url
         assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, status
     assert "division" not in answers[500].text
+    page = reader.get("/studies", headers=PAGE)
+    assert (page.status_code, "To the work list" in page.text, "division" in page.text) == (500, True, False)
+
+
+def test_where_the_database_is_away_a_reader_is_told_to_look_before_deciding_again(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = browser_of(app)
+    log_in(browser, "reviewer")
+    fields = {"csrf_token": csrf_of(browser), "seen": "x"}
+
+    def is_away(*_: object, **__: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection: Secret^Name"))
+
+    monkeypatch.setattr(decisions.review, "accept", is_away)
+    answer = browser.post(f"/cases/{HELD_JOB}/accept", data=fields, headers=PAGE)
+    assert (answer.status_code, "before you send it once more" in " ".join(answer.text.split())) == (503, True)
+    assert "Secret" not in answer.text
+    monkeypatch.setattr(access.sessions, "who", is_away)
+    assert "Load this page again in a moment" in browser.get("/", headers=PAGE).text
+    assert browser.get("/api/studies").json()["detail"].startswith("the database cannot be read")
 
 
 def test_a_form_of_another_site_changes_nothing(app: FastAPI, nobody: TestClient) -> None:

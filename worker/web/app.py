@@ -18,15 +18,12 @@ from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import DataError, SQLAlchemyError
-from starlette.datastructures import MutableHeaders
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import worker
 from worker.audit.trail import AuditTrail
@@ -50,8 +47,10 @@ from worker.web import (
     provider,
     worklist,
 )
+from worker.web.answer_headers import AddHeaders
 from worker.web.api_document import describe_security
 from worker.web.body_limit import LimitsBodies
+from worker.web.broken import broken, database_failed
 from worker.web.connections import Connection
 from worker.web.dicomweb.app import create_dicomweb
 from worker.web.invalid import tell_invalid
@@ -73,21 +72,6 @@ PORT_HELD_AT_MOST_S = 10.0
 OPEN_TO_ALL = frozenset(
     {"/healthz", "/readyz", "/static", "/login", "/login/provider", "/login/back", "/api/openapi.json"}
 )
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    # To ourselves only; without any, browsers would not say which page a form comes from.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    # No page of another origin, such as another port of this host, may show our images. Where `web.cors_origins` lets
-    # a viewer in, it asks with CORS, of which this says nothing.
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    # Pages hold patient data: no copy in the browser's or a proxy's cache.
-    "Cache-Control": "no-store",
-}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -128,44 +112,23 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(viewer.router)
     app.mount("/dicom-web", dicomweb)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    app.add_exception_handler(SQLAlchemyError, _database_failed)
+    app.add_exception_handler(SQLAlchemyError, database_failed)
     app.add_exception_handler(access.RefusedError, access.refusal)
     app.add_exception_handler(RequestValidationError, tell_invalid)
     app.add_exception_handler(HTTPException, tell_missing)
-    app.add_exception_handler(Exception, _broken)
+    app.add_exception_handler(Exception, broken)
     app.add_middleware(auditing.Audits, trail=app.state.audit, database=database, told=app.state.told)
     app.add_middleware(LimitsBodies)
     if is_local(settings.web.bind):
         # A proxy on this machine may pass on the name that it was asked for.
         public = urlsplit(settings.web.public_url).hostname
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, *([public] if public else [])])
-    app.add_middleware(_AddHeaders)  # outermost, for every answer
+    app.add_middleware(AddHeaders)  # outermost, for every answer
     if forgotten := access.undeclared(app, OPEN_TO_ALL):
         raise RuntimeError(f"routes that do not say who may see them: {', '.join(forgotten)}")
     if forgotten := auditing.unaudited(app):
         raise RuntimeError(f"routes whose audit message nobody has thought of: {', '.join(forgotten)}")
     return app
-
-
-class _AddHeaders:
-    """Adds `HEADERS` to every answer. Plain ASGI: Starlette's base class ends an answer that broke off as if whole."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def serve(settings: Settings) -> None:
@@ -237,18 +200,3 @@ def listen(settings: Settings) -> socket.socket:
                 f"web.bind {bind}, web.port {port}: cannot listen there: {error.strerror or error}; "
                 "choose another web.port"
             ) from None
-
-
-async def _broken(_request: Request, _error: Exception) -> Response:
-    """Say nothing of what broke, which may name a patient; the log has it. This answer passes no middleware."""
-    return JSONResponse({"detail": "something broke here; it is in the log"}, status_code=500, headers=HEADERS)
-
-
-async def _database_failed(_request: Request, error: Exception) -> Response:
-    if isinstance(error, DataError):  # a text with NUL in it, say, which PostgreSQL keeps nowhere
-        log.warning("value refused", action="serve", error=str(error.orig).splitlines()[0])
-        return JSONResponse({"detail": "a value that was sent cannot be kept or looked for"}, status_code=400)
-    log.error("database cannot be read", action="serve", error=str(error).splitlines()[0])
-    return JSONResponse(
-        {"detail": "the database cannot be read; see the log and `dicom-worker doctor`"}, status_code=503
-    )
