@@ -97,6 +97,29 @@ def test_who_ends_another_session_is_told_with_where_it_was(app: FastAPI) -> Non
     assert "opened from testclient" in last.findtext("EventIdentification/EventOutcomeDescription")
 
 
+def test_a_decision_tells_what_was_on_the_screen_as_far_as_that_is_known(app: FastAPI) -> None:
+    with quick_hashes(), app.state.database.writing() as session:
+        accounts.add(session, "marie", Role.REVIEWER, person_name="Curie^Marie", organization="City", password=PASSWORD)
+    browser = browser_of(app)
+    log_in(browser, "marie")
+    case = browser.get(f"/api/review/{HELD_JOB}").json()
+    form = {"csrf_token": csrf_of(browser), "seen": case["seen"], "reason": "motion"}
+
+    def on_screen() -> tuple[str, str]:
+        (study,) = messages(app.state.audit.folder)[-1].xpath(
+            "ParticipantObjectIdentification[ParticipantObjectDetail]"
+        )
+        details = {
+            one.get("type"): b64decode(one.get("value")).decode() for one in study.iter("ParticipantObjectDetail")
+        }
+        return details["images on screen"], details["answer on screen"]
+
+    for looked, told_of in (({}, "unknown"), ({"looked": "0"}, "0 of 0")):
+        assert browser.post(f"/cases/{HELD_JOB}/reject", data=form | looked, follow_redirects=False).status_code == 303
+        assert on_screen() == (told_of, f"revision {case['revision']}")
+        browser.post(f"/cases/{HELD_JOB}/undo", data=form)
+
+
 def test_a_case_tells_of_the_studies_beside_it(app: FastAPI) -> None:
     with app.state.database.writing() as session:
         for study in session.query(Study):

@@ -52,7 +52,7 @@ def rename_destination(db: Database, old: str, new: str) -> Renamed:
     also_new = exists().where(same.result_id == Delivery.result_id, same.destination == new)
     with db.writing() as session:
         counted = select(Delivery.state, func.count()).where(under_old).group_by(Delivery.state)
-        states: dict[DeliveryState, int] = {state: count for state, count in session.execute(counted)}
+        states: dict[DeliveryState, int] = dict(session.execute(counted).all())
         if not states:
             raise RenamingError(f"the ledger knows of nothing for a destination {old!r}; `deliveries list` names them")
         if DeliveryState.SENDING in states:

@@ -229,7 +229,7 @@ def _decide(
     """Take a decision and lead on, or show the case again with what stands in the way."""
     try:
         outcome = decision(request.app.state.database, reader(request, user))
-        auditing.decided(request, outcome.job_id, opened)
+        auditing.decided(request, outcome.job_id, opened, outcome.shown)
     except ReviewError as error:
         again: dict[str, Any] = {"view": had.view, "opened": opened, "comment": said, "typed": typed}
         return show(request, user, job_id, trouble=told(error), status_code=409, **again)
