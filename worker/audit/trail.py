@@ -49,6 +49,7 @@ class AuditTrail:
         self.folder = folder_of(settings)
         self._host = socket.gethostname()
         self.system = System(str(os.getpid()), settings.dicom.ae_title, self._host)
+        self._last: Path | None = None
 
     def write(self, event: AuditEvent) -> None:
         """Append an event, after those that could not be written before; it is on the disk afterwards."""
@@ -99,15 +100,27 @@ class AuditTrail:
             os.close(lock)
 
     def _current(self) -> Path:
-        """Return the file of this moment: of today, and not too large."""
+        """Return the file of this moment, of today and not too large; years of files are looked through once a file."""
         today = f"{datetime.now(UTC):%Y%m%d}"
+        if self._last is None or today not in self._last.name or not self._has_room(self._last):
+            self._last = self._newest(today)
+        return self._last
+
+    def _newest(self, today: str) -> Path:
         existing = files(self.folder)
         last = NAME.fullmatch(existing[-1].name) if existing else None
         if last is None or last[1] < today:
             return self.folder / f"audit-{today}-000.log"
-        if existing[-1].stat().st_size < self._settings.largest_mib * 2**20:
+        if self._has_room(existing[-1]):
             return existing[-1]
         return self.folder / f"audit-{last[1]}-{int(last[2]) + 1:03d}.log"
+
+    def _has_room(self, file: Path) -> bool:
+        """Whether the file is there (still) and not too large."""
+        try:
+            return file.stat().st_size < self._settings.largest_mib * 2**20
+        except FileNotFoundError:
+            return False
 
 
 def folder_of(settings: Settings) -> Path:

@@ -86,7 +86,7 @@ def study(session: Session, reference: str) -> list[StudyDetail]:
         QueryError: There is none.
     """
     meant = or_(Study.study_instance_uid == reference, Study.accession_number == reference)
-    found = _details(session, meant) if reference else []
+    found = _details(session, _whole(session, meant)) if reference else []
     if not found:
         raise QueryError(f"no study has the UID or accession number {reference!r}; `dicom-worker studies` lists them")
     return found
@@ -94,13 +94,26 @@ def study(session: Session, reference: str) -> list[StudyDetail]:
 
 def study_numbered(session: Session, study_id: int) -> StudyDetail | None:
     """Return the study with this `StudyView.id` and its history, or None."""
-    return next(iter(_details(session, Study.id == study_id)), None)
+    return next(iter(_details(session, _whole(session, Study.id == study_id))), None)
 
 
-def _details(session: Session, meant: ColumnElement[bool]) -> list[StudyDetail]:
+def whole_study(session: Session, study_id: int) -> Study | None:
+    """Return the study with this `StudyView.id`, loaded with all that belongs to it but images and history, or None."""
+    return next(iter(_whole(session, Study.id == study_id)), None)
+
+
+def detail_of(session: Session, study: Study) -> StudyDetail:
+    """Return a study of `whole_study` with its history."""
+    return _details(session, [study])[0]
+
+
+def _whole(session: Session, meant: ColumnElement[bool]) -> Sequence[Study]:
     options = (*_ledger_options(details=True), selectinload(Study.jobs).selectinload(Job.reviews))
     wanted = select(Study).where(meant).order_by(Study.first_received_at, Study.id)
-    found = session.scalars(wanted.options(*options)).all()
+    return session.scalars(wanted.options(*options)).all()
+
+
+def _details(session: Session, found: Sequence[Study]) -> list[StudyDetail]:
     counts = _instance_counts(session, found)
     history = defaultdict(list)
     for event in session.scalars(select(Event).where(Event.study_id.in_([row.id for row in found])).order_by(Event.id)):

@@ -42,8 +42,11 @@ def why_not(session: Session, settings: Settings, study_id: int) -> WhyNot | Non
             jobs.selectinload(Job.results).selectinload(Result.deliveries),
         )
     )
-    if study is None:
-        return None
+    return None if study is None else why_not_of(session, settings, study)
+
+
+def why_not_of(session: Session, settings: Settings, study: Study) -> WhyNot:
+    """Return why a study that is loaded, with all that belongs to it, has no result, or not all."""
     current = [job for job in study.jobs if job.state is not JobState.SUPERSEDED]
     counts = _instance_counts(session, study.series)
     reasons = [reason for series in study.series for reason in _about_series(settings, series, current, counts)]
@@ -53,7 +56,7 @@ def why_not(session: Session, settings: Settings, study_id: int) -> WhyNot | Non
         reasons.append(_study(study, "no images", "No image of it is here.", "Send it again."))
     deliveries = [delivery for job in current for result in job.results for delivery in result.deliveries]
     has_result = any(delivery.state in ARRIVED for delivery in deliveries)
-    return WhyNot(study_id=study_id, has_result=has_result, reasons=reasons)
+    return WhyNot(study_id=study.id, has_result=has_result, reasons=reasons)
 
 
 def _instance_counts(session: Session, series: Sequence[Series]) -> Counts:

@@ -23,7 +23,7 @@ from worker.db.columns import utc_now
 from worker.db.records import Delivery, Job, Result, Study
 from worker.db.study_lines import StudyPage, found_lines, study_lines
 from worker.model_inputs import png, seen_by
-from worker.operations.why_not import why_not
+from worker.operations.why_not import why_not_of
 from worker.rendering import renderer
 from worker.roles import Role
 from worker.settings import Settings
@@ -78,8 +78,9 @@ def _studies(request: Request, page: StudyPage, context: dict[str, Any]) -> Resp
 def study(request: Request, number: str) -> Response:
     """Show one study."""
     with request.app.state.database.reading() as session:
-        found = queries.study_numbered(session, int(number)) if _is_number(number) else None
-        why = None if found is None else why_not(session, request.app.state.settings, found.id)
+        row = queries.whole_study(session, int(number)) if _is_number(number) else None
+        found = None if row is None else queries.detail_of(session, row)
+        why = None if row is None else why_not_of(session, request.app.state.settings, row)
     if found is None:
         nothing = {"title": "Not found", "message": "There is no such study. Search for it above."}
         return render(request, "message.html", nothing, status_code=404)

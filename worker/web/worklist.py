@@ -6,15 +6,12 @@ again by itself. Filters come by POST and are kept under an id: no address and n
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from worker.db import saved_views
 from worker.db.columns import utc_now
@@ -70,7 +67,7 @@ def page(
     with request.app.state.database.reading() as session:
         context["views"] = saved_views.saved_views(session, account_of(user))
         context["decided"] = decided_banner(session, user, decided)
-        context["counts"] = _counts(request, session)
+        context["counts"] = counts(session)
     context |= {"sorts": SORTS, "cases": CASES, "refresh_every_s": REFRESH_S}
     return render(request, "worklist.html", context | {"only_looking": why_only_looking(user)})
 
@@ -122,15 +119,6 @@ def forget(request: Request, user: Viewer, view: str) -> Response:
     with request.app.state.database.writing() as session:
         saved_views.forget(session, account_of(user), view)
     return _shown("")
-
-
-def _counts(request: Request, session: Session) -> dict[str, Counter[str]]:
-    """Return what the filters offer, counted anew when the last count is older than the page's own look."""
-    state = request.app.state
-    known: tuple[float, dict[str, Counter[str]]] | None = getattr(state, "work_list_counts", None)
-    if known is None or time.monotonic() - known[0] > REFRESH_S:
-        known = state.work_list_counts = (time.monotonic(), counts(session))
-    return known[1]
 
 
 def _shown(view: str) -> Response:
