@@ -39,9 +39,12 @@ def value_in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{label(name)} {value_in_words(inner)}" for name, inner in value.items())
+        rest = {name: inner for name, inner in value.items() if name != "label"}
+        words = ", ".join(f"{label(name)} {value_in_words(inner)}" for name, inner in rest.items())
+        return f"{value['label']} ({words})" if "label" in value and words else words or value_in_words(value["label"])
     if isinstance(value, list | tuple):
-        return ", ".join(filter(None, map(value_in_words, value)))
+        between = "; " if any(isinstance(inner, Mapping) for inner in value) else ", "
+        return between.join(filter(None, map(value_in_words, value)))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -247,6 +247,38 @@ def test_boxes_lie_where_the_model_put_them(browser: Browser, room: Room) -> Non
         keep(page, "viewer-box")
 
 
+def test_a_person_draws_a_box_and_sees_their_own(browser: Browser, room: Room) -> None:
+    recipe = [Picture(planes=(Plane(FrameOf(room.slices[2].header.sop_instance_uid), SOFT),))]
+    asked = Question("detection", labels=("mass",))
+    about = {"question": asked.to_json(), "question_key": asked.key, "findings": {"objects": []}}
+    job = room.store.job(room.ct, recipe, adapter="flare", **about)
+    with opened(browser, f"{room.url}/viewer/jobs/{job}") as page:
+        at(page, 3, 24)
+        page.keyboard.press("End")
+        at(page, 24, 24)
+        page.evaluate(
+            """() => {
+                const viewer = document.querySelector(".viewer");
+                const tell = (name, detail) => viewer.dispatchEvent(new CustomEvent(name, {detail}));
+                const done = (box) => {
+                    viewer.box = box;
+                    tell("viewer:own", {boxes: [{box, label: "mine"}]});
+                };
+                tell("viewer:draw", {done});
+            }"""
+        )
+        at(page, 3, 24)  # where the model looked
+        expect(page.locator(".viewer-message")).to_contain_text("Press at one corner")
+        side = page.evaluate("document.querySelector('.viewer-pane').clientHeight")
+        drag(page, side // 4, side // 8)
+        top, left, bottom, right = page.evaluate("document.querySelector('.viewer').box")
+        assert np.abs(np.subtract((top, left, bottom, right), (0.5, 0.5, 0.625, 0.75))).max() < 0.01
+        expect(page.locator(".viewer-label.is-own")).to_have_text("mine")
+        keep(page, "viewer-own-box")
+        page.keyboard.press("j")
+        expect(page.locator(".viewer-own")).to_have_count(0)
+
+
 def test_a_run_plays_by_itself_and_stops(browser: Browser, room: Room, tmp_path: Path) -> None:
     path = write_ultrasound_cine(tmp_path, ultrasound_frames(12))
     with opened(browser, room.series(path)) as page:

@@ -571,3 +571,13 @@ def test_a_likelihood_of_words_is_not_shown_as_the_probability_of_a_finding(
 def test_the_answer_comes_before_how_the_model_came_to_it(hospital: Hospital, ada: TestClient) -> None:
     held(hospital, findings={"thinking_process": "The frame shows a tip.", "final_answer": "Go on."})
     assert "final answer: Go on.; thinking process: The frame shows a tip." in ada.get("/").text
+
+
+def test_objects_are_told_one_by_one_with_their_names_first(hospital: Hospital, ada: TestClient) -> None:
+    objects = [{"box_2d": [1, 2, 30, 40], "label": "mass"}, {"box_2d": [5, 6, 70, 80], "label": "nodule"}]
+    question = Question("detection", labels=("nodule", "mass"))
+    job_id = held(hospital, adapter="flare", question=question.to_json(), findings={"objects": objects})
+    assert "mass (box 2d 1, 2, 30, 40); nodule (box 2d 5, 6, 70, 80)" in ada.get("/").text
+    page = ada.get(f"/cases/{job_id}").text
+    assert "Box: top, left, bottom, right, in thousandths of the picture" in page
+    assert "data-draw" in page

@@ -38,7 +38,7 @@ FINDINGS: dict[str, tuple[str, Question | None, dict[str, Any]]] = {
 def sent_by(fields: tuple[Field, ...]) -> Iterator[tuple[str, str]]:
     """What a browser sends of an unchanged form."""
     for field in fields:
-        if field.kind in ("group", "list", "row"):
+        if field.kind in ("group", "list", "row", "box"):
             yield from sent_by(field.parts)
         elif field.kind == "several":
             yield from ((field.name, one) for one in field.value)
@@ -65,7 +65,8 @@ def test_kinds_of_questions_have_their_kinds_of_fields() -> None:
     (objects,) = form_of(boxes, FINDINGS["boxes"][2])
     assert len(objects.parts) == 3, "two boxes and an empty row"
     corners = objects.parts[0].parts[0]
-    assert corners.kind == "row"
+    assert corners.kind == "box"
+    assert [part.label for part in corners.parts] == ["top", "left", "bottom", "right"]
     assert [(part.least, part.most, part.step) for part in corners.parts] == [(0, 1000, "1")] * 4
 
 

@@ -24,8 +24,11 @@ START = "f"
 SPARE_ROWS = 1
 #: Longer texts get several lines.
 SHORT_TEXT = 100
-#: A list of numbers of a fixed, small length (a box) is one row of inputs.
+#: A list of numbers of a fixed, small length is one row of inputs.
 FEW_NUMBERS = 6
+#: Field that holds a box in the form of Gemma's models: its sides from the top and the left edge, in thousandths.
+BOX = "box_2d"
+SIDES = ("top", "left", "bottom", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Field:
     #: The name that a browser sends, e.g. ``f.objects.0.label``.
     name: str
     label: str
-    #: "choice", "several", "switch", "number", "text", "long text", "list" or "group".
+    #: "choice", "several", "switch", "number", "text", "long text", "list", "group", "row" (of numbers) or "box".
     kind: str
     #: Text; of "several" the chosen ones.
     value: Any = None
@@ -190,11 +193,18 @@ class _Drawing(_Schemas):
         kind = "text" if self.kind(entry) == "long text" else self.kind(entry)
         values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
         if kind == "number" and (length := _fixed_length(schema)):
+            is_box = name.endswith(f".{BOX}") and length == len(SIDES)
             parts = [
-                self.field(f"{name}.{index}", f"{title} {index + 1}", entry, kind, _at(values, index))
+                self.field(
+                    f"{name}.{index}",
+                    SIDES[index] if is_box else f"{title} {index + 1}",
+                    entry,
+                    kind,
+                    _at(values, index),
+                )
                 for index in range(length)
             ]
-            return Field(name, title, "row", parts=tuple(parts), error=error)
+            return Field(name, title, "box" if is_box else "row", parts=tuple(parts), error=error)
         most = schema.get("maxItems", len(values) + SPARE_ROWS)
         count = min(len(values) + SPARE_ROWS, max(most, len(values)))
         rows = [

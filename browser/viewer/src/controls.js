@@ -25,7 +25,8 @@ function listenToPointers(viewer, signal) {
     viewer.root.focus({ preventScroll: true });
     pane.setPointerCapture(event.pointerId);
     const at = place(event);
-    held.set(event.pointerId, { at, from: at, window: viewer.frame && viewer.window, mode: modeOf(viewer, event) });
+    const mode = viewer.drawing ? "draw" : modeOf(viewer, event);
+    held.set(event.pointerId, { at, from: at, window: viewer.frame && viewer.window, mode });
     rest = 0;
     event.preventDefault();
   });
@@ -37,7 +38,8 @@ function listenToPointers(viewer, signal) {
     }
     const [x, y] = place(event);
     const [dx, dy] = [x - pointer.at[0], y - pointer.at[1]];
-    if (held.size === 2) {
+    if (pointer.mode === "draw") viewer.outline(pointer.from, [x, y]);
+    else if (held.size === 2) {
       const other = [...held.entries()].find(([id]) => id !== event.pointerId)[1].at;
       pinch(viewer, pointer.at, [x, y], other);
     } else if (pointer.mode === "scroll") {
@@ -50,7 +52,13 @@ function listenToPointers(viewer, signal) {
     else if (pointer.window) viewer.dragWindow(pointer.window, x - pointer.from[0], y - pointer.from[1]);
     pointer.at = [x, y];
   });
-  for (const name of ["pointerup", "pointercancel"]) on(name, (event) => held.delete(event.pointerId));
+  for (const name of ["pointerup", "pointercancel"]) {
+    on(name, (event) => {
+      const pointer = held.get(event.pointerId);
+      held.delete(event.pointerId);
+      if (pointer?.mode === "draw") viewer.endDrawing(name === "pointerup" ? [pointer.from, place(event)] : null);
+    });
+  }
   on("pointerleave", () => viewer.pointAt(null));
   on("contextmenu", (event) => event.preventDefault());
 }
@@ -115,7 +123,7 @@ function act(viewer, key) {
   else if (key === "+" || key === "=") viewer.zoomBy(1.25, viewer.middle());
   else if (key === "-") viewer.zoomBy(0.8, viewer.middle());
   else if (key === "?") viewer.help();
-  else if (key === "Escape") viewer.root.blur();
+  else if (key === "Escape") viewer.leave();
   else if (/^[1-9]$/.test(key)) viewer.chooseWindow(Number(key) - 1);
   else return false;
   return true;

@@ -1,7 +1,7 @@
 // What the model saw and found, drawn over the picture: its boxes, and the part that was not made black.
 import { makeSvg } from "./page.js";
 
-export function drawMarks({ picture, parts, list, index }) {
+export function drawMarks({ picture, parts, list, index, loaded, own }) {
   const drawn = [];
   for (const { area } of list.inputs.filter((one) => one.area && one.at.includes(index))) {
     const [left, top, right, bottom] = area;
@@ -13,7 +13,23 @@ export function drawMarks({ picture, parts, list, index }) {
     const [x, y] = picture.placeOf(...outline[0]);
     drawn.push(makeSvg("text", { class: "viewer-label", x: x + 3, y: y - 4 }, label));
   }
+  if (index === ownPlace(list)) for (const one of own) drawn.push(...drawnOwn(picture, loaded.about, one));
   parts.marks.replaceChildren(...drawn);
+}
+
+// The picture that a person's own boxes lie on: the only one that the model saw; null where it saw several.
+export function ownPlace(list) {
+  return list.inputs.length === 1 ? list.inputs[0].shown : null;
+}
+
+function drawnOwn(picture, { rows, columns }, { box, label }) {
+  const [top, left, bottom, right] = [box[0] * rows, box[1] * columns, box[2] * rows, box[3] * columns];
+  const corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+  const [x, y] = picture.placeOf(left, bottom);
+  return [
+    makeSvg("polygon", { class: "viewer-own", points: points(picture, corners) }),
+    makeSvg("text", { class: "viewer-label is-own", x: x + 3, y: y + 14 }, label),
+  ];
 }
 
 function points(picture, corners) {

@@ -149,6 +149,14 @@ export class Picture {
     return [Math.floor(across / columnStretch), Math.floor(down / rowStretch)];
   }
 
+  // Place on the element -> how far right and down it lies, as shares of the picture, 0 to 1.
+  shareAt(x, y) {
+    const { stretch, rows, columns } = this.frame.about;
+    const [across, down] = this.viewport.canvasToWorld([x, y]);
+    const within = (share) => Math.min(Math.max(share, 0), 1);
+    return [within(across / stretch[1] / columns), within(down / stretch[0] / rows)];
+  }
+
   // Share of the picture's own size at which it is shown.
   get scale() {
     const [x0] = this.placeOf(0, 0);

@@ -2,8 +2,8 @@
 import { Bar } from "./bar.js";
 import { MODES, listen } from "./controls.js";
 import { Frames, read } from "./frames.js";
-import { drawMarks, inputFor, inputInWords, sightInWords } from "./marks.js";
-import { layOut, make, showHelp } from "./page.js";
+import { drawMarks, inputFor, inputInWords, ownPlace, sightInWords } from "./marks.js";
+import { layOut, make, makeSvg, showHelp } from "./page.js";
 import { Picture } from "./picture.js";
 import { Automatic, dragged, inWords, windowsOf } from "./windows.js";
 
@@ -24,6 +24,8 @@ export class Viewer {
     this.count = 0;
     this.seen = new Set();
     this.broken = new Set();
+    this.own = [];
+    this.drawing = null;
     this.automatic = new Automatic();
     this.showsInput = false;
     this.mode = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
@@ -31,6 +33,8 @@ export class Viewer {
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", "Images");
     root.show = (index) => this.goTo(index);
+    root.addEventListener("viewer:own", ({ detail }) => this.showOwn(detail.boxes), { signal: this.over.signal });
+    root.addEventListener("viewer:draw", ({ detail }) => this.draw(detail.done), { signal: this.over.signal });
     this.say("Loading …");
   }
 
@@ -46,7 +50,7 @@ export class Viewer {
     this.bar = new Bar(this.parts, this.list, (index) => this.goTo(index));
     this.frames = new Frames(this.list, (index) => this.bar.loaded(index));
     this.#connect();
-    this.root.dispatchEvent(new CustomEvent("viewer:ready", { bubbles: true, detail: { frames: this.count } }));
+    this.root.dispatchEvent(new CustomEvent("viewer:ready", { bubbles: true, detail: { frames: this.count, canDraw: ownPlace(this.list) !== null } }));
     await this.goTo(this.list.first);
     this.#fetchInput();
   }
@@ -201,6 +205,51 @@ export class Viewer {
     this.mode = mode;
     for (const one of this.parts.modes.children) one.setAttribute("aria-pressed", one.dataset.mode === mode);
     this.parts.pane.dataset.mode = mode;
+  }
+
+  // --- boxes of a person
+
+  // Shows boxes beside those of the model: [{ box: [top, left, bottom, right] as shares of the picture, label }].
+  showOwn(boxes) {
+    this.own = boxes;
+    if (this.frame) drawMarks(this);
+  }
+
+  // Lets the next drag draw a box; `done` gets it as shares of the picture.
+  async draw(done) {
+    const place = ownPlace(this.list);
+    if (place === null) return;
+    await this.goTo(place);
+    this.drawing = done;
+    this.parts.pane.dataset.mode = "draw";
+    this.say("Press at one corner of the box and release at the other; Esc leaves it.");
+    this.root.focus({ preventScroll: true });
+  }
+
+  outline([x0, y0], [x1, y1]) {
+    if (!this.frame) return;
+    const box = { x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0) };
+    drawMarks(this);
+    this.parts.marks.append(makeSvg("rect", { class: "viewer-own", ...box }));
+  }
+
+  // Ends drawing with two corners, or with none.
+  endDrawing(corners) {
+    const done = this.drawing;
+    this.drawing = null;
+    this.setMode(this.mode);
+    this.say("");
+    if (!this.frame) return;
+    drawMarks(this);
+    if (!done || !corners) return;
+    const [first, second] = corners.map(([x, y]) => this.picture.shareAt(x, y));
+    const sides = [0, 1].map((axis) => [first[axis], second[axis]].sort((a, b) => a - b));
+    done([sides[1][0], sides[0][0], sides[1][1], sides[0][1]]);
+  }
+
+  leave() {
+    if (this.drawing) this.endDrawing(null);
+    else this.root.blur();
   }
 
   // --- cine

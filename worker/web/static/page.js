@@ -215,6 +215,10 @@ function looked() {
       line.classList.toggle("few", Boolean(detail.broken) || !detail.seen);
     }
   };
+  for (const line of all("[data-looked-words]")) {
+    line.textContent = "No image has been on the screen yet.";
+    line.classList.add("few");
+  }
   document.addEventListener("viewer:frame", told);
   document.addEventListener("viewer:failed", told);
 }
@@ -285,6 +289,46 @@ function forms() {
   });
 }
 
+// Boxes: drawn on the picture, and shown there as they are typed ------------------------------------------------------
+
+const BOX_SCALE = 1000;
+
+function showBoxes(form) {
+  const viewer = find(".viewer");
+  if (!viewer || !form || !find("[data-box]", form)) return;
+  const boxes = [];
+  for (const place of form.closest("details").open ? all("[data-box]", form) : []) {
+    const sides = all("input", place).map((field) => (field.value === "" ? NaN : Number(field.value) / BOX_SCALE));
+    const label = find("select, input:not([type=number])", place.parentElement)?.value ?? "";
+    if (sides.every((side) => side >= 0 && side <= 1)) boxes.push({ box: sides, label: `${label} (yours)` });
+  }
+  viewer.dispatchEvent(new CustomEvent("viewer:own", { detail: { boxes } }));
+}
+
+function drawnBoxes() {
+  document.addEventListener("click", (event) => {
+    const form = event.target.closest("form.findings");
+    if (event.target.closest("[data-remove]")) showBoxes(form);
+    const button = event.target.closest("[data-draw]");
+    if (!button) return;
+    const place = button.closest("[data-box]");
+    const done = (box) => {
+      all("input", place).forEach((field, number) => (field.value = String(Math.round(box[number] * BOX_SCALE))));
+      showBoxes(form);
+      find("select, input:not([type=number])", place.parentElement)?.focus();
+    };
+    find(".viewer")?.dispatchEvent(new CustomEvent("viewer:draw", { detail: { done } }));
+  });
+  for (const form of all("form.findings")) {
+    form.addEventListener("input", () => showBoxes(form));
+    form.closest("details").addEventListener("toggle", () => showBoxes(form));
+  }
+  document.addEventListener("viewer:ready", ({ detail }) => {
+    document.body.classList.toggle("can-draw", detail.canDraw);
+    showBoxes(find("form.findings"));
+  });
+}
+
 // Keys ----------------------------------------------------------------------------------------------------------------
 
 const press = (selector) => find(selector)?.click();
@@ -333,6 +377,7 @@ forms();
 connection();
 looked();
 filters();
+drawnBoxes();
 document.addEventListener("keydown", onKey);
 document.addEventListener("htmx:afterSwap", (event) => {
   localTimes(event.target);
