@@ -18,6 +18,7 @@ import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from lxml import etree
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
@@ -219,6 +220,26 @@ def test_who_acts_by_a_token_in_their_name_is_told_so(app: FastAPI) -> None:
     browser_of(app).get(HELD_PAGE, headers={"Authorization": f"Bearer {token}"})
     (message,) = messages(app.state.audit.folder)
     assert next(who.get("UserName") for who in message.iter("ActiveParticipant")) == "Rubin^Vera by token her viewer"
+
+
+def test_a_decision_is_told_even_where_the_database_goes_away_behind_it(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_away(_job_id: str) -> None:
+        raise OperationalError("SELECT", {}, Exception("gone"))
+
+    with app.state.database.writing() as session:
+        accounts.set_role(session, accounts.get(session, "vera"), Role.REVIEWER)
+    browser = browser_of(app)
+    log_in(browser, "vera")
+    fields = {"csrf_token": csrf_of(browser), "text": "blurred"}
+    monkeypatch.setitem(auditing._SUBJECTS, "job_id", is_away)
+    app.state.told = auditing.Told(0)
+    assert browser.post(f"/cases/{HELD_JOB}/comment", data=fields, follow_redirects=False).status_code == 303
+    assert said(app)[-2:] == [
+        "Procedure Record / Review of an automatic answer: comment by vera about unknown,unknown",
+        "Query by vera about /cases/{job_id}/comment",
+    ]
 
 
 def test_the_same_look_is_told_again_after_a_while(app: FastAPI) -> None:

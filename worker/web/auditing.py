@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request
 from sqlalchemy import Select, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -89,10 +90,13 @@ def write(request: Request, make: Callable[[events.System, Actor], AuditEvent], 
 
 def decided(request: Request, job_id: str, decision: str, shown: Mapping[str, str] | None = None) -> None:
     """Write that the person who asks decided about an answer, and what they had before them, in words."""
-    with request.app.state.database.reading() as session:
-        study = session.scalar(_SUBJECTS["job_id"](job_id))
-    if study is not None:
-        write(request, lambda us, who: events.decided(us, who, _seen(study), job_id, decision, shown))
+    try:
+        with request.app.state.database.reading() as session:
+            study = session.scalar(_SUBJECTS["job_id"](job_id))
+    except SQLAlchemyError:  # the decision is kept, and so is told of, whatever becomes of the database now
+        study = None
+    about = StudySeen("unknown", "unknown") if study is None else _seen(study)
+    write(request, lambda us, who: events.decided(us, who, about, job_id, decision, shown))
 
 
 def also_shown(request: Request, study_ids: Iterable[int]) -> None:
@@ -212,10 +216,14 @@ class Audits:
         are_new = [self._is_new(look) for look in looks]  # each is remembered, whichever is new
         if not any(are_new):
             return
-        with self._database.reading() as session:
-            studies = [_seen(study) for study in session.scalars(_SUBJECTS[name](value))]
-            wanted = select(Study).where(Study.id.in_(beside)).order_by(Study.id)
-            others = [_seen(study) for study in session.scalars(wanted)] if beside else []
+        try:
+            with self._database.reading() as session:
+                studies = [_seen(study) for study in session.scalars(_SUBJECTS[name](value))]
+                wanted = select(Study).where(Study.id.in_(beside)).order_by(Study.id)
+                others = [_seen(study) for study in session.scalars(wanted)] if beside else []
+        except SQLAlchemyError:  # it is shown already: what was asked for is told, though not whose it is
+            self._tell_of_query(request, caller, _pattern(path, parts), f"{name}={value}")
+            return
         if not studies and (sought := _sought(request)):
             self._tell_of_query(request, caller, _pattern(path, parts), sought)
         us, who = self._trail.system, actor(request, caller)
