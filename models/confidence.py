@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
@@ -36,6 +36,10 @@ class Outcome(StrEnum):
     RELEASE = "release"
     #: Waits in the review queue for a person.
     REVIEW = "review"
+
+
+#: In the name of every method of `text_confidence` that found a likelihood.
+OF_WORDS: Final = "length-normalised likelihood of the text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,11 @@ def likelihood_of_spans(tokens: Sequence[TokenLogprob], spans: Iterable[tuple[in
     return math.exp(min(0.0, total)) if touched and not math.isnan(total) else None
 
 
+def is_of_words(confidence: Confidence) -> bool:
+    """Tell whether the figure says only how likely the words of an answer are, and nothing of whether they are true."""
+    return not confidence.calibrated and OF_WORDS in confidence.method
+
+
 def text_confidence(generation: Generation, span: tuple[int, int] | None = None) -> Confidence:
     """Return how sure the model is of its free text: uncalibrated, and never of whether the text is true.
 
@@ -228,7 +237,7 @@ def text_confidence(generation: Generation, span: tuple[int, int] | None = None)
     likelihood = _mean_likelihood(generation.tokens, start, end)
     if likelihood is None:
         return Confidence(0.0, calibrated=False, method="no likelihood reported by the engine")
-    method = "length-normalised likelihood of the text"
+    method = OF_WORDS
     if not generation.samples:
         return Confidence(likelihood, calibrated=False, method=method)
     method = f"lower of {method} and agreement with {len(generation.samples)} repeated answers"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dicom_node.codes import NO_UNITS, PROBABILITY
 from dicom_node.report import Measurement, probability_text
 from models.adapter import ReportContext
+from models.confidence import is_of_words
 
 
 def statements(limitations: tuple[str, ...], context: ReportContext) -> tuple[str, ...]:
@@ -28,8 +29,11 @@ def is_calibrated(context: ReportContext) -> bool:
 
 
 def probability(context: ReportContext) -> tuple[Measurement, ...]:
-    """Return the probability of the answer as a measurement; nothing where a person's findings have none."""
-    if context.confidence is None or context.reviewer is not None:
+    """Return the probability of the answer as a measurement; nothing where a person's findings have none.
+
+    Nor where all that is known is how likely the words are: that is no probability of what they say.
+    """
+    if context.confidence is None or context.reviewer is not None or is_of_words(context.confidence):
         return ()
     return (Measurement(PROBABILITY, round(context.confidence.probability, 4), NO_UNITS),)
 
@@ -41,4 +45,5 @@ def probability_in_words(context: ReportContext) -> str:
     if context.confidence is None:
         return ", probability unknown"
     calibrated = "calibrated" if context.confidence.calibrated else "uncalibrated"
-    return f", probability {probability_text(context.confidence.probability)} ({calibrated})"
+    what = "likelihood of the words" if is_of_words(context.confidence) else "probability"
+    return f", {what} {probability_text(context.confidence.probability)} ({calibrated})"

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dicom_node.report import probability_text
+from models.confidence import OF_WORDS
 from worker.schemas import JobView, ResultView
 
 #: Fields in which a model says how it came to its answer.
 _THOUGHTS = frozenset({"thinking_process"})
-#: In the name of a method that tells how usual the words of an answer are (`models.confidence.text_confidence`).
-_OF_WORDS = "likelihood of the text"
 
 
 def findings_in_words(findings: Mapping[str, Any] | None) -> str:
@@ -66,7 +65,7 @@ def confidence_in_words(job: JobView) -> str:
 
 def is_of_words(job: JobView) -> bool:
     """Tell whether the figure says only how usual the words of the answer are."""
-    return not job.calibrated and _OF_WORDS in (job.method or "")
+    return not job.calibrated and OF_WORDS in (job.method or "")
 
 
 def deliveries_in_words(results: list[ResultView]) -> str:

@@ -287,7 +287,7 @@ def test_a_long_instruction_is_cut_in_the_headline_only(tmp_path: Path) -> None:
     assert said["Conclusion"] == long.strip()
     assert len(said["Summary"]) < 200
     assert "..." in said["Summary"]
-    assert "0.87 (uncalibrated)" in said["Summary"]
+    assert "likelihood of the words 0.87 (uncalibrated)" in said["Summary"], "no probability that it is right"
 
 
 def test_the_phases_are_private_concepts_that_fit_their_value_representations() -> None:

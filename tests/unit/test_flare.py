@@ -204,6 +204,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_likelihood_of_words_is_no_probability_of_what_a_report_says() -> None:
+    confidence = Confidence(0.93, False, "length-normalised likelihood of the text")
+    report = report_of(asked("report"), ANSWERS["report"], confidence=confidence)
+    assert report.headline.endswith(", likelihood of the words 0.93 (uncalibrated)")
+    assert [finding.measurements for finding in report.findings] == [()]
+
+
 @every_kind
 def test_a_report_says_the_answer_how_sure_it_is_and_its_limits(kind: str) -> None:
     report = report_of(asked(kind), ANSWERS[kind], incomplete=("only slice 3 of 5 was shown",))
