@@ -354,6 +354,19 @@ def test_the_first_user_must_choose_a_password_before_anything_else(app: FastAPI
     assert browser.get("/people").status_code == 200
 
 
+def test_a_one_time_password_is_good_for_a_week(app: FastAPI, browser: TestClient) -> None:
+    with app.state.database.writing() as session:
+        account = accounts.add(session, "new", Role.VIEWER, password=PASSWORD, is_one_time=True)
+        assert account.one_time_until is not None
+        assert timedelta(days=6) < account.one_time_until - utc_now() <= timedelta(days=7)
+        account.one_time_until = utc_now()
+    answer = log_in(browser, "new")
+    assert (answer.status_code, "was good for 7 days" in answer.text) == (403, True)
+    with app.state.database.writing() as session:
+        accounts.set_password(session, accounts.get(session, "new"), OTHER_PASSWORD, is_one_time=True)
+    assert log_in(browser, "new", OTHER_PASSWORD).url.path == "/account/password"
+
+
 def test_an_administrator_adds_changes_and_disables_users(app: FastAPI, browser: TestClient) -> None:
     log_in(browser, "ada")
     token = csrf_of(browser)

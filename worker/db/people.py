@@ -31,6 +31,8 @@ class Account(Record):
     password_hash: Mapped[str] = mapped_column(String(256), default="")
     #: The password was given by somebody else and is good for one log-in.
     must_change_password: Mapped[bool] = mapped_column(default=False)
+    #: Until when such a password is good; empty where it was given before this was kept.
+    one_time_until: Mapped[datetime | None]
     disabled: Mapped[bool] = mapped_column(default=False)
     #: Who vouches, and under which name there (OpenID Connect `iss` and `sub`).
     issuer: Mapped[str | None] = mapped_column(String(256))

@@ -7,12 +7,14 @@ Input: a session of `Database.writing()` and what an administrator says. Output:
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from worker.db.columns import utc_now
 from worker.db.people import Account, ApiToken, OpenSession
 from worker.db.sessions import Database
 from worker.people import passwords
@@ -22,6 +24,8 @@ from worker.roles import Role
 #: Login of the administrator that the first start makes.
 FIRST_LOGIN: Final = "administrator"
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+#: Days in which a one-time password must be changed: it went through other hands (ASVS 5.0, 6.4.1).
+ONE_TIME_DAYS: Final = 7
 #: VR LO and each component group of VR PN (PS3.5 6.2), in characters.
 LONGEST_NAME: Final = 64
 
@@ -78,7 +82,7 @@ def add(
         raise PeopleError(f"there is a user {wanted!r} already")
     account = Account(
         login=wanted, role=role, password_hash=passwords.hashed(password) if password else "",
-        must_change_password=is_one_time,
+        must_change_password=is_one_time, one_time_until=_one_time_until(is_one_time=is_one_time),
     )  # fmt: skip
     name(account, person_name, organization)
     session.add(account)
@@ -100,8 +104,18 @@ def name(account: Account, person_name: str, organization: str) -> None:
 def set_password(session: Session, account: Account, password: str, *, is_one_time: bool = False) -> None:
     """Set a password, and log the user out everywhere."""
     account.password_hash = passwords.hashed(password)
-    account.must_change_password = is_one_time
+    account.must_change_password, account.one_time_until = is_one_time, _one_time_until(is_one_time=is_one_time)
     log_out_everywhere(session, account)
+
+
+def is_overdue(account: Account) -> bool:
+    """Return whether a one-time password was not changed in time."""
+    until = account.one_time_until
+    return account.must_change_password and until is not None and utc_now() >= until
+
+
+def _one_time_until(*, is_one_time: bool) -> datetime | None:
+    return utc_now() + timedelta(days=ONE_TIME_DAYS) if is_one_time else None
 
 
 def reset_password(session: Session, account: Account, password: str, *, is_one_time: bool = False) -> int:

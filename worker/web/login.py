@@ -30,6 +30,10 @@ from worker.web.page import render
 
 router = APIRouter(include_in_schema=False)
 
+OVERDUE: Final = (
+    f"This one-time password was good for {accounts.ONE_TIME_DAYS} days. Ask an administrator for a new one; who has "
+    "none runs: dicom-worker users set-password LOGIN --one-time"
+)
 #: Holds what `worker.people.devices` knows a browser by.
 DEVICE_COOKIE: Final = "dicom_worker_device"
 
@@ -67,6 +71,9 @@ def log_in(
     if account is None:
         tell_refused(request, login, "wrong login or password")
         return login_page_with(request, next, "This login and password do not fit together.", 403)
+    if accounts.is_overdue(account):
+        tell_refused(request, login, "the one-time password is overdue")
+        return login_page_with(request, next, OVERDUE, 403)
     return let_in(request, account, CHANGE_PASSWORD if account.must_change_password else own_address(next))
 
 
