@@ -16,6 +16,8 @@ from sqlalchemy import select, update
 
 from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
+from tests.services import StoreScp
+from tests.services.process import free_port
 from tests.web_server import web_settings
 from worker.audit.trail import folder_of
 from worker.db import refusals
@@ -170,6 +172,31 @@ def test_what_waits_for_a_pause_is_tried_now_by_an_administrator_alone(app: Fast
     assert "Nothing waited" in administrator.post("/operations/destinations/try-now", data=form).text
     assert is_audited(app, "1 waiting deliveries are tried at once")
     change(app, Delivery, 1, state=DeliveryState.DEAD, last_error="refused: no")
+
+
+def test_an_administrator_asks_a_destination_whether_it_is_there(
+    app: FastAPI, administrator: TestClient, storescp: StoreScp
+) -> None:
+    there = DicomDestination(name="pacs", ae_title=storescp.ae_title, host="127.0.0.1", port=storescp.port)
+    gone = DicomDestination(name="gone", ae_title="GONE", host="127.0.0.1", port=free_port())
+    before = app.state.settings
+    app.state.settings = before.model_copy(update={"destinations": [there, gone]})
+    viewer = as_role(app, Role.VIEWER)
+    assert "Does it answer?" not in viewer.get("/operations/destinations").text
+    form = {"destination": "pacs", "csrf_token": csrf_of(viewer)}
+    assert viewer.post("/operations/destinations/check", data=form).status_code == 403
+    form["csrf_token"] = csrf_of(administrator)
+    assert administrator.get("/operations/destinations").text.count("Does it answer?") == 2
+    assert "answers, within" in administrator.post("/operations/destinations/check", data=form).text
+    shown = administrator.post("/operations/destinations/check", data={**form, "destination": "gone"}).text
+    assert "does not answer: " in shown
+    assert "Connection refused" in shown
+    machine = {"Authorization": f"Bearer {token_of(app, Role.ADMINISTRATOR)}"}
+    asked = browser_of(app).post("/api/destinations/check", json={"destination": "gone"}, headers=machine).json()
+    assert (asked["answers"], "refused" in asked["trouble"]) == (False, True)
+    unknown = browser_of(app).post("/api/destinations/check", json={"destination": "x"}, headers=machine)
+    assert unknown.status_code == 404
+    app.state.settings = before
 
 
 def test_what_a_destination_was_learned_to_refuse_is_shown_and_asked_again(

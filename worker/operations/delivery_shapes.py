@@ -99,6 +99,17 @@ class FailedJobPage(Shape):
     next_offset: int | None
 
 
+class Connection(Shape):
+    """Whether a destination answered when it was asked."""
+
+    destination: str
+    address: str
+    answers: bool
+    #: Why not; empty where it does.
+    trouble: str
+    took_s: float
+
+
 class AskedAgain(Shape):
     """How many kinds of object a destination is offered again."""
 

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from worker.db.sessions import Database
 from worker.operations import destinations as outbox
 from worker.operations import failures, rules
+from worker.operations.connection import check_connection
 from worker.operations.delivery_shapes import (
     AskedAgain,
+    Connection,
     DeliveryPage,
     DestinationState,
     FailedJobPage,
@@ -110,6 +112,15 @@ def destinations(request: Request) -> list[DestinationState]:
     """Return each destination with what is on its way there."""
     with _database(request).reading() as session:
         return outbox.destination_states(session, request.app.state.settings)
+
+
+@router.post("/destinations/check", responses=NOT_THERE)
+def check(request: Request, wanted: DestinationNamed, _user: Administrator) -> Connection:
+    """Ask a destination whether it is there; nothing is sent; for administrators."""
+    found = check_connection(request.app.state.settings, wanted.destination)
+    if found is None:
+        raise HTTPException(404, "the settings name no such destination; /api/destinations lists them")
+    return found
 
 
 @router.post("/destinations/try-now")

@@ -18,6 +18,8 @@ from worker.db.columns import utc_now
 from worker.operations import destinations as outbox
 from worker.operations import failures
 from worker.operations.adapters import LAST_ANSWERS
+from worker.operations.connection import check_connection
+from worker.operations.delivery_shapes import Connection
 from worker.operations.pipeline import pipeline
 from worker.operations.waiting import ON_THE_WAY
 from worker.people.user import User
@@ -64,6 +66,13 @@ def destinations(request: Request, resent: Told = "", due: Told = "", offered: T
 def destinations_now(request: Request) -> Response:
     """Show the part of the page that changes."""
     return _destinations(request, "operations/destinations_now.html", {})
+
+
+@router.post("/destinations/check", response_class=HTMLResponse)
+def check(request: Request, _user: Administrator, destination: Named) -> Response:
+    """Ask a destination whether it is there, and show what it said."""
+    found = check_connection(request.app.state.settings, destination)
+    return _destinations(request, "operations/destinations.html", {}, checked=found)
 
 
 @router.post("/destinations/try-now")
@@ -149,10 +158,13 @@ def _pipeline(request: Request, template: str) -> Response:
     return render(request, template, {"pipeline": found, "now": found.at, **TABS})
 
 
-def _destinations(request: Request, template: str, done: dict[str, int | None]) -> Response:
+def _destinations(
+    request: Request, template: str, done: dict[str, int | None], checked: Connection | None = None
+) -> Response:
     with request.app.state.database.reading() as session:
         found = outbox.destination_states(session, request.app.state.settings)
-    return render(request, template, {"destinations": found, "now": utc_now(), **done, **TABS})
+    context = {"destinations": found, "now": utc_now(), "checked": checked, **done, **TABS}
+    return render(request, template, context)
 
 
 def _failures(
