@@ -581,3 +581,26 @@ def test_objects_are_told_one_by_one_with_their_names_first(hospital: Hospital, 
     page = ada.get(f"/cases/{job_id}").text
     assert "Box: top, left, bottom, right, in thousandths of the picture" in page
     assert "data-draw" in page
+
+
+def test_an_answer_that_does_not_stand_leads_to_the_one_that_does(hospital: Hospital, ada: TestClient) -> None:
+    old = held_volume(hospital)
+    with hospital.db.writing() as session:
+        job = session.get_one(Job, old)
+        newer = Job(
+            study_id=job.study_id,
+            series_id=job.series_id,
+            adapter=job.adapter,
+            unit_uid=job.unit_uid,
+            revision=2,
+            state=JobState.QUEUED,
+        )
+        session.add(newer)
+        job.state = JobState.SUPERSEDED
+        session.flush()
+        new = newer.id
+    assert f'<a href="/cases/{new}">the newer one</a> stands in its place' in ada.get(f"/cases/{old}").text
+    page = ada.get(f"/cases/{new}").text
+    assert "there is nothing to decide yet" in page
+    assert "There is no answer yet" in page
+    assert "no usable answer" not in page

@@ -135,6 +135,7 @@ def _context(
         "preview": preview(adapters, job, job.findings if signed is None else signed, person),
         "is_signed": signed is not None,
         "decisive": _decisive(shown),
+        "newer": _newer(session, job) if job.state is JobState.SUPERSEDED else None,
         "calibration": _calibration(session, job),
         "priors": priors_of(session, job.study_id),
         "history": _history(session, job),
@@ -184,6 +185,15 @@ def _decisive(shown: ReviewCase) -> ReviewView | None:
     """Return the decision that stands."""
     final = (entry for entry in reversed(shown.reviews) if entry.action in FINAL and entry.undone_at is None)
     return next(final, None)
+
+
+def _newer(session: Session, job: Job) -> str | None:
+    """Return the id of the job that stands in the place of a superseded one, if it is about the same images."""
+    same = select(Job.id).where(
+        Job.adapter == job.adapter, Job.question_key == job.question_key, Job.unit_uid == job.unit_uid
+    )
+    later = same.where(Job.revision > job.revision, Job.state != JobState.SUPERSEDED)
+    return session.scalar(later.order_by(Job.revision.desc()).limit(1))
 
 
 def _why_another_decides(shown: ReviewCase, person: Person | None, job: Job) -> str:

@@ -148,7 +148,7 @@ function releaseWhenLeft() {
 
 function whose(within) {
   if (!find("[data-claimed]")) return;
-  const isTaken = Boolean(find("[data-taken]", within));
+  const isTaken = Boolean(find("[data-taken], [data-nobody]", within));
   for (const part of all("[data-decides]")) part.inert = isTaken;
   for (const button of all("[data-release]")) button.hidden = isTaken;
 }
