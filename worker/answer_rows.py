@@ -22,15 +22,12 @@ from models.rendering import InputRecord
 from worker.answers import Answer, Predecessor, Signature
 from worker.db.queries import earlier_jobs
 from worker.db.records import Instance, Job, Result
-from worker.db.review_records import signing_review
+from worker.db.review_records import is_signed, signing_review
 from worker.db.units import unit_files
 from worker.document_places import document_uid
 from worker.result_kinds import ResultKind
 from worker.settings import Settings
 from worker.states import InstanceState, JobState
-
-#: A person signed the answer; its report is written, or about to be.
-SIGNED = (JobState.ACCEPTED, JobState.VERIFIED)
 
 
 def signature_of(settings: Settings, job: Job) -> Signature:
@@ -74,7 +71,7 @@ def predecessor_of(session: Session, job: Job, answer: Answer) -> Predecessor | 
     """Return the report that the new one stands in the place of: what is signed or sent, else our own draft."""
     out = _last_report(job) if answer.signature else None
     for earlier in earlier_jobs(session, job):
-        if out is None and earlier.state in (JobState.RELEASED, *SIGNED):
+        if out is None and (earlier.state is JobState.RELEASED or is_signed(earlier)):
             out = _last_report(earlier)
     if out is None and answer.signature:
         out = _draft(job, answer)

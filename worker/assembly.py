@@ -21,6 +21,7 @@ from models.adapter import AdapterDefinition, Unit
 from worker.db import preferred
 from worker.db.columns import utc_now
 from worker.db.records import Association, Instance, Job, Series
+from worker.db.review_records import is_signed
 from worker.db.sessions import Database
 from worker.db.transitions import move_job, move_series
 from worker.routing import Assignment, RouteDecision, SeriesSummary, route
@@ -32,7 +33,6 @@ log = structlog.get_logger()
 
 #: Jobs that a newer revision replaces at once: nobody outside has seen an answer of theirs.
 NOT_YET_OUT = (JobState.QUEUED, JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.HELD)
-SIGNED = (JobState.ACCEPTED, JobState.VERIFIED)
 
 
 def assemble(db: Database, settings: Settings, adapters: Mapping[str, AdapterDefinition], series_id: int) -> list[str]:
@@ -258,9 +258,10 @@ def _supersede_earlier(session: Session, series: Series, adapter: str, question_
             Job.revision < revision,
         )
     ).all()
+    signed = [job for job in earlier if is_signed(job)]
     for job in earlier:
-        if job.state in NOT_YET_OUT:
+        if job.state in NOT_YET_OUT and job not in signed:
             move_job(session, job, JobState.SUPERSEDED, f"late images made revision {revision}")
-    if any(job.state in SIGNED for job in earlier):
+    if signed:
         return ["a person has signed the result of an earlier revision of this series"]
     return []

@@ -22,12 +22,12 @@ from models.adapter import AdapterDefinition
 from models.adapter import adapters as known_adapters
 from models.confidence import Outcome
 from models.rendering import RenderInterrupted
-from worker.answer_rows import SIGNED, answer_of, predecessor_of, signature_of
+from worker.answer_rows import answer_of, predecessor_of, signature_of
 from worker.db.columns import utc_now
 from worker.db.outbox import queue_result
 from worker.db.queries import UNSENT, deliveries_of, earlier_jobs
 from worker.db.records import Delivery, Instance, Job, Result
-from worker.db.review_records import signing_review
+from worker.db.review_records import is_signed, signing_review
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
 from worker.db.units import asked_adapter
@@ -200,7 +200,7 @@ def _verdict(job: Job, signed: Signature | None, earlier: Sequence[Job]) -> tupl
     if job.decision != Outcome.RELEASE.value:
         return JobState.HELD, job.decision_reason or "held for review"
     # Looked at again here: assembly saw the earlier revisions before the model answered.
-    if any(other.state in SIGNED for other in earlier):
+    if any(is_signed(other) for other in earlier):
         return JobState.HELD, SIGNED_EARLIER
     return JobState.RELEASED, job.decision_reason or "released"
 

@@ -14,7 +14,7 @@ from tests.received import Modality, association
 from worker.assembly import assemble
 from worker.db.arrivals import commit_arrivals
 from worker.db.columns import utc_now
-from worker.db.records import Event, Instance, Job, Series
+from worker.db.records import Event, Instance, Job, Result, Series
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
 from worker.dispatch import Dispatcher
@@ -219,7 +219,10 @@ def test_a_released_result_stands_until_the_new_one_is_written(step: Step, modal
     assert [job.state for job in step.jobs()] == [JobState.RELEASED, JobState.QUEUED]
 
 
-def test_late_images_on_a_signed_result_go_to_a_person(step: Step, modality: Modality) -> None:
+@pytest.mark.parametrize("then", [(), (JobState.ACCEPTED, JobState.HELD)], ids=["signed", "correction not written"])
+def test_late_images_on_a_signed_result_go_to_a_person(
+    step: Step, modality: Modality, then: tuple[JobState, ...]
+) -> None:
     slices = modality.ct_series(12)
     step.receive(*slices[:11], association(instances=11))
     (early,) = step.assemble()
@@ -227,11 +230,15 @@ def test_late_images_on_a_signed_result_go_to_a_person(step: Step, modality: Mod
         early,
         *(JobState.RUNNING, JobState.GENERATED, JobState.DECIDED, JobState.HELD, JobState.ACCEPTED, JobState.VERIFIED),
     )
+    with step.db.writing() as session:
+        report = {"sop_instance_uid": "1.2", "sop_class_uid": "1.3", "kind": "sr", "digest": "d", "path": "p"}
+        session.add(Result(job_id=early, verified=True, **report))
+    step.move(early, *then)
     slices[11].association_id = "a2"
     step.receive(slices[11], association("a2"))
     step.assemble()
     signed, late = step.jobs()
-    assert signed.state is JobState.VERIFIED
+    assert signed.state is (then[-1] if then else JobState.VERIFIED)
     assert late.doubts == ["a person has signed the result of an earlier revision of this series"]
 
 

@@ -18,8 +18,9 @@ from tests.message_peers import webhook_receiver
 from tests.services import free_port
 from tests.services.process import LOCALHOST
 from worker import reporting, review
-from worker.db.records import Delivery, Result
+from worker.db.records import Delivery, Job, Result
 from worker.db.records import Review as ReviewRecord
+from worker.db.transitions import move_job
 from worker.delivery import deliver
 from worker.reporting import write_results
 from worker.review import Reviewer, ReviewError, decisions
@@ -143,6 +144,23 @@ def test_a_correction_that_cannot_be_written_comes_back_to_a_person_and_is_not_t
     assert "cannot be written" in (hospital.job(job_id).error or "")
     with pytest.raises(ReviewError, match="a signed report of it is out; edit it, or reject it"):
         review.retry(hospital.db, job_id, BOB)
+
+
+def test_what_is_signed_stands_until_a_person_says_more_though_a_correction_failed(hospital: Hospital) -> None:
+    first = hospital.decided_volume("A1", [6, 7, 8], 1, decision="review")
+    for decide in (lambda: None, lambda: review.accept(hospital.db, first, ADA)):
+        decide()
+        written(hospital, first)
+    with hospital.db.writing() as session:
+        for state in (JobState.ACCEPTED, JobState.HELD):
+            move_job(session, session.get_one(Job, first), state, "it could not be written")
+    second = hospital.decided_volume("A1", [9], 2)
+    assert written(hospital, second) is JobState.HELD, "nothing that nobody has seen takes its place"
+    review.accept(hospital.db, second, BOB)
+    assert written(hospital, second) is JobState.VERIFIED
+    assert hospital.job(first).state is JobState.SUPERSEDED
+    (before,), (after,) = reports(hospital, first), reports(hospital, second)
+    assert after.predecessor_sop_instance_uid == before.sop_instance_uid
 
 
 @on_both_databases

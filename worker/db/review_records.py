@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.db.columns import Record, given_name_key, utc_now
 from worker.db.records import Job, Review
+from worker.states import JobState
 
 
 class CaseClaim(Record):
@@ -41,6 +42,15 @@ class WorkListView(Record):
 
 #: What a person does to sign (`Review.action`).
 SIGNING = ("accept", "edit")
+
+
+#: A person signed the answer; its report is written, or about to be.
+_SIGNED = (JobState.ACCEPTED, JobState.VERIFIED)
+
+
+def is_signed(job: Job) -> bool:
+    """Tell whether what a person signed stands: also where a correction of it could not be written, and waits."""
+    return job.state in _SIGNED or (job.state is JobState.HELD and any(result.verified for result in job.results))
 
 
 def standing_signature(job: Job, at: datetime | None = None) -> Review | None:

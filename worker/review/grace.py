@@ -15,6 +15,7 @@ from dicom_node.report import Person
 from worker.db.columns import utc_now
 from worker.db.queries import deliveries_of
 from worker.db.records import Job, Review
+from worker.db.review_records import is_signed
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
 from worker.review.cases import ReviewOutcome, find_case, move_case
@@ -58,7 +59,7 @@ def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
             session, job, before, reason, "undo", not_before=now, waiting_since=waited_since, is_announced=is_told
         )
         _send_after_all(session, job, reason)
-        if before is JobState.HELD:
+        if before is JobState.HELD and not is_signed(job):
             _make_way(session, job)
         return ReviewOutcome(job.id, job.state, f"the decision is taken back; job {job.id} is {job.state.value} again")
 
