@@ -26,7 +26,7 @@ log = structlog.get_logger()
 #: Status of a C-STORE response -> when it is given.
 STORE_STATUSES: Final = {
     status.SUCCESS: "the instance, its directory entry and its row in the database are durable",
-    status.OUT_OF_RESOURCES: "out of storage, or the database is away; trying again helps",
+    status.OUT_OF_RESOURCES: "too little storage is free, or the database is away; trying again helps",
     status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the data set has another SOP class or instance than the request",
     status.CANNOT_UNDERSTAND: "the data set cannot be read, is empty, or cannot be recorded",
     status.MISSING_IDENTIFIER: "the Study, Series or SOP Instance UID or the SOP Class UID is missing",

@@ -25,6 +25,8 @@ from worker.states import DeliveryState, JobState
 PATIENCE = timedelta(minutes=1)
 #: A process that was started again so often, and runs for less than this, keeps dying.
 MANY_RESTARTS, WELL_AFTER_S = 3, 300
+#: Jobs that wait without a model are counted so far: more say nothing new.
+COUNTED_AT_MOST = 1000
 #: A log server that was down is tried once a minute.
 UNSENT_AT_MOST = timedelta(minutes=2)
 GIB = 1 << 30
@@ -80,16 +82,18 @@ def _about_processes(processes: Sequence[ProcessState]) -> Iterator[str]:
 def _about_the_model(session: Session) -> Iterator[str]:
     """Say where jobs are due for a while, none is being answered, and none was lately: a model that hangs."""
     before = utc_now() - PATIENCE
-    is_due = (Job.state == JobState.QUEUED, Job.not_before <= before)
-    count = session.scalar(select(func.count()).where(*is_due)) or 0
-    if not count or session.scalar(select(Job.id).where(Job.state == JobState.RUNNING).limit(1)) is not None:
+    if session.scalar(select(Job.id).where(Job.state == JobState.RUNNING).limit(1)) is not None:
         return
     answered = select(Event.id).where(
         Event.subject == "job", Event.to_state == JobState.GENERATED, Event.at >= before
     )  # between two batches nothing runs for a moment
-    if session.scalar(answered.limit(1)) is None:
+    if session.scalar(answered.limit(1)) is not None:
+        return
+    is_due = select(Job.id).where(Job.state == JobState.QUEUED, Job.not_before <= before)
+    if count := len(session.scalars(is_due.limit(COUNTED_AT_MOST)).all()):
+        many = f"{count} or more jobs wait" if count == COUNTED_AT_MOST else _number(count, "job")
         yield (
-            f"{_number(count, 'job')} for a model for more than a minute, and none is answered: "
+            f"{many} for a model for more than a minute, and none is answered: "
             "see the log of the process inference, and start it again if it hangs"
         )
 
