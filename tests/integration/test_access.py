@@ -14,10 +14,11 @@ from sqlalchemy.exc import OperationalError
 from tests.ledger_rows import HELD_JOB, HELD_PAGE
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
+from worker import review
 from worker.db.people import OpenSession
-from worker.people import accounts
+from worker.people import accounts, sessions
 from worker.roles import Role
-from worker.web import access, decisions, pages
+from worker.web import access, pages
 from worker.web.answer_headers import HEADERS
 from worker.web.app import OPEN_TO_ALL, create_app
 
@@ -178,11 +179,11 @@ def test_where_the_database_is_away_a_reader_is_told_to_look_before_deciding_aga
     def is_away(*_: object, **__: object) -> None:
         raise OperationalError("SELECT", {}, Exception("server closed the connection: Secret^Name"))
 
-    monkeypatch.setattr(decisions.review, "accept", is_away)
+    monkeypatch.setattr(review, "accept", is_away)
     answer = browser.post(f"/cases/{HELD_JOB}/accept", data=fields, headers=PAGE)
     assert (answer.status_code, "before you send it once more" in " ".join(answer.text.split())) == (503, True)
     assert "Secret" not in answer.text
-    monkeypatch.setattr(access.sessions, "who", is_away)
+    monkeypatch.setattr(sessions, "who", is_away)
     assert "Load this page again in a moment" in browser.get("/", headers=PAGE).text
     assert browser.get("/api/studies").json()["detail"].startswith("the database cannot be read")
 

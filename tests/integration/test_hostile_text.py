@@ -70,7 +70,7 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
         accounts.get(session, "ada").person_name = HOSTILE_NAME
         held = session.get_one(Job, HELD_JOB)
         held.findings = {**(held.findings or {}), "severity_estimate": HOSTILE}
-        held.doubts = held.model_input["incomplete"] = [HOSTILE]  # type: ignore[index]
+        held.doubts = held.model_input["incomplete"] = [HOSTILE]
     with quick_hashes(), TestClient(made):
         yield made
 

@@ -58,7 +58,7 @@ _LIMITS: Final = {
 #: Failures are forgotten after this time without another.
 _FORGOTTEN_AFTER: Final = timedelta(hours=1)
 #: Log-ins at once, of strangers and in browsers that are known: each waits in a thread that pages need, too.
-_STRANGERS, _KNOWN = threading.BoundedSemaphore(6), threading.BoundedSemaphore(4)
+_STRANGERS, _KNOWN = threading.BoundedSemaphore(12), threading.BoundedSemaphore(8)
 _BUSY_S: Final = 2
 
 
