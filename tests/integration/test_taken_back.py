@@ -123,9 +123,10 @@ def test_a_rejection_follows_a_destination_to_its_new_name(tmp_path: Path, sqlit
     with scripted_pacs(classes=taken) as (port, stored):
         old = DicomDestination(name="pacs", ae_title="PACS", host=LOCALHOST, port=port)
         new = old.model_copy(update={"name": "archive"})
-        with hospital_with(tmp_path, sqlite_url, old) as hospital:
+        with hospital_with(tmp_path, sqlite_url, old, timeout_s=30) as hospital:
             job_id = released(hospital)
             deliver(hospital.db, hospital.settings, "pacs")
+            assert hospital.delivery_states(job_id) == {DeliveryState.DELIVERED}
             unsent = released(hospital, "A2")
             hospital.settings = hospital.settings.model_copy(update={"destinations": [new]})
             review.reject(hospital.db, job_id, ADA, "wrong side")
@@ -141,6 +142,7 @@ def test_a_rejection_follows_a_destination_to_its_new_name(tmp_path: Path, sqlit
             for wrong in (("pacs", "pax"), ("archive", "archive"), ("pax", "archive")):
                 assert run.invoke(app, ["deliveries", "rename", *wrong]).exit_code != 0
             renamed = run.invoke(app, ["deliveries", "rename", "pacs", "archive"])
+            assert renamed.exit_code == 0, renamed.output
             assert "5 deliveries are archive's now" in renamed.stdout
             assert "3 are dead letters: `dicom-worker deliveries resend --destination archive`" in renamed.stdout
             assert resend(hospital.db, destination="archive") == 3
