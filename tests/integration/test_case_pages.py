@@ -230,7 +230,9 @@ def test_a_second_reader_is_another_person(hospital: Hospital, ada: TestClient, 
     assert "another person decides" in ada.get(f"/cases/{job_id}").text
     assert "second reader" in bob.get("/").text
     seen_by_bob = bob.get(f"/cases/{job_id}").text
-    assert "is that a stenosis?" in seen_by_bob
+    first = seen_by_bob.index("The first reader</b>, Ada Lovelace")
+    assert first < seen_by_bob.index("is that a stenosis?") < seen_by_bob.index(f"/cases/{job_id}/accept")
+    assert seen_by_bob.count("is that a stenosis?") == 2, "there, and in the history"
     assert ada.post(f"/cases/{job_id}/accept", data=form(page, f"/cases/{job_id}/accept")).status_code == 409
     assert send(bob, seen_by_bob, f"/cases/{job_id}/accept").status_code == 200
 
