@@ -20,9 +20,9 @@ from tests.logging_state import logging_as_before
 
 # Nothing may ask a model hub, here or in a process that a test starts.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-# Two cores, many processes: threads that wait for one another take the CPU from those they wait for. Where four
-# processes shared two cores, the stand-in's tests took seven times as long with two threads each as with one. Now, before
-# a test's module imports torch, which reads them once.
+# Two cores, many processes: threads that wait for one another take the CPU from those they wait for. On a busy machine
+# the stand-in's tests took three times the CPU with two threads. Now, before a test's module imports torch, which reads
+# them once.
 FEW_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.update(FEW_THREADS)
 
