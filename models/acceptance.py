@@ -67,7 +67,7 @@ class Acceptance:
         frames = sum(header.number_of_frames or 1 for header in headers)
         if frames >= self.min_instances:
             return None
-        counted = f"{len(headers)} instances"
+        counted = f"{len(headers)} instance{'' if len(headers) == 1 else 's'}"
         if frames > len(headers):
             counted = f"{frames} frames in {counted}"
         return f"{counted}, the adapter needs {self.min_instances}"

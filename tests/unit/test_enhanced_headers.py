@@ -78,7 +78,7 @@ def test_an_enhanced_ct_is_routed_by_its_frames(tmp_path: Path) -> None:
     assert route(SeriesSummary((whole,)), [], trauma).adapters == ("abdominal_trauma",)
     refused = route(SeriesSummary((short,)), [], trauma)
     assert refused.adapters == ()
-    assert "6 frames in 1 instances, the adapter needs 10" in refused.reason
+    assert "6 frames in 1 instance, the adapter needs 10" in refused.reason
 
 
 def test_an_item_is_found_wherever_it_begins(tmp_path: Path) -> None:

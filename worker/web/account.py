@@ -29,7 +29,7 @@ _BROWSERS: Final = (
 )
 _SYSTEMS: Final = (
     *(("Windows", "Windows"), ("Android", "Android"), ("iPad", "iPadOS or iOS"), ("iPhone", "iPadOS or iOS")),
-    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
+    *(("Mac OS X", "macOS"), ("Linux", "Linux")),
 )
 
 UserOfPage = Annotated[User, requires(Role.VIEWER)]
