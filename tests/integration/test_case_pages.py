@@ -227,7 +227,9 @@ def test_a_second_reader_is_another_person(hospital: Hospital, ada: TestClient, 
     job_id = held(hospital)
     page = ada.get(f"/cases/{job_id}").text
     send(ada, page, f"/cases/{job_id}/second-reader", opinion="is that a stenosis?")
-    assert "another person decides" in ada.get(f"/cases/{job_id}").text
+    own = ada.get(f"/cases/{job_id}").text
+    assert "another person decides" in own
+    assert f"/cases/{job_id}/claim" not in own, "who only looks keeps nobody from deciding"
     assert "second reader" in bob.get("/").text
     seen_by_bob = bob.get(f"/cases/{job_id}").text
     first = seen_by_bob.index("The first reader</b>, Ada Lovelace")

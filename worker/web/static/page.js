@@ -192,7 +192,9 @@ let wasActive = false;
 function connection() {
   document.addEventListener("htmx:sendError", isAway);
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.xhr?.status) isBack();
+    const status = event.detail.xhr?.status ?? 0;
+    if (status >= 500) isAway();
+    else if (status) isBack();
   });
   for (const name of ["keydown", "pointerdown", "wheel"]) {
     document.addEventListener(name, () => (wasActive = true), { passive: true, capture: true });
