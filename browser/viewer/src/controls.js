@@ -25,7 +25,7 @@ function listenToPointers(viewer, signal) {
     viewer.root.focus({ preventScroll: true });
     pane.setPointerCapture(event.pointerId);
     const at = place(event);
-    const mode = viewer.drawing ? "draw" : modeOf(viewer, event);
+    const mode = viewer.own.isDrawing ? "draw" : modeOf(viewer, event);
     held.set(event.pointerId, { at, from: at, window: viewer.frame && viewer.window, mode });
     rest = 0;
     event.preventDefault();
@@ -38,7 +38,7 @@ function listenToPointers(viewer, signal) {
     }
     const [x, y] = place(event);
     const [dx, dy] = [x - pointer.at[0], y - pointer.at[1]];
-    if (pointer.mode === "draw") viewer.outline(pointer.from, [x, y]);
+    if (pointer.mode === "draw") viewer.own.outline(pointer.from, [x, y]);
     else if (held.size === 2) {
       const other = [...held.entries()].find(([id]) => id !== event.pointerId)[1].at;
       pinch(viewer, pointer.at, [x, y], other);
@@ -56,7 +56,7 @@ function listenToPointers(viewer, signal) {
     on(name, (event) => {
       const pointer = held.get(event.pointerId);
       held.delete(event.pointerId);
-      if (pointer?.mode === "draw") viewer.endDrawing(name === "pointerup" ? [pointer.from, place(event)] : null);
+      if (pointer?.mode === "draw") viewer.own.end(name === "pointerup" ? [pointer.from, place(event)] : null);
     });
   }
   on("pointerleave", () => viewer.pointAt(null));

@@ -13,7 +13,7 @@ export function drawMarks({ picture, parts, list, index, loaded, own }) {
     const [x, y] = picture.placeOf(...outline[0]);
     drawn.push(makeSvg("text", { class: "viewer-label", x: x + 3, y: y - 4 }, label));
   }
-  if (index === ownPlace(list)) for (const one of own) drawn.push(...drawnOwn(picture, loaded.about, one));
+  if (index === ownPlace(list)) for (const one of own.boxes) drawn.push(...drawnOwn(picture, loaded.about, one));
   parts.marks.replaceChildren(...drawn);
 }
 

@@ -3,7 +3,8 @@ import { Bar } from "./bar.js";
 import { MODES, listen } from "./controls.js";
 import { Frames, read } from "./frames.js";
 import { drawMarks, inputFor, inputInWords, ownPlace, sightInWords } from "./marks.js";
-import { layOut, make, makeSvg, showHelp } from "./page.js";
+import { OwnBoxes } from "./own_boxes.js";
+import { layOut, make, showHelp } from "./page.js";
 import { Picture } from "./picture.js";
 import { Automatic, dragged, inWords, windowsOf } from "./windows.js";
 
@@ -24,8 +25,7 @@ export class Viewer {
     this.count = 0;
     this.seen = new Set();
     this.broken = new Set();
-    this.own = [];
-    this.drawing = null;
+    this.own = new OwnBoxes(this);
     this.automatic = new Automatic();
     this.showsInput = false;
     this.mode = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
@@ -33,8 +33,8 @@ export class Viewer {
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", "Images");
     root.show = (index) => this.goTo(index);
-    root.addEventListener("viewer:own", ({ detail }) => this.showOwn(detail.boxes), { signal: this.over.signal });
-    root.addEventListener("viewer:draw", ({ detail }) => this.draw(detail.done), { signal: this.over.signal });
+    root.addEventListener("viewer:own", ({ detail }) => this.own.show(detail.boxes), { signal: this.over.signal });
+    root.addEventListener("viewer:draw", ({ detail }) => this.own.draw(detail.done), { signal: this.over.signal });
     this.say("Loading …");
   }
 
@@ -207,48 +207,8 @@ export class Viewer {
     this.parts.pane.dataset.mode = mode;
   }
 
-  // --- boxes of a person
-
-  // Shows boxes beside those of the model: [{ box: [top, left, bottom, right] as shares of the picture, label }].
-  showOwn(boxes) {
-    this.own = boxes;
-    if (this.frame) drawMarks(this);
-  }
-
-  // Lets the next drag draw a box; `done` gets it as shares of the picture.
-  async draw(done) {
-    const place = ownPlace(this.list);
-    if (place === null) return;
-    await this.goTo(place);
-    this.drawing = done;
-    this.parts.pane.dataset.mode = "draw";
-    this.say("Press at one corner of the box and release at the other; Esc leaves it.");
-    this.root.focus({ preventScroll: true });
-  }
-
-  outline([x0, y0], [x1, y1]) {
-    if (!this.frame) return;
-    const box = { x: Math.min(x0, x1), y: Math.min(y0, y1), width: Math.abs(x1 - x0), height: Math.abs(y1 - y0) };
-    drawMarks(this);
-    this.parts.marks.append(makeSvg("rect", { class: "viewer-own", ...box }));
-  }
-
-  // Ends drawing with two corners, or with none.
-  endDrawing(corners) {
-    const done = this.drawing;
-    this.drawing = null;
-    this.setMode(this.mode);
-    this.say("");
-    if (!this.frame) return;
-    drawMarks(this);
-    if (!done || !corners) return;
-    const [first, second] = corners.map(([x, y]) => this.picture.shareAt(x, y));
-    const sides = [0, 1].map((axis) => [first[axis], second[axis]].sort((a, b) => a - b));
-    done([sides[1][0], sides[0][0], sides[1][1], sides[0][1]]);
-  }
-
   leave() {
-    if (this.drawing) this.endDrawing(null);
+    if (this.own.isDrawing) this.own.end(null);
     else this.root.blur();
   }
 
