@@ -339,12 +339,17 @@ def test_other_studies_of_the_same_patient_are_shown_with_their_answers(hospital
     assert "angiography 2" not in page, "the same ID with another birth date is another person's"
 
 
-def test_no_page_names_the_patient(hospital: Hospital, ada: TestClient) -> None:
+def test_the_patient_is_named_where_the_images_are_and_in_no_list_title_or_address(
+    hospital: Hospital, ada: TestClient
+) -> None:
     job_id = held(hospital)
     with hospital.db.writing() as session:
-        session.execute(update(Study).values(patient_name="Secret^Name"))
-    for address in ("/", "/studies", f"/cases/{job_id}"):
-        assert "Secret" not in ada.get(address).text
+        session.execute(update(Study).values(patient_name="Yamada^Tarou=山田^太郎"))
+    for address in ("/", "/studies"):
+        assert "Yamada" not in ada.get(address).text
+    page = ada.get(f"/cases/{job_id}").text
+    assert "<b>Tarou Yamada / 山田 太郎</b>" in page
+    assert page.count("Yamada") == 1
 
 
 def test_a_case_that_is_not_there_is_not_found(ada: TestClient) -> None:

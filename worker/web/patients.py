@@ -1,8 +1,8 @@
 """Whose images a case is about, and what kind they are, as far as a reader must know it.
 
-Input: a job with its study. Output: a `Patient` for the pages of a case: two identifiers, age and sex; and the adapters
-that would not take such images by themselves. Names stay off the pages (a screen is seen by
-others too): the ID and the date of birth are two identifiers, and both stand in the reader's own list. Nothing fails.
+Input: a job with its study. Output: a `Patient` for the pages of a case: name, ID and date of birth, by which a reader
+makes sure that images and order are of one person, age and sex; and the adapters that would not take such images by
+themselves. Lists and addresses name nobody: a screen is seen by others too. Nothing fails.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from dicom_node.headers import InstanceHeader
 from models.adapter import AdapterDefinition
 from worker.db.records import Instance, Job
+from worker.web.page import person_of
 
 _SEXES = {"F": "female", "M": "male", "O": "other sex"}
 #: Below this age months matter.
@@ -27,6 +28,8 @@ _INFANT_YEARS = 2
 class Patient:
     """Who it is; what the images do not say is empty."""
 
+    #: Given name first; further writings (PS3.5 6.2.1) as they are.
+    name: str
     patient_id: str
     #: As in the images (DA).
     birth_date: str
@@ -39,6 +42,7 @@ def patient_of(session: Session, job: Job) -> Patient:
     """Return whose images a job is about; age and sex as an image of the series says."""
     header = _header(session, job)
     return Patient(
+        name=_name(job.study.patient_name),
         patient_id=job.study.patient_id,
         birth_date=job.study.patient_birth_date,
         age=_age(header.get("patient_age_years")),
@@ -60,6 +64,11 @@ def _header(session: Session, job: Job) -> dict[str, Any]:
     """Return the header of an image of the series; empty where none is left."""
     # Any of them: asked for the first, a planner may read the table in the order of its key.
     return session.scalar(select(Instance.header).where(Instance.series_id == job.series_id).limit(1)) or {}
+
+
+def _name(stored: str) -> str:
+    alphabetic, *others = stored.split("=")
+    return " / ".join(filter(None, [person_of(alphabetic), *(other.replace("^", " ").strip() for other in others)]))
 
 
 def _age(years: Any) -> str:
