@@ -17,9 +17,9 @@ from models.prompting import prompt_digest
 from models.question import Question
 from worker import pipeline
 from worker.calibration import calibrate
-from worker.db.calibrations import calibrations, take_out_of_use, why_void
+from worker.db.calibrations import CalibrationRow, calibrations, take_out_of_use, why_void
 from worker.db.columns import utc_now
-from worker.db.records import CalibrationRow, Event, Job, Review, Series, Study
+from worker.db.records import Event, Job, Review, Series, Study
 from worker.db.sessions import Database
 from worker.settings import Settings
 from worker.states import JobState, SeriesState

@@ -1,4 +1,4 @@
-"""Calibrations in the database: which is in use, the reviewed jobs to fit one on, and storing a new version.
+"""Calibrations in the database: their table, which is in use, the reviewed jobs to fit one on, and new versions.
 
 Input: a session of `Database`. Output: values of `models.calibration`, or jobs. A version is never changed once it is
 stored, but for being taken out of use.
@@ -9,14 +9,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import String, Text, UniqueConstraint, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
 from models.calibration import Calibration, CalibrationScope, Fit, Method
 from models.generation import ModelProvenance
-from worker.db.records import CalibrationRow, Job, Review
+from worker.db.columns import Record, utc_now
+from worker.db.records import Job, Review
 from worker.db.transitions import record_event
+
+
+class CalibrationRow(Record):
+    """What reviewed cases taught about an adapter's probabilities (`models.calibration.Calibration`)."""
+
+    __tablename__ = "calibrations"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    adapter: Mapped[str] = mapped_column(String(64))
+    #: `Question.key`; empty where the adapter has but one question.
+    question_key: Mapped[str] = mapped_column(String(64), default="")
+    #: The reviewers' organisation; empty for all of them.
+    site: Mapped[str] = mapped_column(String(256), default="")
+    #: Counts up from 1 for each adapter, question and site.
+    version: Mapped[int]
+    #: "temperature" or "isotonic".
+    method: Mapped[str] = mapped_column(String(32))
+    parameters: Mapped[dict[str, Any]]
+    #: What was calibrated: `Confidence.method` of the raw probability.
+    confidence_method: Mapped[str] = mapped_column(Text)
+    #: Weights, precision and prompt whose answers were reviewed; a calibration is of no use for others.
+    base_digest: Mapped[str] = mapped_column(String(128))
+    adapter_digest: Mapped[str] = mapped_column(String(128))
+    dtype: Mapped[str] = mapped_column(String(32))
+    prompt_digest: Mapped[str] = mapped_column(String(64), default="")
+    #: Reviewed cases it was fitted on, and how many of them were right.
+    cases: Mapped[int]
+    right_cases: Mapped[int]
+    fitted_at: Mapped[datetime] = mapped_column(default=utc_now)
+    #: At most one version of an adapter, question and site is in use.
+    active: Mapped[bool] = mapped_column(default=True)
+    __table_args__ = (UniqueConstraint("adapter", "question_key", "site", "version", name="uq_calibrations_version"),)
+
 
 #: Actions by which a person says whether an answer stands.
 JUDGING = ("accept", "edit", "reject")

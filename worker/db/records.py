@@ -283,37 +283,6 @@ class Review(Record):
     __table_args__ = (Index("ix_reviews_decided", "decided_at", "action", "undone_at", "job_id"),)
 
 
-class CalibrationRow(Record):
-    """What reviewed cases taught about an adapter's probabilities (`models.calibration.Calibration`)."""
-
-    __tablename__ = "calibrations"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    adapter: Mapped[str] = mapped_column(String(64))
-    #: `Question.key`; empty where the adapter has but one question.
-    question_key: Mapped[str] = mapped_column(String(64), default="")
-    #: The reviewers' organisation; empty for all of them.
-    site: Mapped[str] = mapped_column(String(256), default="")
-    #: Counts up from 1 for each adapter, question and site.
-    version: Mapped[int]
-    #: "temperature" or "isotonic".
-    method: Mapped[str] = mapped_column(String(32))
-    parameters: Mapped[dict[str, Any]]
-    #: What was calibrated: `Confidence.method` of the raw probability.
-    confidence_method: Mapped[str] = mapped_column(Text)
-    #: Weights, precision and prompt whose answers were reviewed; a calibration is of no use for others.
-    base_digest: Mapped[str] = mapped_column(String(128))
-    adapter_digest: Mapped[str] = mapped_column(String(128))
-    dtype: Mapped[str] = mapped_column(String(32))
-    prompt_digest: Mapped[str] = mapped_column(String(64), default="")
-    #: Reviewed cases it was fitted on, and how many of them were right.
-    cases: Mapped[int]
-    right_cases: Mapped[int]
-    fitted_at: Mapped[datetime] = mapped_column(default=utc_now)
-    #: At most one version of an adapter, question and site is in use.
-    active: Mapped[bool] = mapped_column(default=True)
-    __table_args__ = (UniqueConstraint("adapter", "question_key", "site", "version", name="uq_calibrations_version"),)
-
-
 class Event(Record):
     """One thing that happened: every state change, with its reason. Rows are only ever added."""
 

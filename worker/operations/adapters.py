@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 from models.adapter import AdapterDefinition
 from models.engines import EngineError
 from models.weights_inspection import inspect_weights
-from worker.db.calibrations import JUDGING, why_void
+from worker.db.calibrations import JUDGING, CalibrationRow, why_void
 from worker.db.columns import utc_now
 from worker.db.process_reports import reports
-from worker.db.records import CalibrationRow, Job, Review
+from worker.db.records import Job, Review
 from worker.engine_setup import engine_config
 from worker.operations.agreement import wilson_interval
 from worker.operations.shapes import AdapterState, Agreement, CalibrationInUse

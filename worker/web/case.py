@@ -18,9 +18,10 @@ from dicom_node.report import Person
 from models.adapter import AdapterDefinition
 from worker import review
 from worker.db import queries
+from worker.db.calibrations import CalibrationRow
 from worker.db.columns import utc_now
 from worker.db.priors import priors_of
-from worker.db.records import CalibrationRow, Event, Job
+from worker.db.records import Event, Job
 from worker.db.review_records import standing_signature
 from worker.db.units import asked_adapter
 from worker.db.work_list import priority_name
