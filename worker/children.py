@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.engine_settings import CHILD_PROCESS
-from worker.settings import Settings, SettingsError
+from worker.settings import ENV_PREFIX, Settings, SettingsError
 
 #: Role on the command line -> the processes it stands for, in the order they are stopped.
 PROCESSES_OF_ROLE = {
@@ -49,7 +49,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.processes", self.name],
             stdin=subprocess.PIPE,
-            env={**CHILD_ENVIRONMENT, **os.environ},
+            env={**CHILD_ENVIRONMENT, **_without_settings()},
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which then stops them in order
         )
         self.started_at = time.monotonic()
@@ -94,6 +94,11 @@ class Child:
             "restarts": self.restarts,
             "exit_code": self.exit_code,
         }
+
+
+def _without_settings() -> dict[str, str]:
+    """Return our environment without what stands for settings: it would override those that a child is handed."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(ENV_PREFIX)}
 
 
 @contextmanager

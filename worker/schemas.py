@@ -91,13 +91,13 @@ class ShownView(_View):
     frames: int | None
     #: Revision of the series whose answer was shown; null, as all that follows, where nobody said which was.
     revision: int | None
-    answered_at: datetime | None = None
+    answered_at: datetime | None
     #: SHA-256 of the adapter's weights that gave the answer.
-    adapter_digest: str | None = None
+    adapter_digest: str | None
     #: The model's answer, as it was shown.
-    findings: dict[str, Any] | None = None
+    findings: dict[str, Any] | None
     #: What was signed until then, where a signed answer was corrected or rejected.
-    signed_findings: dict[str, Any] | None = None
+    signed_findings: dict[str, Any] | None
 
 
 class ReviewView(_View):

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from worker.db.records import Job
 from worker.db.review_records import standing_signature
 from worker.db.units import count_images
+from worker.schemas import ShownView
 
 UNKNOWN = "unknown"
 
@@ -39,7 +40,7 @@ def kept(session: Session, job: Job, shown: Shown) -> dict[str, Any] | None:
     """Return what is kept with a decision (`worker.schemas.ShownView`); None where nothing is known."""
     if shown == NOT_SAID:
         return None
-    found: dict[str, Any] = {"frames_shown": None, "frames": None, "revision": None}
+    found: dict[str, Any] = dict.fromkeys(ShownView.model_fields)
     if shown.frames is not None:
         found["frames"] = count_images(session, job)
         found["frames_shown"] = min(max(shown.frames, 0), found["frames"])
