@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,8 +16,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
+from tests.audit_schema import messages, told
+from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
+from worker.audit.trail import folder_of
 from worker.cli import app as cli
 from worker.db.columns import utc_now
 from worker.db.people import Account, LoginAttempts, OpenSession
@@ -448,6 +451,47 @@ def test_an_administrator_logs_somebody_out_everywhere(app: FastAPI, browser: Te
     assert "rea is logged out everywhere" in said
     assert rea.get("/api/studies").status_code == 401
     assert log_in(rea, "rea").status_code == 200
+
+
+def test_a_program_gives_and_takes_access(app: FastAPI, browser: TestClient) -> None:
+    browser.headers["Authorization"] = f"Bearer {token_of(app, Role.ADMINISTRATOR)}"
+
+    def ask(address: str, **fields: object) -> Any:
+        answer = browser.post(f"/api/{address}", json=fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    made = ask("users", login="Mary", role="reviewer", person_name="Curie^Marie")
+    assert log_in(browser_of(app), "mary", made["secret"]).is_success
+    anew = ask("users/mary/password")
+    assert log_in(browser_of(app), "mary", made["secret"]).is_client_error
+    assert log_in(browser_of(app), "mary", anew["secret"]).is_success
+    ask("users/mary/role", role="viewer")
+    ask("users/mary/name", person_name="Curie^Marie^S", organization="Radium")
+    ask("users/mary/disable")
+    (mary,) = [one for one in browser.get("/api/users").json() if one["login"] == "mary"]
+    about = ("role", "person_name", "organization", "disabled", "must_change_password", "is_vouched_for")
+    assert [mary[name] for name in about] == ["viewer", "Curie^Marie^S", "Radium", True, True, False]
+    ask("users/mary/enable")
+    ask("users/mary/log-out")
+    token = ask("tokens", name="monitor", role="viewer", days=7)["secret"]
+    program = browser_of(app)
+    program.headers["Authorization"] = f"Bearer {token}"
+    assert program.get("/api/review").status_code == 200
+    assert program.get("/api/users").status_code == 403
+    assert {one["name"] for one in browser.get("/api/tokens").json()} >= {"monitor"}
+    ask("tokens/revoke", name="monitor")
+    assert program.get("/api/review").status_code == 401
+    refused = browser.post("/api/tokens", json={"name": "as rea", "role": "reviewer", "days": 1, "login": "rea"})
+    assert (refused.status_code, "could sign as them" in refused.json()["detail"]) == (409, True)
+    assert browser.post("/api/users", json={"login": "mary", "role": "viewer"}).status_code == 409
+    assert browser.post("/api/users/nobody/disable").status_code == 404
+    secrets = (made["secret"], anew["secret"], token)
+    assert not any(
+        secret in browser.get(address).text for secret in secrets for address in ("/api/users", "/api/tokens")
+    )
+    trail = [told(message) for message in messages(folder_of(app.state.settings))]
+    assert sum("about mary" in line for line in trail if "User Security Attributes Changed" in line) >= 4
 
 
 def test_what_ends_somebodys_work_asks_once_more(browser: TestClient) -> None:

@@ -37,6 +37,7 @@ from worker.web import (
     api,
     api_events,
     api_operations,
+    api_people,
     api_review,
     auditing,
     case,
@@ -105,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.frames = FrameStore(settings.rendering)
     app.include_router(probes.router)
     prepare(app)
-    for part in (api, api_operations, api_review, api_events):
+    for part in (api, api_operations, api_review, api_people, api_events):
         app.include_router(part.router)
     describe_security(app)
     for module in (login, provider, account, people, worklist, decisions, case, pages):

@@ -35,7 +35,7 @@ NO_PATIENTS: Final = (
     *("/healthz", "/readyz", "/metrics", "/static", "/login", "/logout", "/account", "/people", "/api/openapi.json"),
     *("/operations/pipeline", "/operations/destinations", "/operations/resend", "/operations/adapters"),
     *("/operations/rules", "/api/pipeline", "/api/destinations", "/api/deliveries/resend", "/api/adapters"),
-    *("/api/rules", "/api/events", "/worklist/views", "/cases/next"),
+    *("/api/users", "/api/tokens", "/api/rules", "/api/events", "/worklist/views", "/cases/next"),
 )
 #: Addresses that show lists, or whether there is something: the message says what was searched for.
 LISTS: Final = frozenset(

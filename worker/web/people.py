@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from worker.audit import events
 from worker.db.columns import utc_now
 from worker.db.people import Account
-from worker.people import accounts, passwords, tokens
+from worker.people import accounts, administration, tokens
+from worker.people.administration import Change
 from worker.people.user import User
 from worker.roles import Role
 from worker.web import auditing
@@ -45,89 +46,45 @@ def add(
     organization: Text = "",
 ) -> Response:
     """Add a user with a one-time password."""
-    password = passwords.one_time_password()
-
-    def added(session: Session) -> tuple[str, str]:
-        accounts.add(
-            session, login, role, person_name=person_name, organization=organization, password=password,
-            is_one_time=True,
-        )  # fmt: skip
-        return login.lower(), f"{login.lower()} is added as {role}."
-
-    return _changed(request, added, password)
+    return _changed(request, lambda session: administration.add(session, login, role, person_name, organization))
 
 
 @router.post("/{number}/role", response_class=HTMLResponse)
 def set_role(request: Request, number: Number, role: Annotated[Role, Form()]) -> Response:
     """Give a user another role."""
-
-    def changed(session: Session) -> tuple[str, str]:
-        account = _account(session, number)
-        accounts.set_role(session, account, role)
-        return account.login, f"{account.login} is {role} now, and logged out everywhere."
-
-    return _changed(request, changed, roles=True)
+    return _changed(request, lambda session: administration.set_role(session, _account(session, number), role))
 
 
 @router.post("/{number}/name", response_class=HTMLResponse)
 def set_name(request: Request, number: Number, person_name: Text = "", organization: Text = "") -> Response:
     """Set the names with which a user signs."""
-
-    def changed(session: Session) -> tuple[str, str]:
-        account = _account(session, number)
-        accounts.name(account, person_name, organization)
-        return account.login, f"{account.login} signs as {account.person_name or 'nobody'}."
-
-    return _changed(request, changed)
+    return _changed(
+        request, lambda session: administration.set_name(_account(session, number), person_name, organization)
+    )
 
 
 @router.post("/{number}/password", response_class=HTMLResponse)
 def reset_password(request: Request, number: Number) -> Response:
-    """Give a user a one-time password; the tokens in their name end with the old one."""
-    password = passwords.one_time_password()
-
-    def changed(session: Session) -> tuple[str, str]:
-        account = _account(session, number)
-        revoked = accounts.tokens_revoked(accounts.reset_password(session, account, password, is_one_time=True))
-        return account.login, f"{account.login} has a new password and is logged out everywhere{revoked}."
-
-    return _changed(request, changed, password)
+    """Give a user a one-time password."""
+    return _changed(request, lambda session: administration.reset_password(session, _account(session, number)))
 
 
 @router.post("/{number}/disable", response_class=HTMLResponse)
 def disable(request: Request, number: Number) -> Response:
     """Let a user in no more."""
-
-    def changed(session: Session) -> tuple[str, str]:
-        account = _account(session, number)
-        revoked = accounts.tokens_revoked(accounts.disable(session, account))
-        return account.login, f"{account.login} is disabled and logged out everywhere{revoked}."
-
-    return _changed(request, changed)
+    return _changed(request, lambda session: administration.disable(session, _account(session, number)))
 
 
 @router.post("/{number}/enable", response_class=HTMLResponse)
 def enable(request: Request, number: Number) -> Response:
     """Let a disabled user in again."""
-
-    def changed(session: Session) -> tuple[str, str]:
-        account = _account(session, number)
-        accounts.enable(account)
-        return account.login, f"{account.login} is enabled."
-
-    return _changed(request, changed)
+    return _changed(request, lambda session: administration.enable(_account(session, number)))
 
 
 @router.post("/{number}/log-out", response_class=HTMLResponse)
 def log_out(request: Request, number: Number) -> Response:
     """End all sessions of a user."""
-
-    def changed(session: Session) -> tuple[str, str]:
-        account = _account(session, number)
-        accounts.log_out_everywhere(session, account)
-        return account.login, f"{account.login} is logged out everywhere."
-
-    return _changed(request, changed)
+    return _changed(request, lambda session: administration.log_out(session, _account(session, number)))
 
 
 @router.post("/tokens", response_class=HTMLResponse)
@@ -139,35 +96,27 @@ def add_token(
     days: Annotated[float, Form(ge=0.01, le=3660, allow_inf_nan=False)],
     account: Annotated[int | None, Form(ge=1, le=LAST_NUMBER)] = None,
 ) -> Response:
-    """Make a token, of a machine's own or in a user's name, and show it once.
+    """Make a token, of a machine's own or in a user's name, and show it once."""
 
-    In somebody else's name it only looks: nobody, an administrator neither, signs reports as another person.
-    """
-    made = ""
-
-    def added(session: Session) -> tuple[str, str]:
-        nonlocal made
+    def added(session: Session) -> Change:
         owner = None if account is None else _account(session, account)
-        made = tokens.add(session, name, role, days, owner)
-        if owner is not None and owner.id != user.id and role is not Role.VIEWER:
-            raise accounts.PeopleError(
-                f"a token in the name of {owner.login} could sign as them: make it a {Role.VIEWER}"
-            )
-        in_name = "" if owner is None else f", in the name of {owner.login}"
-        return f"token:{name.strip()}", f"The token {name.strip()} is a {role} for {days:g} days{in_name}."
+        return administration.add_token(session, user, name, role, days, owner)
 
-    return _changed(request, added, token=lambda: made, roles=True)
+    return _changed(request, added)
 
 
 @router.post("/tokens/revoke", response_class=HTMLResponse)
 def revoke_token(request: Request, name: Text) -> Response:
     """End a token."""
+    return _changed(request, lambda session: administration.revoke_token(session, name))
 
-    def revoked(session: Session) -> tuple[str, str]:
-        tokens.revoke(session, name)
-        return f"token:{name}", f"The token {name} is revoked: it opens nothing any more."
 
-    return _changed(request, revoked)
+def carry_out(request: Request, change: Callable[[Session], Change]) -> Change:
+    """Change something in one transaction, and tell the audit trail. Raises `PeopleError`."""
+    with request.app.state.database.writing() as session:
+        made = change(session)
+    auditing.write(request, lambda us, who: events.user_changed(us, who, made.about, made.done, roles=made.roles))
+    return made
 
 
 def _account(session: Session, number: int) -> Account:
@@ -177,46 +126,26 @@ def _account(session: Session, number: int) -> Account:
     return account
 
 
-def _changed(
-    request: Request,
-    change: Callable[[Session], tuple[str, str]],
-    password: str = "",
-    *,
-    token: Callable[[], str] = lambda: "",
-    roles: bool = False,
-) -> Response:
-    """Change something in one transaction; show the page with what was done, or with why it could not be.
-
-    `change` returns whom it is about, and what was done in words; `token` what it made, which is shown once.
-    """
+def _changed(request: Request, change: Callable[[Session], Change]) -> Response:
+    """Change something; show the page with what was done, or with why it could not be."""
     try:
-        with request.app.state.database.writing() as session:
-            login, done = change(session)
+        return _page(request, made=carry_out(request, change))
     except accounts.PeopleError as error:
         return _page(request, trouble=f"{str(error)[0].upper()}{str(error)[1:]}.", status_code=400)
-    auditing.write(request, lambda us, who: events.user_changed(us, who, login, done, roles=roles))
-    return _page(request, done=done, password=password, token=token())
 
 
-def _page(
-    request: Request,
-    *,
-    done: str = "",
-    password: str = "",
-    token: str = "",
-    trouble: str = "",
-    status_code: int = 200,
-) -> Response:
+def _page(request: Request, *, made: Change | None = None, trouble: str = "", status_code: int = 200) -> Response:
     with request.app.state.database.reading() as session:
         everybody = accounts.everybody(session)
         all_tokens = tokens.listed(session)
+    is_token = made is not None and made.about.startswith("token:")
     context = {
         "people": everybody,
         "tokens": all_tokens,
         "roles": list(Role),
-        "done": done,
-        "password": password,
-        "token": token,
+        "done": "" if made is None else made.done,
+        "password": "" if made is None or is_token else made.secret,
+        "token": made.secret if made is not None and is_token else "",
         "now": utc_now(),
         "trouble": trouble,
     }
