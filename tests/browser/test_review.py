@@ -270,6 +270,7 @@ def test_a_page_without_its_server_says_so_and_sends_when_it_is_back(browser: Br
         expect(page.get_by_role("alert")).to_contain_text("no decision can be sent")
         assert house.state(job_id) is JobState.HELD
         page.context.set_offline(False)
+        expect(page.get_by_role("alert")).to_be_hidden(timeout=30_000)
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").get_by_text("Rejected")).to_be_visible()
     assert house.state(job_id) is JobState.REJECTED

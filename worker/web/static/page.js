@@ -155,11 +155,14 @@ function whose(within) {
 
 // The server cannot be reached: what stands on the page is of then, and nothing can be decided ------------------------
 
+const LOOK_AGAIN_MS = 2000;
 let away = false;
+let looking;
 
 function isAway() {
   if (away) return;
   away = true;
+  looking = setInterval(look, LOOK_AGAIN_MS);
   const line = document.createElement("p");
   line.id = "away";
   line.className = "trouble";
@@ -172,18 +175,19 @@ function isAway() {
 function isBack() {
   if (!away) return;
   away = false;
+  clearInterval(looking);
   find("#away")?.remove();
 }
 
+async function look() {
+  const answer = await fetch("/readyz", { cache: "no-store" }).catch(() => null);
+  if (answer?.ok) isBack();
+}
+
 async function sendWhenBack(form, button) {
-  try {
-    await fetch("/static/theme.js", { cache: "no-store" });
-  } catch {
-    find("#away")?.scrollIntoView({ block: "nearest" });
-    return;
-  }
-  isBack();
-  form.requestSubmit(button);
+  await look();
+  if (away) find("#away")?.scrollIntoView({ block: "nearest" });
+  else form.requestSubmit(button);
 }
 
 // Who scrolls through pictures that are here already, or types, is at work though nothing is asked of the server.
