@@ -84,6 +84,7 @@ def resend(
     """Put dead letters, and what nobody vouched for, back into the outbox."""
     from worker import delivery
     from worker.celery_app import Doorbell
+    from worker.operations.delivery_shapes import Resent
 
     if not (ids or job or destination):
         wrong_usage("say what to send again: delivery numbers, --job or --destination")
@@ -95,7 +96,7 @@ def resend(
         for known in settings.destinations:
             doorbell.ring_deliver(known.name)
         doorbell.close()
-        audit_configured(settings, destination or "deliveries", f"{count} deliveries are sent again")
+        audit_configured(settings, destination or "deliveries", Resent(queued_again=count).in_words)
     nothing = "no dead letter fits: `dicom-worker deliveries list --state dead` shows them, `unconfirmed` others"
     _told(count, {"queued_again": count}, "queued again", nothing, as_json=as_json)
 
@@ -141,13 +142,14 @@ def try_now(destination: DestinationArgument, config: ConfigOption = None, as_js
 
     settings = _settings_naming(destination, config)
     with ledger(settings) as database:
-        count = destinations.try_now(database, destination).due_now
-    if count:
-        audit_configured(settings, destination, f"{count} waiting deliveries are tried at once")
+        tried = destinations.try_now(database, destination)
+    if tried.due_now:
+        audit_configured(settings, destination, tried.in_words)
         doorbell = Doorbell(settings)
         doorbell.ring_deliver(destination)
         doorbell.close()
-    _told(count, {"due_now": count}, "tried now", f"nothing waits for its next try at {destination}", as_json=as_json)
+    nothing = f"nothing waits for its next try at {destination}"
+    _told(tried.due_now, tried.model_dump(), "tried now", nothing, as_json=as_json)
 
 
 @app.command("ask-again")
@@ -162,11 +164,12 @@ def ask_again(
 
     settings = _settings_naming(destination, config)
     with ledger(settings) as database:
-        count = destinations.ask_again(database, destination, sop_class or None).offered_again
-    if count:
-        audit_configured(settings, destination, f"{count} refused kinds of object are offered again")
+        asked = destinations.ask_again(database, destination, sop_class or None)
+    if asked.offered_again:
+        audit_configured(settings, destination, asked.in_words)
     nothing = f"{destination} is not known to have refused {sop_class or 'anything'}"
-    _told(count, {"offered_again": count}, "kinds of object will be offered again", nothing, as_json=as_json)
+    done = "kinds of object will be offered again"
+    _told(asked.offered_again, asked.model_dump(), done, nothing, as_json=as_json)
 
 
 def _settings_naming(destination: str, config: Path | None) -> Settings:

@@ -115,14 +115,29 @@ class AskedAgain(Shape):
 
     offered_again: int
 
+    @property
+    def in_words(self) -> str:
+        """What was done, for the audit trail."""
+        return f"{self.offered_again} refused kinds of object are offered again"
+
 
 class TriedNow(Shape):
     """How many deliveries are tried now that would have waited."""
 
     due_now: int
 
+    @property
+    def in_words(self) -> str:
+        """What was done, for the audit trail."""
+        return f"{self.due_now} waiting deliveries are tried at once"
+
 
 class Resent(Shape):
     """How many deliveries were put back into the outbox."""
 
     queued_again: int
+
+    @property
+    def in_words(self) -> str:
+        """What was done, for the audit trail."""
+        return f"{self.queued_again} deliveries are sent again"

@@ -127,7 +127,7 @@ def check(request: Request, wanted: DestinationNamed, _user: Administrator) -> C
 def try_now(request: Request, wanted: DestinationNamed, _user: Administrator) -> TriedNow:
     """Let what waits for a destination be tried now, not after the pause; for administrators."""
     done = outbox.try_now(_database(request), wanted.destination)
-    configured(request, wanted.destination, f"{done.due_now} waiting deliveries are tried at once")
+    configured(request, wanted.destination, done.in_words)
     return done
 
 
@@ -135,7 +135,7 @@ def try_now(request: Request, wanted: DestinationNamed, _user: Administrator) ->
 def ask_again(request: Request, wanted: AskAgainRequest, _user: Administrator) -> AskedAgain:
     """Offer a destination again what it was learned not to take (`refused`); for administrators."""
     done = outbox.ask_again(_database(request), wanted.destination, wanted.sop_class_uid)
-    configured(request, wanted.destination, f"{done.offered_again} refused kinds of object are offered again")
+    configured(request, wanted.destination, done.in_words)
     return done
 
 
@@ -163,7 +163,7 @@ def resend(request: Request, wanted: ResendRequest, user: Administrator) -> Rese
         job_id=wanted.job,
         destination=wanted.destination,
     )
-    configured(request, wanted.destination or "deliveries", f"{done.queued_again} deliveries are sent again")
+    configured(request, wanted.destination or "deliveries", done.in_words)
     return done
 
 

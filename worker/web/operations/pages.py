@@ -79,7 +79,7 @@ def check(request: Request, _user: Administrator, destination: Named) -> Respons
 def try_now(request: Request, _user: Administrator, destination: Named) -> Response:
     """Let what waits for its next try be tried now."""
     done = outbox.try_now(request.app.state.database, destination)
-    configured(request, destination, f"{done.due_now} waiting deliveries are tried at once")
+    configured(request, destination, done.in_words)
     return RedirectResponse(f"/operations/destinations?{urlencode({'due': done.due_now})}", status_code=303)
 
 
@@ -92,7 +92,7 @@ def ask_again(
 ) -> Response:
     """Offer a destination again what it was learned not to take."""
     done = outbox.ask_again(request.app.state.database, destination, sop_class_uid or None)
-    configured(request, destination, f"{done.offered_again} refused kinds of object are offered again")
+    configured(request, destination, done.in_words)
     return RedirectResponse(f"/operations/destinations?{urlencode({'offered': done.offered_again})}", status_code=303)
 
 
@@ -133,7 +133,7 @@ def resend(
         delivery_ids=None if delivery is None else [delivery],
         destination=destination or None,
     )
-    configured(request, destination or "all destinations", f"{done.queued_again} deliveries are sent again")
+    configured(request, destination or "all destinations", done.in_words)
     told = {"resent": done.queued_again}
     if show == "destinations":
         return RedirectResponse(f"/operations/destinations?{urlencode(told)}", status_code=303)
