@@ -60,9 +60,7 @@ def run(
         wrong_usage("the demo runs all roles: leave the roles out")
     try:
         code = _run_demo(config, exit_after_demo) if profile is Profile.DEMO else _run_roles(config, roles or [])
-    except (
-        _configuration_errors()
-    ) as error:  # looked up only when something was raised: importing them takes half a second
+    except _configuration_errors() as error:
         wrong_usage(str(error))
     raise typer.Exit(code)
 
