@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
@@ -33,6 +34,8 @@ from worker.db.units import unit_files
 from worker.reporting import write_results
 from worker.settings import Destination, Settings
 from worker.states import DeliveryState, JobState, SeriesState
+
+T = TypeVar("T")
 
 ADA = Person("Lovelace^Ada", "St Elsewhere")
 BOB = Person("Broca^Bob", "St Elsewhere")
@@ -257,6 +260,15 @@ def hospital_with(folder: Path, url: str, *destinations: Destination, **timing: 
         yield made
     finally:
         made.db.close()
+
+
+def at_once(act: Callable[[T], object], each: Iterable[T]) -> None:
+    """Do something for each in a thread of its own, all at the same time; return when all are through."""
+    threads = [threading.Thread(target=act, args=(one,)) for one in each]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def released(hospital: Hospital, accession: str = "A1", number: int = 1) -> str:

@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, hospital_with, killed
+from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, at_once, hospital_with, killed
 from tests.integration.test_messages import PATENT, everybody, finish, report_of, statuses, to_hook, told
 from tests.integration.test_review_together import delivered, grace_over, on_both_databases, written
 from tests.message_peers import webhook_receiver
@@ -178,11 +178,7 @@ def test_of_many_who_correct_at_once_exactly_one_does(hospital: Hospital) -> Non
         except ReviewError:
             pass
 
-    threads = [threading.Thread(target=work, args=(person,)) for person in people]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, people)
     assert len(corrected) == 1
     assert written(hospital, job_id) is JobState.VERIFIED
     assert len(reports(hospital, job_id)) == 2

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from dicom_node.report import Person
-from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, killed
+from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, at_once, killed
 from worker import review
 from worker.claims import claim_jobs, finish_claim
 from worker.db.columns import utc_now
@@ -131,11 +131,7 @@ def test_of_many_who_claim_and_sign_at_once_exactly_one_signs(hospital: Hospital
         except ReviewError:
             pass
 
-    threads = [threading.Thread(target=work, args=(person,)) for person in people]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, people)
     assert len(signed) == 1
     with hospital.db.reading() as session:
         assert [row.reviewer_name for row in session.scalars(select(ReviewRecord))] == signed
@@ -529,11 +525,7 @@ def test_of_two_who_re_route_at_once_one_does(hospital: Hospital) -> None:
             assert "it was re-routed by" in str(refused)
 
     asked = ((ADA, "abdominal_trauma", ""), (BOB, "clinical_caption", "caption"))
-    threads = [threading.Thread(target=work, args=each) for each in asked]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda each: work(*each), asked)
     assert len(done) == 1
     with hospital.db.reading() as session:
         assert len(session.scalars(select(Job).where(Job.state == JobState.QUEUED)).all()) == 1
