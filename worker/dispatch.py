@@ -48,11 +48,14 @@ class _Waiting:
 class Dispatcher:
     """Looks for waiting work; remembers what it rang for, so that it does not ring for the same row every second."""
 
-    def __init__(self, db: Database, doorbell: Doorbell, ring_again_s: float) -> None:
-        """Take the database to look at and the bell to ring."""
+    def __init__(
+        self, db: Database, doorbell: Doorbell, ring_again_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the database to look at, the bell to ring, and the clock (seconds) by which it rings again."""
         self._db = db
         self._doorbell = doorbell
         self._ring_again_s = ring_again_s
+        self._clock = clock
         self._rung: dict[str, dict[tuple[str, object], float]] = {}
 
     def look(self) -> int:
@@ -98,7 +101,7 @@ class Dispatcher:
 
     def _ring(self, queue: str, waiting: list[_Waiting]) -> int:
         """Ring for what was not rung for lately, but not for more than waits: a backlog must not flood the broker."""
-        now = time.monotonic()
+        now = self._clock()
         rung = self._rung.get(queue, {})
         self._rung[queue] = rung = {row.key: rung[row.key] for row in waiting if row.key in rung}
         due = [row for row in waiting if now - rung.get(row.key, -self._ring_again_s) >= self._ring_again_s]
