@@ -75,9 +75,9 @@ def test_the_answer_is_the_same_for_a_wrong_password_and_an_unknown_user(
         accounts.get(session, "rea").password_hash = passwords.hashed(PASSWORD)
     answers, durations = [], []
     for name in ("rea", "nobody", "rea", "nobody"):
-        started = time.perf_counter()
+        started = time.process_time()  # not by the clock: the machine may be busy
         answer = log_in(browser_of(app), name, "a wrong password indeed")
-        durations.append(time.perf_counter() - started)
+        durations.append(time.process_time() - started)
         answers.append((answer.status_code, re.sub(r'value="[^"]*"', "", answer.text)))
     assert set(answers) == {answers[0]}
     assert answers[0][0] == 403

@@ -325,7 +325,7 @@ def test_one_association_too_many_is_turned_away_for_the_moment(tmp_path: Path) 
 
 def test_silent_connections_are_ended(tmp_path: Path) -> None:
     with (
-        receiving_node(tmp_path, artim_timeout_s=0.3, idle_timeout_s=0.5) as node,
+        receiving_node(tmp_path, artim_timeout_s=1, idle_timeout_s=1) as node,
         RawSender(node.port) as mute,
         RawSender(node.port) as dripping,
         RawSender(node.port) as idle,
@@ -342,7 +342,7 @@ def test_stop_lets_an_association_finish_and_aborts_one_that_does_not(tmp_path: 
         sender.associate()
         started = time.monotonic()
         assert node.scp.stop(grace_s=0.3) is False
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20, "its own time-outs are a minute and more"
         assert sender.read_pdu()[0] == A_ABORT
     assert [record.released for record in node.ended] == [False]
 
