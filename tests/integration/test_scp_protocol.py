@@ -342,7 +342,7 @@ def test_stop_lets_an_association_finish_and_aborts_one_that_does_not(tmp_path: 
         sender.associate()
         started = time.monotonic()
         assert node.scp.stop(grace_s=0.3) is False
-        assert time.monotonic() - started < 20, "its own time-outs are a minute and more"
+        assert time.monotonic() - started < 20, "its own time-out is a minute"
         assert sender.read_pdu()[0] == A_ABORT
     assert [record.released for record in node.ended] == [False]
 
