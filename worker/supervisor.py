@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from worker.audit import events
+from worker.audit.owed import LateWriter
 from worker.audit.trail import AuditTrail
 from worker.children import Child
 from worker.db.process_reports import Reporter
@@ -59,7 +60,7 @@ class Supervisor:
         """Let everything begin, keep it running, stop it; return the exit code."""
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         exit_code = 0
-        reporter: Reporter | None = None
+        alongside: list[Reporter | LateWriter] = []
         audit = self._begin_audit()
         try:
             # While they import; none of them touches the database before it has its settings.
@@ -68,14 +69,15 @@ class Supervisor:
             self._have_an_administrator(database)
             for child in self._children:
                 child.begin(self._settings)
-            reporter = Reporter(database, "supervisor", self._facts)
+            alongside += [Reporter(database, "supervisor", self._facts), LateWriter(database, audit[0])]
             while not self._stop.is_set() and exit_code == 0:
                 exit_code = self._look_after_children()
                 self._stop.wait(_LOOK_EVERY_S)
         finally:
             self._stop_children()
-            if reporter is not None:
-                reporter.stop()
+            for one in alongside:
+                one.stop()
+            if alongside:
                 database.close()
             trail, forwarder = audit
             trail.write(events.application(trail.system, starts=False))

@@ -237,7 +237,7 @@ def test_a_decision_is_told_even_where_the_database_goes_away_behind_it(
     app.state.told = auditing.Told(0)
     assert browser.post(f"/cases/{HELD_JOB}/comment", data=fields, follow_redirects=False).status_code == 303
     assert said(app)[-2:] == [
-        "Procedure Record / Review of an automatic answer: comment by vera about unknown,unknown",
+        f"Procedure Record / Review of an automatic answer: comment by vera about {HELD}",
         "Query by vera about /cases/{job_id}/comment",
     ]
 

@@ -15,6 +15,9 @@ from models.rendering import RenderInterrupted
 from tests.integration.hospital import ADA, BLOCKED, INJURED, Hospital, provenance
 from tests.services import program
 from worker import reporting, review
+from worker.audit.events import Actor
+from worker.audit.owed import Witness
+from worker.audit.trail import AuditTrail
 from worker.db.records import Instance, Job
 from worker.reporting import write_results
 from worker.settings import DicomDestination
@@ -199,7 +202,8 @@ def test_an_answer_that_did_not_parse_can_be_given_by_a_person(hospital: Hospita
 
 
 def test_an_organisation_that_the_review_lacks_comes_from_the_settings(hospital: Hospital) -> None:
-    reviewer = review.reviewer(hospital.settings, "Lovelace^Ada")
+    witness = Witness(AuditTrail(hospital.settings), Actor("ada"))
+    reviewer = review.reviewer(hospital.settings, "Lovelace^Ada", witness=witness)
     assert (reviewer.name, reviewer.organization) == ("Lovelace^Ada", "City Hospital")
 
 

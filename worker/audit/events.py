@@ -5,6 +5,7 @@ Pure. Input: who, what, and the system that reports it. Output: an `AuditEvent`.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -113,6 +114,9 @@ def decided(
 ) -> AuditEvent:
     """Return that a person decided about an answer: the record of the procedure was changed (A.5.3.9).
 
+    Its detail `event` is an identifier of its own: a message that comes twice is told by it from one of a decision that
+    was taken twice.
+
     Args:
         us: This software.
         who: Who decided.
@@ -122,7 +126,8 @@ def decided(
         shown: What they had before them, in words (`worker.review.shown`).
     """
     kind = Code(decision, f"Review of an automatic answer: {decision}", codes.DECISIONS)
-    objects = _objects((study,), {"job": job_id, "decision": decision, **(shown or {})})
+    about = {"event": uuid.uuid4().hex, "job": job_id, "decision": decision}
+    objects = _objects((study,), {**about, **(shown or {})})
     participants = (who.participant(), us.participant())
     return AuditEvent(codes.PROCEDURE_RECORD, Action.UPDATE, participants, objects, types=(kind,))
 

@@ -1,9 +1,9 @@
 """The audit files: one syslog message (RFC 5424) a line, written by every process of this machine, only ever appended.
 
 Input: an `AuditEvent`. Output: a line that is on the disk when `write` returns; a new file each day and at a size. The
-files are never changed or removed here: a site moves them to its archive. On failure (no room, no rights) nobody is
-kept from a patient's images for it: the log says so loudly, and the line waits in memory, with as many as `MOST_KEPT`,
-until one can be written again or the process ends.
+files are never changed or removed here: a site moves them to its archive. On failure (no room, no rights, a disk that
+hangs) nobody is kept from a patient's images for it: the log says so loudly, and the line waits in memory
+(`worker.audit.writing`), or where it is owed for a change in the database (`worker.audit.owed`).
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ import fcntl
 import os
 import re
 import socket
-import threading
-from collections import defaultdict, deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from worker.audit.codes import Outcome
 from worker.audit.events import System
 from worker.audit.message import AuditEvent, to_xml
+from worker.audit.writing import LineWriter
 from worker.settings import Settings
-
-log = structlog.get_logger()
 
 #: ``audit-20260304-000.log``: by day, then counted.
 NAME: Final = re.compile(r"audit-(\d{8})-(\d{3,})\.log")
@@ -33,11 +29,8 @@ _FACILITY: Final = 10  # security and authorization (RFC 5424 6.2.1, PS3.15 A.6)
 _SEVERITY: Final = {Outcome.SUCCESS: 5, Outcome.MINOR_FAILURE: 4, Outcome.SERIOUS_FAILURE: 3}
 _MESSAGE_ID: Final = "DICOM+RFC3881"
 _BOM: Final = "\ufeff"
-#: Lines of one process that wait for room, of about 1 KiB each; of more the oldest are lost.
-MOST_KEPT: Final = 20_000
-#: Folder -> lines that could not be written there, the oldest first.
-_kept: defaultdict[Path, deque[bytes]] = defaultdict(deque)
-_kept_lock = threading.Lock()
+#: Folder -> who writes there, for every `AuditTrail` of this process.
+_writers: Final[dict[Path, LineWriter]] = {}
 
 
 class AuditTrail:
@@ -53,34 +46,25 @@ class AuditTrail:
 
     def write(self, event: AuditEvent) -> None:
         """Append an event, after those that could not be written before; it is on the disk afterwards."""
-        self._write([syslog_line(event, self._host, self._settings.source, self._settings.site) + b"\n"])
+        self._writer.write([f"{self.line_of(event)}\n".encode()], self._append, keep=True)
+
+    def write_owed(self, lines: Sequence[str]) -> bool:
+        """Append lines that are kept elsewhere until they are written; return whether they are on the disk."""
+        return self._writer.write([f"{line}\n".encode() for line in lines], self._append, keep=False)
+
+    def line_of(self, event: AuditEvent) -> str:
+        """Return the line of an event, without its line break."""
+        return syslog_line(event, self._host, self._settings.source, self._settings.site).decode()
 
     def flush(self) -> int:
         """Write what could not be written before; return how many lines still wait."""
-        self._write([])
-        return len(_kept[self.folder])
+        self._writer.write([], self._append, keep=True)
+        return self._writer.waiting
 
-    def _write(self, new: list[bytes]) -> None:
-        with _kept_lock:
-            kept = _kept[self.folder]
-            kept.extend(new)
-            lost = max(len(kept) - MOST_KEPT, 0)
-            for _ in range(lost):
-                kept.popleft()
-            taken, text = len(kept), b"".join(kept)
-            try:
-                if text:
-                    self._append(text)
-                    kept.clear()
-            except OSError as error:
-                log.error(
-                    "audit messages cannot be written; they are kept in memory until they can, and lost if this ends",
-                    action="audit",
-                    folder=str(self.folder),
-                    waiting=taken,
-                    lost=lost,
-                    reason=error.strerror or str(error),
-                )
+    @property
+    def _writer(self) -> LineWriter:
+        # Of two that are made at once the first is taken, by both.
+        return _writers.get(self.folder) or _writers.setdefault(self.folder, LineWriter(self.folder))
 
     def _append(self, lines: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from worker.audit.events import Actor
+    from worker.audit.owed import Witness
     from worker.schemas import ReviewCase, StudyView
     from worker.settings import Settings
 
 
-def audit_decision(
-    settings: Settings, session: Session, job_id: str, decision: str, person_name: str, shown: Mapping[str, str]
-) -> None:
-    """Write that somebody decided about an answer, and what they had before them, in words."""
-    from worker.audit.events import StudySeen, decided
+def witness(settings: Settings, person_name: str) -> Witness:
+    """Return who tells of what the person of this name decides at this terminal."""
+    from worker.audit.owed import Witness
     from worker.audit.trail import AuditTrail
-    from worker.db.records import Job
 
-    study, trail = session.get_one(Job, job_id).study, AuditTrail(settings)
-    seen = StudySeen(study.study_instance_uid, study.patient_id, study.accession_number)
-    trail.write(decided(trail.system, _person(person_name), seen, job_id, decision, shown))
+    return Witness(AuditTrail(settings), _person(person_name))
 
 
 def audit_looks(settings: Settings, shown: Iterable[StudyView | ReviewCase]) -> None:

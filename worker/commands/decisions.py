@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from worker.commands.auditing import audit_decision
+from worker.commands.auditing import witness
 from worker.commands.console import ConfigOption, JsonOption, fail, ledger, out, print_json, read_settings, wrong_usage
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def accept(
     """Sign an answer as it is: a VERIFIED report with your name is written and sent."""
     from worker import review
 
-    _decide(config, as_json, "accept", reviewer, lambda db, settings: review.accept(
+    _decide(config, as_json, lambda db, settings: review.accept(
         db, job, _person(settings, reviewer, organization), comment, undo_s=undo_s
     ))  # fmt: skip
 
@@ -83,7 +83,7 @@ def edit(
     from worker import review
 
     signed = _read_findings(findings)
-    _decide(config, as_json, "edit", reviewer, lambda db, settings: review.edit(
+    _decide(config, as_json, lambda db, settings: review.edit(
         db, job, signed, _person(settings, reviewer, organization), comment, undo_s=undo_s
     ))  # fmt: skip
 
@@ -100,7 +100,7 @@ def reject(
     """Discard an answer: nothing (more) of it is sent."""
     from worker import review
 
-    _decide(config, as_json, "reject", reviewer, lambda db, settings: review.reject(
+    _decide(config, as_json, lambda db, settings: review.reject(
         db, job, _person(settings, reviewer, organization), reason, undo_s=undo_s
     ))  # fmt: skip
 
@@ -115,7 +115,7 @@ def retry(
     """Put a held answer back into the queue, as if it had never run."""
     from worker import review
 
-    _decide(config, as_json, "retry", reviewer, lambda db, settings: review.retry(
+    _decide(config, as_json, lambda db, settings: review.retry(
         db, job, _person(settings, reviewer, organization)
     ))  # fmt: skip
 
@@ -135,7 +135,7 @@ def reroute(
     from worker import review
     from worker.site import enabled_adapters
 
-    _decide(config, as_json, "reroute", reviewer, lambda db, settings: review.reroute(
+    _decide(config, as_json, lambda db, settings: review.reroute(
         db, job, adapter, _person(settings, reviewer, organization), reason, task=task,
         adapters=enabled_adapters(settings), undo_s=undo_s,
     ))  # fmt: skip
@@ -156,7 +156,7 @@ def second_reader(
     from worker import review
 
     kept = None if findings is None else _read_findings(findings)
-    _decide(config, as_json, "second-reader", reviewer, lambda db, settings: review.ask_second_reader(
+    _decide(config, as_json, lambda db, settings: review.ask_second_reader(
         db, job, _person(settings, reviewer, organization), opinion, kept
     ))  # fmt: skip
 
@@ -172,7 +172,7 @@ def comment(
     """Keep a remark with an answer; it decides nothing."""
     from worker import review
 
-    _decide(config, as_json, "comment", reviewer, lambda db, settings: review.comment(
+    _decide(config, as_json, lambda db, settings: review.comment(
         db, job, _person(settings, reviewer, organization), text
     ))  # fmt: skip
 
@@ -187,7 +187,7 @@ def undo(
     """Take your last decision back, while its time (--undo-s, on the pages review.undo_s) is not over."""
     from worker import review
 
-    _decide(config, as_json, "undo", reviewer, lambda db, settings: review.undo(
+    _decide(config, as_json, lambda db, settings: review.undo(
         db, job, _person(settings, reviewer, organization)
     ))  # fmt: skip
 
@@ -195,8 +195,6 @@ def undo(
 def _decide(
     config: Path | None,
     as_json: bool,
-    action: str,
-    reviewer: str,
     decision: Callable[[Database, Settings], ReviewOutcome],
 ) -> None:
     """Take a decision, then ring for the daemon (a ring that is lost is made up for by the dispatcher)."""
@@ -212,8 +210,6 @@ def _decide(
             outcome = decision(database, settings)
         except ReviewError as error:
             fail("".join(error.worded(_here)))
-        with database.reading() as session:
-            audit_decision(settings, session, outcome.job_id, action, reviewer, outcome.shown)
     doorbell = Doorbell(settings)
     if outcome.state is JobState.ACCEPTED:
         doorbell.ring_finish(outcome.job_id)
@@ -236,7 +232,7 @@ def _person(settings: Settings, name: str, organization: str) -> Person:
 
     if not name.strip():
         wrong_usage("who decides? Give --reviewer 'Family^Given', or set DICOM_REVIEWER")
-    return review.reviewer(settings, name, organization)
+    return review.reviewer(settings, name, organization, witness=witness(settings, name))
 
 
 def _read_findings(file: Path) -> dict[str, Any]:

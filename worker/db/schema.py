@@ -13,6 +13,7 @@ import migrations
 from worker.db import (  # noqa: F401 - their tables are part of the schema
     announcements,
     commitment_records,
+    owed_messages,
     people,
     process_reports,
     refusals,

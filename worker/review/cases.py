@@ -21,7 +21,7 @@ from worker.db.views import seen_digest
 from worker.review import shown as sight
 from worker.review.claims import claim_for_decision
 from worker.review.errors import NamedCase, NamedPerson, ReviewError
-from worker.review.people import identity_of, why_no_second_reader
+from worker.review.people import Reviewer, identity_of, why_no_second_reader
 from worker.review.shown import NOT_SAID, Shown
 from worker.states import JobState
 
@@ -43,6 +43,8 @@ PAST = {
     "opinion": "passed to a second reader",
     "undo": "taken back",
 }
+#: Names of actions in audit messages, where they are not their own.
+TOLD_AS = {"opinion": "second-reader"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class ReviewOutcome:
     #: One or two sentences for the reviewer.
     message: str
     already_sent: tuple[SentObject, ...] = ()
-    #: What the person had before them, in words for an audit message; empty where nothing was decided.
+    #: What the person had before them, in words; empty where nothing was decided.
     shown: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -139,7 +141,7 @@ def add_review(
     findings: dict[str, Any] | None = None,
     started: Sequence[str] = (),
 ) -> Mapping[str, str]:
-    """Keep who decided what, on what; return what they had before them in words."""
+    """Keep who decided what, on what, and tell of it; return what they had before them in words."""
     stored = sight.kept(session, job, shown)
     session.add(
         Review(
@@ -156,7 +158,14 @@ def add_review(
             from_state=from_state.value,
         )
     )
+    tell(session, job, action, person, sight.in_words(stored))
     return sight.in_words(stored)
+
+
+def tell(session: Session, job: Job, action: str, person: Person, shown: Mapping[str, str]) -> None:
+    """Tell the audit trail, with the transaction, of what a person with a witness decided."""
+    if isinstance(person, Reviewer) and person.witness is not None:
+        person.witness.decided(session, job, TOLD_AS.get(action, action), shown)
 
 
 def move_case(session: Session, job: Job, to_state: JobState, reason: str, action: str, **columns: Any) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.report import Person
 from models.adapter import AdapterDefinition
+from worker.audit.owed import telling
 from worker.db.columns import utc_now
 from worker.db.queries import UNSENT, deliveries_of, review_queue
 from worker.db.records import Job
@@ -75,7 +76,7 @@ def accept(
         ReviewError: Nothing was changed.
     """
     check_signer(reviewer)
-    with db.writing() as session:
+    with telling(db) as session:
         shown = Shown(seen, frames_seen)
         if before := same_decision(find_case(session, job_id), "accept", reviewer, comment, shown):
             return before
@@ -107,7 +108,7 @@ def edit(
         ReviewError: The findings do not have the adapter's form (the message names each field), or as for `accept`.
     """
     check_signer(reviewer)
-    with db.writing() as session:
+    with telling(db) as session:
         shown, job = Shown(seen, frames_seen), find_case(session, job_id)
         before = same_decision(job, "edit", reviewer, comment, shown)
         if before and signing_review(job).findings == in_form(job, findings, adapters):
@@ -147,7 +148,7 @@ def reject(
     check_person(reviewer)
     if not reason.strip():
         raise ReviewError("a rejection needs a reason: it is what the ledger shows")
-    with db.writing() as session:
+    with telling(db) as session:
         shown = Shown(seen, frames_seen)
         if before := same_decision(find_case(session, job_id), "reject", reviewer, reason, shown):
             return before
@@ -199,7 +200,7 @@ def retry(
         ReviewError: Nothing was changed.
     """
     check_person(reviewer)
-    with db.writing() as session:
+    with telling(db) as session:
         job = find_case(session, job_id)
         if job.state is not JobState.HELD:
             raise obstacle(job, "retry")

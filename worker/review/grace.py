@@ -12,13 +12,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.report import Person
+from worker.audit.owed import telling
 from worker.db.columns import utc_now
 from worker.db.queries import deliveries_of
 from worker.db.records import Job, Review
 from worker.db.review_records import is_signed
 from worker.db.sessions import Database
 from worker.db.transitions import move_delivery, move_job
-from worker.review.cases import ReviewOutcome, find_case, move_case
+from worker.review.cases import ReviewOutcome, find_case, move_case, tell
 from worker.review.errors import NamedCase, NamedPerson, ReviewError
 from worker.review.people import same_person
 from worker.states import DeliveryState, JobState
@@ -34,7 +35,7 @@ def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
     Raises:
         ReviewError: It is too late, or another person's decision.
     """
-    with db.writing() as session:
+    with telling(db) as session:
         job = find_case(session, job_id)
         decided = [review for review in job.reviews if review.action in UNDOABLE and review.undone_at is None]
         if job.state not in (JobState.ACCEPTED, JobState.REJECTED) or not decided:
@@ -58,6 +59,7 @@ def undo(db: Database, job_id: str, reviewer: Person) -> ReviewOutcome:
         move_case(
             session, job, before, reason, "undo", not_before=now, waiting_since=waited_since, is_announced=is_told
         )
+        tell(session, job, "undo", reviewer, {})
         _send_after_all(session, job, reason)
         if before is JobState.HELD and not is_signed(job):
             _make_way(session, job)

@@ -1,14 +1,15 @@
 """Who decides: a person with a name and an organisation that DICOM can hold, and the account they logged in with.
 
-Input: a name, an organisation, an account. Output: a `Reviewer`, and what tells them from others. On failure
-`ReviewError`.
+Input: a name, an organisation, an account, and a witness, who tells of what they do. Output: a `Reviewer`, and what
+tells them from others. On failure `ReviewError`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicom_node.report import Person
+from worker.audit.owed import Witness
 from worker.db.identity import Identity
 from worker.review.errors import ReviewError
 from worker.settings import Settings
@@ -23,16 +24,18 @@ class Reviewer(Person):
 
     #: `User.id` as text; empty from the command line.
     account: str = ""
+    #: Tells the audit trail of what they decide.
+    witness: Witness | None = field(default=None, compare=False, repr=False)
 
 
-def reviewer(settings: Settings, name: str, organization: str = "", account: str = "") -> Reviewer:
+def reviewer(settings: Settings, name: str, organization: str = "", account: str = "", *, witness: Witness) -> Reviewer:
     """Return the person who decides, with the organisation from the settings where none is given.
 
     Raises:
         ReviewError: The name is missing, or something cannot be written into a DICOM object.
     """
     organization = organization.strip() or settings.review.organization.strip()
-    person = Reviewer(name.strip(), organization, account)
+    person = Reviewer(name.strip(), organization, account, witness)
     check_person(person)
     return person
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from dicom_node.report import Person
+from worker.audit.owed import telling
 from worker.db.columns import utc_now
 from worker.db.sessions import Database
 from worker.review.cases import ReviewOutcome, add_review, find_case
@@ -30,7 +31,7 @@ def comment(db: Database, job_id: str, reviewer: Person, text: str) -> ReviewOut
     check_person(reviewer)
     if not text.strip():
         raise ReviewError("a comment needs words")
-    with db.writing() as session:
+    with telling(db) as session:
         job = find_case(session, job_id)
         is_new = not job.reviews or utc_now() - job.reviews[-1].decided_at > ONE_REMARK
         if is_new or not is_last_word(job, "comment", reviewer, text):

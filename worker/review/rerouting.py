@@ -20,6 +20,7 @@ from dicom_node.report import Person
 from models.adapter import AdapterDefinition, AdapterError, Unit
 from models.adapter import adapters as known_adapters
 from models.question import Question
+from worker.audit.owed import telling
 from worker.db.records import Instance, Job, Series
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
@@ -77,7 +78,7 @@ def reroute(
     check_person(reviewer)
     enabled = known_adapters() if adapters is None else adapters
     question = _question(enabled, adapter, task)
-    with db.writing() as session:
+    with telling(db) as session:
         shown, final_at = Shown(seen, frames_seen), until(undo_s)
         asked = f"{adapter} ({task})" if task else adapter
         said = f"wrong adapter, {asked} is asked instead" + (f": {reason.strip()}" if reason.strip() else "")

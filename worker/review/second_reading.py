@@ -11,6 +11,7 @@ from typing import Any
 
 from dicom_node.report import Person
 from models.adapter import AdapterDefinition
+from worker.audit.owed import telling
 from worker.db.sessions import Database
 from worker.db.transitions import record_event
 from worker.review.cases import ReviewOutcome, add_review, find_case, open_case
@@ -41,7 +42,7 @@ def ask_second_reader(
     check_person(reviewer)
     if not opinion.strip():
         raise ReviewError("say in a few words what the second reader should look at")
-    with db.writing() as session:
+    with telling(db) as session:
         shown, job = Shown(seen, frames_seen), find_case(session, job_id)
         waits = f"job {job.id} waits for a second reader"
         if job.second_reader and job.state is JobState.HELD and is_last_word(job, "opinion", reviewer, opinion):

@@ -231,7 +231,6 @@ def _decided(
         outcome = decide(_database(request), person)
     except ReviewError as error:
         raise HTTPException(409, str(error)) from None
-    auditing.decided(request, job_id, request.url.path.rpartition("/")[2], outcome.shown)
     return Decided(
         job_id=outcome.job_id,
         state=outcome.state.value,
@@ -250,7 +249,13 @@ def _person(request: Request, user: User, job_id: str) -> Reviewer:
     if not user.is_person:
         raise HTTPException(403, CANNOT_SIGN)
     try:
-        return review.reviewer(request.app.state.settings, user.person_name, user.organization, account_of(user))
+        return review.reviewer(
+            request.app.state.settings,
+            user.person_name,
+            user.organization,
+            account_of(user),
+            witness=auditing.witness(request),
+        )
     except ReviewError as error:
         raise HTTPException(403, str(error)) from None
 

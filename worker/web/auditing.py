@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker.audit import events
 from worker.audit.events import Actor, StudySeen
 from worker.audit.message import AuditEvent
+from worker.audit.owed import Witness
 from worker.audit.trail import AuditTrail
 from worker.db.records import Instance, Job, Result, Series, Study
 from worker.web.access import routes
@@ -88,15 +89,9 @@ def write(request: Request, make: Callable[[events.System, Actor], AuditEvent], 
     trail.write(make(trail.system, who or actor(request)))
 
 
-def decided(request: Request, job_id: str, decision: str, shown: Mapping[str, str] | None = None) -> None:
-    """Write that the person who asks decided about an answer, and what they had before them, in words."""
-    try:
-        with request.app.state.database.reading() as session:
-            study = session.scalar(_SUBJECTS["job_id"](job_id))
-    except SQLAlchemyError:  # the decision is kept, and so is told of, whatever becomes of the database now
-        study = None
-    about = StudySeen("unknown", "unknown") if study is None else _seen(study)
-    write(request, lambda us, who: events.decided(us, who, about, job_id, decision, shown))
+def witness(request: Request) -> Witness:
+    """Return who tells of what the person who asks decides."""
+    return Witness(request.app.state.audit, actor(request))
 
 
 def also_shown(request: Request, study_ids: Iterable[int]) -> None:

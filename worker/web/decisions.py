@@ -26,7 +26,6 @@ from worker.people.user import User
 from worker.review import Reviewer, ReviewError
 from worker.roles import Role
 from worker.states import JobState
-from worker.web import auditing
 from worker.web.access import requires
 from worker.web.case import show
 from worker.web.changes import is_unchanged
@@ -151,8 +150,7 @@ def second_reader(request: Request, user: Decider, job_id: str, had: Had, opinio
 def comment(request: Request, user: Decider, job_id: str, had: Had, text: Words = "") -> Response:
     """Keep a remark."""
     try:
-        outcome = review.comment(request.app.state.database, job_id, reader(request, user), text)
-        auditing.decided(request, outcome.job_id, "comment")
+        review.comment(request.app.state.database, job_id, reader(request, user), text)
     except ReviewError as error:
         return show(
             request, user, job_id, view=had.view, trouble=told(error), opened="comment", comment=text, status_code=409
@@ -164,8 +162,7 @@ def comment(request: Request, user: Decider, job_id: str, had: Had, text: Words 
 def undo(request: Request, user: Decider, job_id: str, had: Had) -> Response:
     """Take the last decision back, and show the case again."""
     try:
-        outcome = review.undo(request.app.state.database, job_id, reader(request, user))
-        auditing.decided(request, outcome.job_id, "undo")
+        review.undo(request.app.state.database, job_id, reader(request, user))
     except ReviewError as error:
         return show(request, user, job_id, view=had.view, trouble=told(error), status_code=409)
     return RedirectResponse(f"/cases/{job_id}{_asked(view=had.view)}", status_code=303)
@@ -228,8 +225,7 @@ def _decide(
 ) -> Response:
     """Take a decision and lead on, or show the case again with what stands in the way."""
     try:
-        outcome = decision(request.app.state.database, reader(request, user))
-        auditing.decided(request, outcome.job_id, opened, outcome.shown)
+        decision(request.app.state.database, reader(request, user))
     except ReviewError as error:
         again: dict[str, Any] = {"view": had.view, "opened": opened, "comment": said, "typed": typed}
         return show(request, user, job_id, trouble=told(error), status_code=409, **again)

@@ -16,6 +16,7 @@ from worker.review import Reviewer, ReviewError, reviewer
 from worker.roles import Role
 from worker.settings import Settings
 from worker.site import enabled_adapters
+from worker.web import auditing
 from worker.web.page import person_of, time_of
 
 CANNOT_SIGN = "Log in with an account of your own to decide: a decision needs a person's name."
@@ -36,7 +37,8 @@ def reader(request: Request, user: User) -> Reviewer:
     if not user.is_person:
         raise ReviewError(CANNOT_SIGN)
     settings: Settings = request.app.state.settings
-    return reviewer(settings, user.person_name, user.organization, account_of(user))
+    account = account_of(user)
+    return reviewer(settings, user.person_name, user.organization, account, witness=auditing.witness(request))
 
 
 def why_only_looking(user: User) -> str:

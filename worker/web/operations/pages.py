@@ -26,7 +26,6 @@ from worker.people.user import User
 from worker.review import ReviewError
 from worker.roles import Role
 from worker.states import DeliveryState
-from worker.web import auditing
 from worker.web.access import requires
 from worker.web.api_document import LAST_NUMBER, NO_NUL, who
 from worker.web.operations.parts import TABS, adapter_states, configured
@@ -144,11 +143,10 @@ def resend(
 def retry(request: Request, user: Administrator, job_id: str) -> Response:
     """Ask the model once more."""
     try:
-        outcome = review.retry(request.app.state.database, job_id, reader(request, user))
+        review.retry(request.app.state.database, job_id, reader(request, user))
     except ReviewError as error:
         context: dict[str, Any] = {"show": "jobs", "destination": "", "resent": None, "trouble": str(error)}
         return _failures(request, context, status_code=409)
-    auditing.decided(request, outcome.job_id, "retry")
     return RedirectResponse("/operations/failures?show=jobs&resent=1", status_code=303)
 
 
