@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -408,23 +408,28 @@ def test_a_killed_sender_frees_its_destination_long_before_the_peer_would_time_o
 def test_a_slow_sender_keeps_its_claim_and_nothing_is_sent_twice(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "LEASE_S", 0.3)
-    slow = threading.Event()
+    monkeypatch.setattr(outbox, "LEASE_S", 0.6)
+    seen: list[str] = []
+    go_on = threading.Event()
 
     def on_store(event: Any) -> int:
         seen.append(str(event.request.AffectedSOPInstanceUID))
-        slow.wait(0.8)
+        go_on.wait(30)
         return 0
 
-    seen: list[str] = []
-    with answering_pacs(on_store) as port, hospital_with(tmp_path, database_url, pacs(port)) as hospital:
+    with answering_pacs(on_store) as port, hospital_with(tmp_path, database_url, pacs(port), timeout_s=60) as hospital:
         job_id = released(hospital)
+
+        def expiries() -> list[datetime]:
+            return [row.claim_expires_at for row in hospital.deliveries(job_id) if row.claim_expires_at]
+
         sender = threading.Thread(target=deliver, args=(hospital.db, hospital.settings, "pacs"))
         sender.start()
-        services.process.wait_until(lambda: seen, 5, "the first object")
-        while sender.is_alive():
-            assert rescue_expired(hospital.db) == 0
-            sender.join(0.05)
+        services.wait_until(lambda: seen, 30, "the first object")
+        renewed = max(expiries()) + timedelta(seconds=outbox.LEASE_S)
+        services.wait_until(lambda: min(expiries()) > renewed, 30, "claims renewed for more than a lease")
+        go_on.set()
+        sender.join(30)
         assert states(hospital, job_id) == ["delivered"] * 2
         assert len(seen) == len(set(seen)) == 2
 
