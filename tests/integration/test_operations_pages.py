@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 from sqlalchemy import select, update
 
+from tests.audit_schema import messages, told
 from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.services import StoreScp
@@ -137,6 +138,22 @@ def test_a_dead_letter_is_sent_again_by_an_administrator_alone(app: FastAPI, adm
     assert last == "Curie^Marie (administrator) asked to send it again"
     again = administrator.post("/operations/resend", data={**form, "show": "destinations", "destination": "pacs"})
     assert "taken care of already" in again.text
+    change(app, Delivery, 1, state=DeliveryState.DEAD)
+
+
+def test_a_resend_is_told_to_the_audit_trail_in_the_same_words_however_it_was_asked(
+    app: FastAPI, administrator: TestClient
+) -> None:
+    form = {"csrf_token": csrf_of(administrator)}
+    machine = {"Authorization": f"Bearer {token_of(app, Role.ADMINISTRATOR)}"}
+    before = len(messages(folder_of(app.state.settings)))
+    for named in ({}, {"destination": "pacs"}):
+        assert administrator.post("/operations/resend", data=form | named).is_success
+        wanted = named or {"everything": True}
+        assert browser_of(app).post("/api/deliveries/resend", json=wanted, headers=machine).is_success
+    written = [told(message) for message in messages(folder_of(app.state.settings))[before:]]
+    about = [line.split(" about ")[1] for line in written if "Software Configuration" in line]
+    assert about == ["deliveries", "deliveries", "pacs", "pacs"]
     change(app, Delivery, 1, state=DeliveryState.DEAD)
 
 

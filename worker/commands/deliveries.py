@@ -96,7 +96,8 @@ def resend(
         for known in settings.destinations:
             doorbell.ring_deliver(known.name)
         doorbell.close()
-        audit_configured(settings, destination or "deliveries", Resent(queued_again=count).in_words)
+        done = Resent(queued_again=count)
+        audit_configured(settings, done.about(destination), done.in_words)
     nothing = "no dead letter fits: `dicom-worker deliveries list --state dead` shows them, `unconfirmed` others"
     _told(count, {"queued_again": count}, "queued again", nothing, as_json=as_json)
 

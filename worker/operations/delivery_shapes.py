@@ -141,3 +141,8 @@ class Resent(Shape):
     def in_words(self) -> str:
         """What was done, for the audit trail."""
         return f"{self.queued_again} deliveries are sent again"
+
+    @staticmethod
+    def about(destination: str | None) -> str:
+        """What was changed, for the audit trail: the one destination that was named, else deliveries."""
+        return destination or "deliveries"

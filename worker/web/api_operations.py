@@ -163,7 +163,7 @@ def resend(request: Request, wanted: ResendRequest, user: Administrator) -> Rese
         job_id=wanted.job,
         destination=wanted.destination,
     )
-    configured(request, wanted.destination or "deliveries", done.in_words)
+    configured(request, done.about(wanted.destination), done.in_words)
     return done
 
 

@@ -132,7 +132,7 @@ def resend(
         delivery_ids=None if delivery is None else [delivery],
         destination=destination or None,
     )
-    configured(request, destination or "all destinations", done.in_words)
+    configured(request, done.about(destination), done.in_words)
     told = {"resent": done.queued_again}
     if show == "destinations":
         return RedirectResponse(f"/operations/destinations?{urlencode(told)}", status_code=303)
