@@ -14,12 +14,14 @@ from fastapi.testclient import TestClient
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 from sqlalchemy import select, update
 
+from dicom_node.report import Person
 from tests.audit_schema import messages, told
 from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.services import StoreScp
 from tests.services.process import free_port
 from tests.web_server import web_settings
+from worker import review
 from worker.audit.trail import folder_of
 from worker.db import refusals
 from worker.db.columns import utc_now
@@ -260,6 +262,18 @@ def test_a_job_without_an_answer_is_tried_again_by_an_administrator_alone(
     assert again.status_code == 409
     assert "it is queued" in again.text
     change(app, Job, HELD_JOB, state=JobState.HELD, parsed=True)
+
+
+def test_why_a_job_is_not_tried_again_is_told_with_the_readers_times(app: FastAPI, administrator: TestClient) -> None:
+    other = Person("Lovelace^Ada", "St Elsewhere")
+    assert review.claim(app.state.database, HELD_JOB, other, 60) is not None
+    form = {"csrf_token": csrf_of(administrator)}
+    refused = administrator.post(f"/operations/jobs/{HELD_JOB}/retry", data=form)
+    assert review.release(app.state.database, HELD_JOB, other)
+    assert refused.status_code == 409
+    why = refused.text.split('class="trouble" role="alert">')[1].split("</p>")[0]
+    assert why.startswith(f"Ada Lovelace has job {HELD_JOB} open since <time datetime=")
+    assert (why.count("</time>"), "UTC" in why) == (2, False)
 
 
 def test_rules_are_tried_by_a_reviewer_and_mistakes_are_told_line_by_line(app: FastAPI) -> None:

@@ -5,14 +5,14 @@ Input: a request and its user. Output: a `Reviewer`, or None for who can only lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastapi import Request
 from markupsafe import Markup, escape
 
 from models.adapter import AdapterDefinition
 from worker.people.user import User
-from worker.review import Reviewer, ReviewError, reviewer
+from worker.review import NamedCase, Reviewer, ReviewError, reviewer
 from worker.roles import Role
 from worker.settings import Settings
 from worker.site import enabled_adapters
@@ -48,11 +48,16 @@ def why_only_looking(user: User) -> str:
     return "" if user.is_person else CANNOT_SIGN
 
 
-def told(error: Exception) -> Markup:
-    """Return why a decision was not taken, as the page of the case says it, with its times in the reader's zone."""
+def told(error: Exception, case: Callable[[NamedCase], str] = lambda _: "this case") -> Markup:
+    """Return why a decision was not taken, with its times in the reader's zone.
+
+    Args:
+        error: Why.
+        case: How a page calls the case; by default as the page of the case itself does.
+    """
     if not isinstance(error, ReviewError):
         return escape(str(error))
-    first, *pieces = error.worded(time_of, lambda case: "this case", lambda who: person_of(who.name))
+    first, *pieces = error.worded(time_of, case, lambda who: person_of(who.name))
     return Markup("").join(escape(piece) for piece in (first[:1].upper() + first[1:], *pieces))
 
 

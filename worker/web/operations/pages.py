@@ -30,7 +30,7 @@ from worker.web.access import requires
 from worker.web.api_document import LAST_NUMBER, NO_NUL, who
 from worker.web.operations.parts import TABS, adapter_states, configured
 from worker.web.page import render
-from worker.web.reading_room import reader
+from worker.web.reading_room import reader, told
 
 router = APIRouter(prefix="/operations", include_in_schema=False, dependencies=[requires(Role.VIEWER)])
 
@@ -133,10 +133,10 @@ def resend(
         destination=destination or None,
     )
     configured(request, done.about(destination), done.in_words)
-    told = {"resent": done.queued_again}
+    resent = {"resent": done.queued_again}
     if show == "destinations":
-        return RedirectResponse(f"/operations/destinations?{urlencode(told)}", status_code=303)
-    return RedirectResponse(f"/operations/failures?{urlencode({'show': show, **told})}", status_code=303)
+        return RedirectResponse(f"/operations/destinations?{urlencode(resent)}", status_code=303)
+    return RedirectResponse(f"/operations/failures?{urlencode({'show': show, **resent})}", status_code=303)
 
 
 @router.post("/jobs/{job_id}/retry", response_class=HTMLResponse)
@@ -145,7 +145,7 @@ def retry(request: Request, user: Administrator, job_id: str) -> Response:
     try:
         review.retry(request.app.state.database, job_id, reader(request, user))
     except ReviewError as error:
-        context: dict[str, Any] = {"show": "jobs", "destination": "", "resent": None, "trouble": str(error)}
+        context: dict[str, Any] = {"show": "jobs", "destination": "", "resent": None, "trouble": told(error, str)}
         return _failures(request, context, status_code=409)
     return RedirectResponse("/operations/failures?show=jobs&resent=1", status_code=303)
 
