@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 import yaml
 from sqlalchemy import select, update
+from typer.testing import CliRunner
 
 from tests import services
 from tests.audit_schema import messages, told
 from tests.integration.hospital import at_once
 from tests.ledger_rows import HELD_JOB, HELD_STUDY, fill_ledger
+from tests.logging_state import logging_as_before
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker import review
@@ -28,6 +30,7 @@ from worker.audit import writing
 from worker.audit.events import Actor
 from worker.audit.owed import LATE_AFTER, LateWriter, Witness, write_late
 from worker.audit.trail import AuditTrail, files
+from worker.cli import app as cli
 from worker.db.columns import utc_now
 from worker.db.owed_messages import OwedMessage
 from worker.db.records import Job
@@ -58,18 +61,18 @@ class House:
     """A ledger with a case that is held, and the audit files."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
-        file = folder / "data"
-        self.settings = Settings.model_validate({"data_dir": file, "database_url": database_url})
+        values = {"data_dir": str(folder / "data"), "database_url": database_url}
+        self.settings = Settings.model_validate(values)
         fill_ledger(self.settings)
         self.database = Database(self.settings.resolved_database_url)
         self.trail = AuditTrail(self.settings)
-        self._file = folder / "site.yaml"
-        self._file.write_text(yaml.safe_dump({"data_dir": str(file), "database_url": database_url}), encoding="utf-8")
+        self.file = folder / "site.yaml"
+        self.file.write_text(yaml.safe_dump(values), encoding="utf-8")
 
     def reject(self, fault: str = "") -> int:
         """Reject the case by a command, in a process of its own; return how that ended."""
         words = ("review", "reject", HELD_JOB, "--reviewer", "Curie^Marie", "--reason", "blurred")
-        argv = [sys.executable, "-c", COMMAND, fault, *words, "--config", str(self._file)]
+        argv = [sys.executable, "-c", COMMAND, fault, *words, "--config", str(self.file)]
         return subprocess.run(argv, env={"LOGNAME": "linux-user"}, capture_output=True, timeout=60).returncode
 
     @property
@@ -165,6 +168,21 @@ def test_what_is_decided_is_told_at_once_and_owed_no_more(small_house: House) ->
     review.ask_second_reader(house.database, HELD_JOB, person, "look at the spleen")
     decided = [line.split(": ")[1].split(" by ")[0] for line in house.told]
     assert (decided, house.owed) == (["reject", "undo", "second-reader"], 0)
+
+
+def test_a_changed_user_is_told_late_too(small_house: House) -> None:
+    house = small_house
+    with quick_hashes(), house.database.writing() as session:
+        accounts.add(session, "vera", Role.VIEWER, person_name="Rubin^Vera", password=PASSWORD)
+    house.trail.folder.write_bytes(b"no folder")
+    with logging_as_before():
+        CliRunner().invoke(cli, ["users", "set-role", "vera", "reviewer", "--config", str(house.file)])
+        CliRunner().invoke(cli, ["users", "disable", "nobody", "--config", str(house.file)])  # changes nothing
+    house.trail.folder.unlink()
+    write_late(house.database, house.trail, utc_now() + LATE_AFTER)
+    (message,) = messages(house.trail.folder)
+    assert told(message).startswith("Security Alert / Security Roles Changed by ")
+    assert message.xpath("//ParticipantObjectIdentification/@ParticipantObjectID") == ["vera"]
 
 
 @contextmanager

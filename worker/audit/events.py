@@ -114,9 +114,6 @@ def decided(
 ) -> AuditEvent:
     """Return that a person decided about an answer: the record of the procedure was changed (A.5.3.9).
 
-    Its detail `event` is an identifier of its own: a message that comes twice is told by it from one of a decision that
-    was taken twice.
-
     Args:
         us: This software.
         who: Who decided.
@@ -126,8 +123,7 @@ def decided(
         shown: What they had before them, in words (`worker.review.shown`).
     """
     kind = Code(decision, f"Review of an automatic answer: {decision}", codes.DECISIONS)
-    about = {"event": uuid.uuid4().hex, "job": job_id, "decision": decision}
-    objects = _objects((study,), {**about, **(shown or {})})
+    objects = _objects((study,), _identified({"job": job_id, "decision": decision, **(shown or {})}))
     participants = (who.participant(), us.participant())
     return AuditEvent(codes.PROCEDURE_RECORD, Action.UPDATE, participants, objects, types=(kind,))
 
@@ -135,7 +131,7 @@ def decided(
 def user_changed(us: System, who: Actor, login: str, what: str, *, roles: bool = False) -> AuditEvent:
     """Return that an administrator changed who may do what (A.5.3.11)."""
     kind = codes.ROLES_CHANGED if roles else codes.USER_CHANGED
-    subject = ObjectSeen(login, codes.USER_IDENTIFIER, "1", "11", details={"Alert Description": what})
+    subject = ObjectSeen(login, codes.USER_IDENTIFIER, "1", "11", details=_identified({"Alert Description": what}))
     participants = (who.participant(), us.participant())
     return AuditEvent(codes.SECURITY_ALERT, Action.EXECUTE, participants, (subject,), types=(kind,))
 
@@ -162,6 +158,11 @@ def refused(us: System, who: Actor, place: str) -> AuditEvent:
         outcome=Outcome.MINOR_FAILURE,
         reason="the role may not do this",
     )
+
+
+def _identified(details: Mapping[str, str]) -> dict[str, str]:
+    """Add an identifier to a message of `worker.audit.owed`: where one comes twice, nothing happened twice."""
+    return {**details, "event": uuid.uuid4().hex}
 
 
 def _objects(studies: Iterable[StudySeen], details: Mapping[str, str] | None = None) -> tuple[ObjectSeen, ...]:

@@ -4,7 +4,7 @@ Input: a transaction that changes something, and the event. Output: the finished
 once that is committed the line is written to the audit file, before anybody is answered, and the row removed. A line
 that could not be written (the process died, the disk is full or hangs) is written late, from its row, by a thread of
 every daemon (`LateWriter`). One that was written and whose row could not be removed is written twice, the same byte for
-byte, with the same identifier in it (`worker.audit.events.decided`). Nothing but the database can make a change fail
+byte, with the same identifier in it. Nothing but the database can make a change fail
 here.
 """
 

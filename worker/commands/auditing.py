@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from worker.audit.events import Actor
     from worker.audit.owed import Witness
     from worker.schemas import ReviewCase, StudyView
@@ -46,13 +48,14 @@ def audit_list(settings: Settings, command: str, criteria: str = "") -> None:
     trail.write(query(trail.system, _person(), f"dicom-worker {command}", criteria))
 
 
-def audit_user_change(settings: Settings, login: str, what: str, *, roles: bool = False) -> None:
-    """Write that somebody changed who may do what."""
+def audit_user_change(settings: Settings, session: Session, login: str, what: str, *, roles: bool = False) -> None:
+    """Tell that somebody changes who may do what, in the transaction of the change (`worker.audit.owed.telling`)."""
     from worker.audit.events import user_changed
+    from worker.audit.owed import owe
     from worker.audit.trail import AuditTrail
 
     trail = AuditTrail(settings)
-    trail.write(user_changed(trail.system, _person(), login, what, roles=roles))
+    owe(session, trail, user_changed(trail.system, _person(), login, what, roles=roles))
 
 
 def audit_configured(settings: Settings, place: str, what: str) -> None:

@@ -213,17 +213,18 @@ def revoke_token(
 @contextmanager
 def _changing(config: Path | None, login: str, what: str, *, roles: bool = False) -> Iterator[tuple[Session, Settings]]:
     """Yield a transaction; what the people's rules refuse ends with exit code 1 and changes nothing."""
+    from worker.audit.owed import telling
     from worker.people.accounts import PeopleError
     from worker.people.passwords import PasswordError
 
     settings = read_settings(config)
     with ledger(settings) as database:
         try:
-            with database.writing() as session:
+            with telling(database) as session:
                 yield session, settings
+                audit_user_change(settings, session, login, what, roles=roles)
         except (PeopleError, PasswordError) as error:
             fail(str(error))
-    audit_user_change(settings, login, what, roles=roles)
 
 
 def _password(settings: Settings, one_time: bool, about: tuple[str, ...]) -> str:

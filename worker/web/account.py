@@ -5,12 +5,14 @@ Input: clicks on buttons. Output: sessions that have ended and tokens that are r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from worker.audit import events
+from worker.audit.owed import telling
 from worker.db.people import Account, OpenSession
 from worker.people import accounts, sessions, tokens
 from worker.people.user import User
@@ -70,14 +72,15 @@ def end_session(request: Request, user: UserOfPage, session_id: Annotated[str, F
 @router.post("/tokens/revoke")
 def revoke_token(request: Request, user: UserOfPage, name: Annotated[str, Form(max_length=64)]) -> Response:
     """End one of the tokens in the user's name."""
-    with request.app.state.database.writing() as session:
+    with telling(request.app.state.database) as session:
         theirs = {token.name for token in tokens.listed(session, user.id)} if user.id is not None else set()
         try:
             found = name in theirs and bool(tokens.revoke(session, name))
         except accounts.PeopleError:  # gone this moment
             found = False
-    if found:
-        auditing.write(request, lambda us, who: events.user_changed(us, who, user.login, f"token {name} revoked"))
+        if found:
+            told = partial(events.user_changed, login=user.login, what=f"token {name} revoked")
+            auditing.owe(request, session, told)
     return _back(request, found=found)
 
 

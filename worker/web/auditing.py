@@ -19,10 +19,11 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request
 from sqlalchemy import Select, or_, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.audit import events
+from worker.audit import events, owed
 from worker.audit.events import Actor, StudySeen
 from worker.audit.message import AuditEvent
 from worker.audit.owed import Witness
@@ -87,6 +88,17 @@ def write(request: Request, make: Callable[[events.System, Actor], AuditEvent], 
     """Write a message about what this request did; `make` is given this system and who asks."""
     trail: AuditTrail = request.app.state.audit
     trail.write(make(trail.system, who or actor(request)))
+
+
+def owe(
+    request: Request,
+    session: Session,
+    make: Callable[[events.System, Actor], AuditEvent],
+    who: Actor | None = None,
+) -> None:
+    """Tell what this request changes, in the transaction of the change (`worker.audit.owed.telling`)."""
+    trail: AuditTrail = request.app.state.audit
+    owed.owe(session, trail, make(trail.system, who or actor(request)))
 
 
 def witness(request: Request) -> Witness:

@@ -7,6 +7,7 @@ failures how long to wait.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from worker.audit import events
 from worker.audit.events import Actor
+from worker.audit.owed import telling
 from worker.db.people import Account
 from worker.people import accounts, devices, sessions
 from worker.people.login import TooSoonError, check_password
@@ -149,10 +151,11 @@ def change_password(
         check_new(password, settings.web.password_length, (user.login, user.person_name, user.organization))
     except PasswordError as error:
         return _password_page(request, user, f"{str(error)[0].upper()}{str(error)[1:]}.")
-    with database.writing() as session:
+    with telling(database) as session:
         account = session.get_one(Account, user.id)
         accounts.set_password(session, account, password)
-    auditing.write(request, lambda us, who: events.user_changed(us, who, user.login, "password changed"))
+        told = partial(events.user_changed, login=user.login, what="password changed")
+        auditing.owe(request, session, told)
     return let_in(request, account, "/")
 
 

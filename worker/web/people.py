@@ -7,6 +7,7 @@ cannot be done is the same page with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Request, Response
@@ -14,6 +15,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from worker.audit import events
+from worker.audit.owed import telling
 from worker.db.columns import utc_now
 from worker.db.people import Account
 from worker.people import accounts, administration, tokens
@@ -113,9 +115,10 @@ def revoke_token(request: Request, name: Text) -> Response:
 
 def carry_out(request: Request, change: Callable[[Session], Change]) -> Change:
     """Change something in one transaction, and tell the audit trail. Raises `PeopleError`."""
-    with request.app.state.database.writing() as session:
+    with telling(request.app.state.database) as session:
         made = change(session)
-    auditing.write(request, lambda us, who: events.user_changed(us, who, made.about, made.done, roles=made.roles))
+        told = partial(events.user_changed, login=made.about, what=made.done, roles=made.roles)
+        auditing.owe(request, session, told)
     return made
 
 

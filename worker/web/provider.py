@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.audit import events
 from worker.audit.events import Actor
+from worker.audit.owed import telling
 from worker.people.oidc import Attempt, Identity, NoRoleError, OidcError, Provider
 from worker.people.vouched import account_of, end_of
 from worker.settings import Settings
@@ -80,14 +81,14 @@ def back(
 
 def _let_in(request: Request, identity: Identity, way_back: str, organization: str) -> Response:
     try:
-        with request.app.state.database.writing() as session:
+        with telling(request.app.state.database) as session:
             account, changed = account_of(session, identity, organization)
+            if changed:
+                who = Actor(account.login, account.person_name, peer_address(request))
+                told = partial(events.user_changed, login=account.login, what=changed, roles=True)
+                auditing.owe(request, session, told, who)
     except IntegrityError:  # the same person in two windows at once
         raise OidcError("the log-in was used twice at the same moment; try again") from None
-    if changed:
-        who = Actor(account.login, account.person_name, peer_address(request))
-        told = partial(events.user_changed, login=account.login, what=changed, roles=True)
-        auditing.write(request, told, who)
     answer = let_in(request, account, way_back, by_password=False)
     if answer.status_code == 303 and len(identity.id_token) <= _LONGEST_HINT:
         access.set_cookie(request, answer, HINT_COOKIE, identity.id_token, samesite="lax")
@@ -96,12 +97,12 @@ def _let_in(request: Request, identity: Identity, way_back: str, organization: s
 
 def _log_out(request: Request, error: NoRoleError) -> None:
     """End the sessions and tokens of somebody who has no role any more."""
-    with request.app.state.database.writing() as session:
-        login = end_of(session, error.issuer, error.subject)
-    if login:
-        who = Actor(login, address=peer_address(request))
-        what = f"has no role any more, says {error.issuer}: logged out everywhere, tokens revoked"
-        auditing.write(request, partial(events.user_changed, login=login, what=what, roles=True), who)
+    with telling(request.app.state.database) as session:
+        if login := end_of(session, error.issuer, error.subject):
+            who = Actor(login, address=peer_address(request))
+            what = f"has no role any more, says {error.issuer}: logged out everywhere, tokens revoked"
+            told = partial(events.user_changed, login=login, what=what, roles=True)
+            auditing.owe(request, session, told, who)
 
 
 def _kept(request: Request, state: str) -> tuple[Attempt, str]:
