@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from dicom_node.codes import Code
+
+#: VR LO, and each component group of VR PN (PS3.5 6.2), in characters.
+LONGEST_NAME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,18 @@ class Person:
 
     name: str
     organization: str
+
+    @property
+    def unwritable(self) -> str:
+        """Say which of the two DICOM cannot hold, and what it can (VR PN and LO, PS3.5 6.2); empty where it can."""
+        for what, text in (("name", self.name), ("organisation", self.organization)):
+            is_wrong = len(text) > LONGEST_NAME or "\\" in text or not text.isprintable()
+            if is_wrong or (what == "name" and "=" in text):
+                return (
+                    f"{what} {text!r} cannot be written into a DICOM object: at most {LONGEST_NAME} printable "
+                    "characters without backslash, and no = in a name"
+                )
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,9 +213,10 @@ def test_a_decision_between_our_look_and_our_update_is_noticed(hospital: Hospita
     [
         ("", "Org", "name is missing"),
         (" ^ ", "Org", "name is missing"),
-        ("A\\B", "Org", "cannot be written into a DICOM object"),
+        ("A\\B", "Org", "the reviewer's name .* cannot be written into a DICOM object"),
+        ("A=B", "Org", "cannot be written into a DICOM object"),
         ("A" * 65, "Org", "cannot be written into a DICOM object"),
-        ("A", "O\n", "cannot be written into a DICOM object"),
+        ("A", "O\n", "the reviewer's organisation .* cannot be written into a DICOM object"),
         ("A", "", "organisation is missing.*set review.organization"),
     ],
 )

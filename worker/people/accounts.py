@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from dicom_node.report import Person
 from worker.db.columns import utc_now
 from worker.db.people import Account, ApiToken, OpenSession
 from worker.db.sessions import Database
@@ -26,8 +27,6 @@ FIRST_LOGIN: Final = "administrator"
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 #: Days in which a one-time password must be changed: it went through other hands (ASVS 5.0, 6.4.1).
 ONE_TIME_DAYS: Final = 7
-#: VR LO and each component group of VR PN (PS3.5 6.2), in characters.
-LONGEST_NAME: Final = 64
 
 
 class PeopleError(Exception):
@@ -92,12 +91,8 @@ def add(
 
 def name(account: Account, person_name: str, organization: str) -> None:
     """Set the names with which a user signs. Raises `PeopleError`."""
-    for what, text in (("name", person_name), ("organisation", organization)):
-        if len(text) > LONGEST_NAME or "\\" in text or not text.isprintable() or (what == "name" and "=" in text):
-            raise PeopleError(
-                f"the {what} {text!r} cannot be written into a DICOM object: at most {LONGEST_NAME} printable "
-                "characters without backslash, and no = in a name"
-            )
+    if unwritable := Person(person_name, organization).unwritable:
+        raise PeopleError(f"the {unwritable}")
     account.person_name, account.organization = person_name.strip(), organization.strip()
 
 

@@ -14,9 +14,6 @@ from worker.db.identity import Identity
 from worker.review.errors import ReviewError
 from worker.settings import Settings
 
-#: VR LO, and each component group of VR PN (PS3.5 6.2), in characters.
-LONGEST_NAME = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Reviewer(Person):
@@ -76,12 +73,8 @@ def check_signer(person: Person) -> None:
 
 
 def check_person(person: Person) -> None:
-    """Refuse what DICOM cannot hold (VR PN and LO, PS3.5 6.2)."""
+    """Refuse who has no name, and what DICOM cannot hold."""
     if not person.name.strip(" ^"):
         raise ReviewError("the reviewer's name is missing")
-    for what, text in (("name", person.name), ("organisation", person.organization)):
-        if len(text) > LONGEST_NAME or "\\" in text or not text.isprintable() or (what == "name" and "=" in text):
-            raise ReviewError(
-                f"the reviewer's {what} {text!r} cannot be written into a DICOM object: at most {LONGEST_NAME} "
-                "printable characters without backslash, and no = in a name"
-            )
+    if person.unwritable:
+        raise ReviewError(f"the reviewer's {person.unwritable}")
