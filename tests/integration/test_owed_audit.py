@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -20,13 +19,13 @@ from typer.testing import CliRunner
 
 from tests import services
 from tests.audit_schema import messages, told
-from tests.integration.hospital import at_once
+from tests.integration.hospital import at_once, killed
 from tests.ledger_rows import HELD_JOB, HELD_STUDY, fill_ledger
 from tests.logging_state import logging_as_before
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker import review
-from worker.audit import writing
+from worker.audit import owed, writing
 from worker.audit.events import Actor
 from worker.audit.owed import LATE_AFTER, LateWriter, Witness, write_late
 from worker.audit.trail import AuditTrail, files
@@ -43,18 +42,8 @@ from worker.web.app import create_app
 
 REJECTED = f"Procedure Record / Review of an automatic answer: reject by linux-user about {HELD_STUDY},P-ACC-2"
 
-#: A command that is killed before its audit line is written, or between the line and the mark that it is.
-COMMAND = """
-import os, signal, sys
-from worker.audit import owed, trail
-from worker.cli import app
-def killed(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-faults = {"before the line": (trail.AuditTrail, "_append"), "behind the line": (owed, "_forget")}
-if fault := faults.get(sys.argv.pop(1)):
-    setattr(*fault, killed)
-app()
-"""
+#: Where a command can be killed: before its audit line is written, and between the line and the mark that it is.
+FAULTS = {"before the line": (AuditTrail, "_append"), "behind the line": (owed, "_forget")}
 
 
 class House:
@@ -72,8 +61,19 @@ class House:
     def reject(self, fault: str = "") -> int:
         """Reject the case by a command, in a process of its own; return how that ended."""
         words = ("review", "reject", HELD_JOB, "--reviewer", "Curie^Marie", "--reason", "blurred")
-        argv = [sys.executable, "-c", COMMAND, fault, *words, "--config", str(self.file)]
-        return subprocess.run(argv, env={"LOGNAME": "linux-user"}, capture_output=True, timeout=60).returncode
+        self.database.engine.dispose()  # a copied connection would be used by two
+        process = os.fork()
+        if process == 0:
+            try:
+                os.environ["LOGNAME"] = "linux-user"
+                if fault:
+                    setattr(*FAULTS[fault], killed)
+                cli([*words, "--config", str(self.file)])
+            except SystemExit as ended:
+                os._exit(int(ended.code or 0))
+            finally:
+                os._exit(1)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
     @property
     def is_rejected(self) -> bool:
