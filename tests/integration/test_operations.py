@@ -23,6 +23,7 @@ from worker.audit.trail import folder_of
 from worker.audit_settings import SyslogSettings
 from worker.db.arrivals import commit_arrivals
 from worker.db.columns import utc_now
+from worker.db.owed_messages import OwedMessage
 from worker.db.process_reports import Reporter, report, reports
 from worker.db.records import Delivery, Event, Job, Review, Series, Study
 from worker.db.schema import upgrade
@@ -189,6 +190,26 @@ def test_audit_messages_that_a_log_server_has_not_got_are_said(ledger: Ledger) -
     with (folder / "audit-20260305-000.log").open("a", encoding="utf-8") as file:
         file.write(just_now)
     assert not is_said(), "it is about to be sent"
+
+
+def test_decisions_that_the_audit_files_have_not_got_are_said(ledger: Ledger) -> None:
+    def is_said() -> bool:
+        with ledger.db.reading() as session:
+            found = pipeline(session, ledger.settings).troubles
+        return any("audit messages of decisions wait" in trouble for trouble in found)
+
+    def decided_at(moment: str) -> None:
+        line = f"<85>1 {moment} vm dicom-worker 1 DICOM+RFC3881 - <AuditMessage/>"
+        with ledger.db.writing() as session:
+            session.add(OwedMessage(line=line, due_at=utc_now()))
+
+    assert not is_said()
+    decided_at(f"{utc_now():%Y-%m-%dT%H:%M:%S.000Z}")
+    assert not is_said(), "it is about to be written"
+    with ledger.db.writing() as session:
+        session.query(OwedMessage).delete()
+    decided_at("2026-03-04T10:00:00.000Z")
+    assert is_said()
 
 
 def said(ledger: Ledger) -> int:
@@ -364,7 +385,7 @@ def test_no_page_reads_a_whole_table(sqlite_url: str, tmp_path: Path, page: str)
             explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans += [(row[-1], statement) for row in explained]
     assert len(plans) >= 1
-    small = ("process_reports", "calibrations", "(subquery", "anon", "CONSTANT", "decided")
+    small = ("process_reports", "owed_messages", "calibrations", "(subquery", "anon", "CONSTANT", "decided")
     whole = [plan for plan in plans if plan[0].startswith("SCAN") and not any(name in plan[0] for name in small)]
     assert whole == []
     ledger.db.close()

@@ -105,6 +105,12 @@ def write_late(db: Database, trail: AuditTrail, now: datetime | None = None) -> 
     return len(rows)
 
 
+def owed_since(session: Session) -> datetime | None:
+    """Return when the oldest of the changes was made whose message is still owed; None where none is."""
+    line = session.scalar(select(OwedMessage.line).order_by(OwedMessage.id).limit(1))
+    return None if line is None else datetime.fromisoformat(line.split(" ")[1])  # RFC 5424 6.2.3
+
+
 def _forget(db: Database, ids: Sequence[int]) -> None:
     try:
         with db.writing() as session:

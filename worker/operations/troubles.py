@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from worker.audit.backlog import backlog
+from worker.audit.owed import owed_since
 from worker.audit.trail import folder_of
 from worker.db.columns import utc_now
 from worker.db.records import Event, Job
@@ -51,7 +52,7 @@ def troubles(
     else:
         found += _about_the_model(session)
     found += _about_steps(session)
-    found += [*_about_destinations(session), *_about_audit(settings)]
+    found += [*_about_destinations(session), *_about_audit(session, settings)]
     if counts["failed"].count:
         found.append(f"{counts['failed'].count} failed: see Failures")
     return found
@@ -117,8 +118,14 @@ def _about_destinations(session: Session) -> Iterator[str]:
             yield f"{_number(count, 'result')} for {name}: {error}; see Destinations"
 
 
-def _about_audit(settings: Settings) -> Iterator[str]:
-    """Say where the log server has not got the audit messages of this machine."""
+def _about_audit(session: Session, settings: Settings) -> Iterator[str]:
+    """Say what the audit files have not got, and what the log server has not got of those of this machine."""
+    since = owed_since(session)
+    if since is not None and utc_now() - since > PATIENCE:
+        yield (
+            f"audit messages of decisions wait for {(utc_now() - since).total_seconds() / 60:.0f} min in the database; "
+            f"none is lost: make sure that every daemon can write to its audit folder (here {folder_of(settings)})"
+        )
     server = settings.audit.syslog
     waits = None if server is None else backlog(folder_of(settings))
     if server is None or waits is None or utc_now() - waits.since < UNSENT_AT_MOST:
