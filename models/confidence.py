@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from dicom_node.report import probability_text
 from models.generation import Generation, TokenLogprob
-from models.parsing import THINKING_ENDS, ParseFailure, answer_text
+from models.parsing import THINKING_ENDS, ParseFailure, answer_text, plain
 
 if TYPE_CHECKING:
     from models.acceptance import Acceptance
@@ -157,14 +157,14 @@ def decide(
 
 def _judge(policy: ReviewPolicy, answer_class: str, confidence: Confidence) -> tuple[list[str], str]:
     """Return the reasons against release, and the words for it where there are none."""
-    threshold = policy.threshold(answer_class)
+    threshold, kind = policy.threshold(answer_class), plain(answer_class)
     if threshold > 1:
-        return [f'answers of the kind "{answer_class}" are always reviewed'], ""
+        return [f'answers of the kind "{kind}" are always reviewed'], ""
     shown = probability_text(confidence.probability)
     # "not >=" rather than "<": a probability that is not a number must be held.
     if not confidence.probability >= threshold:
-        return [f'low confidence: probability {shown} of "{answer_class}" is below {threshold:.2f}'], ""
-    return [], f'probability {shown} of "{answer_class}" is at or above {threshold:.2f}'
+        return [f'low confidence: probability {shown} of "{kind}" is below {threshold:.2f}'], ""
+    return [], f'probability {shown} of "{kind}" is at or above {threshold:.2f}'
 
 
 def intended_use_doubts(acceptance: Acceptance, patient_age_years: float | None) -> tuple[str, ...]:

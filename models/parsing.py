@@ -53,6 +53,11 @@ class ParseFailure:
         return cls(reason=stored["reason"], raw_text=stored["raw_text"])
 
 
+def plain(name: str) -> str:
+    """Return the name of a field or of a kind of answer as a reviewer reads it."""
+    return name.replace("_", " ")
+
+
 def answer_text(generation: Generation) -> str | ParseFailure:
     """Return the answer proper: what follows the model's thinking, without special tokens and outer blanks."""
     text = generation.text
@@ -85,7 +90,7 @@ def answered_object(generation: Generation, keys: Collection[str]) -> dict[str, 
         return ParseFailure("the answer ends before its JSON object is complete", generation.text)
     if objects:
         missing = sorted(set(keys) - set(max(objects, key=lambda found: len(set(found) & set(keys)))))
-        return ParseFailure(f"the JSON object in the answer lacks {', '.join(missing)}", generation.text)
+        return ParseFailure(f"the JSON object in the answer lacks {', '.join(map(plain, missing))}", generation.text)
     return ParseFailure("the answer holds no JSON object", generation.text)
 
 
@@ -229,7 +234,8 @@ def _looked_at(error: ValueError, text: str, start: int) -> int:
 
 def reason_of(error: ValidationError) -> str:
     """Say in one sentence what a findings model refused; the values stay out, they may be long."""
-    parts = [f"{'.'.join(str(part) for part in fault['loc']) or 'answer'}: {fault['msg']}" for fault in error.errors()]
+    places = (".".join(plain(str(part)) for part in fault["loc"]) or "answer" for fault in error.errors())
+    parts = [f"{place}: {fault['msg']}" for place, fault in zip(places, error.errors(), strict=True)]
     return "the answer does not fit its form: " + "; ".join(parts)
 
 

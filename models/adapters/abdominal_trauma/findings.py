@@ -79,7 +79,7 @@ def _organs(value: Any) -> list[Organ] | str:
     """Return the organs named, each once, or in words what cannot be read; an unknown organ is never guessed at."""
     words = re.split(r",|;|\band\b", value) if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        return "organs_involved is not a list of words"
+        return "the organs involved are not a list of words"
     organs: list[Organ] = []
     for word in words:
         if word.strip().lower() in _NOTHING:
@@ -87,7 +87,7 @@ def _organs(value: Any) -> list[Organ] | str:
         named = [part for part in word.lower().split() if part not in _QUALIFIERS]
         organ = _ORGAN_WORDS.get(named[0]) if len(named) == 1 else None
         if organ is None:
-            return f"organs_involved names {word.strip()[:60]!r}, which is none of {', '.join(get_args(Organ))}"
+            return f"the answer names the organ {word.strip()[:60]!r}, which is none of {', '.join(get_args(Organ))}"
         if organ not in organs:
             organs.append(organ)
     return organs
