@@ -1,4 +1,4 @@
-"""A ledger of stored files for tests of the viewer: one study, a series for each set of files, and jobs that saw them.
+"""A ledger of stored files for tests of the viewer: a study, a series for each set of files, and jobs that saw them.
 
 Input: files, drawn by `tests.phantoms`. Output: rows as ingest and the pipeline leave them; the numbers of the series.
 """
@@ -19,6 +19,7 @@ from worker.db.sessions import Database
 from worker.states import JobState, SeriesState
 
 STUDY_UID = "1.2.826.0.1.3680043.10.77"
+PATIENT = {"patient_name": "Secret^Name", "patient_id": "SECRET-1"}
 PROVENANCE = {
     "base": "google/medgemma-4b-it",
     "base_revision": "r1",
@@ -41,16 +42,27 @@ class ViewedStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.writing() as session:
-            session.add(Study(study_instance_uid=STUDY_UID, accession_number="A1", patient_name="Secret^Name"))
+            study = Study(study_instance_uid=STUDY_UID, accession_number="A1", **PATIENT)
+            session.add(study)
+            session.flush()
+            self.study_id = study.id
 
-    def series(self, paths: Sequence[Path], modality: str = "") -> int:
+    def other_study(self, **columns: Any) -> int:
+        """Write another study of the patient; return its number."""
+        with self.database.writing() as session:
+            study = Study(study_instance_uid=f"{STUDY_UID}.0.{session.query(Study).count()}", **PATIENT | columns)
+            session.add(study)
+            session.flush()
+            return study.id
+
+    def series(self, paths: Sequence[Path], modality: str = "", study_id: int | None = None) -> int:
         """Write a series of these files, all of which came with revision 1; return its number."""
         headers = [read_header(path) for path in paths]
         with self.database.writing() as session:
-            study = session.query(Study).one()
+            study = session.get_one(Study, study_id or self.study_id)
             series = Series(
                 study_id=study.id,
-                series_instance_uid=f"{STUDY_UID}.{len(study.series) + 1}",
+                series_instance_uid=f"{study.study_instance_uid}.{len(study.series) + 1}",
                 modality=modality or headers[0].modality,
                 state=SeriesState.ROUTED,
                 revision=1,

@@ -334,6 +334,44 @@ def test_a_run_is_seen_less_its_mask_and_without(browser: Browser, room: Room, t
         assert np.array_equal(drawn(page), subtracted)
 
 
+def test_another_study_of_the_patient_is_seen_beside_the_case_and_counts_for_nothing(
+    browser: Browser, room: Room, tmp_path: Path
+) -> None:
+    before = room.store.other_study(accession_number="A0", study_date="20250102", patient_name="Other^Name")
+    room.store.series([file.path for file in write_ct(tmp_path, axial_planes(7))], study_id=before)
+    with opened(browser, f"{room.url}/cases/{room.ct_job}") as page:
+        own, other = page.locator(".this-case"), page.locator(".other-study")
+        expect(own.locator(".viewer-number")).to_have_text("12 / 24")
+        page.evaluate(
+            """document.addEventListener("viewer:frame", ({ detail: { seen, frames } }) => {
+                document.body.dataset.counted = `${document.body.dataset.counted ?? ""} ${seen} of ${frames}`;
+            })"""
+        )
+        expect(page.get_by_role("row", name="2025-01-02 A0")).to_contain_text("other name Name Other")
+        page.keyboard.press("p")
+        expect(other.locator(".viewer-number")).to_have_text("4 / 7")
+        expect(other).to_contain_text("Another study 2025-01-02 · A0 · series 1 · other name: Name Other")
+        expect(own).to_contain_text("This case")
+        page.keyboard.press("ArrowDown")  # the keys go where the eyes went
+        expect(other.locator(".viewer-number")).to_have_text("5 / 7")
+        expect(own.locator(".viewer-number")).to_have_text("12 / 24")
+        boxes = [one.locator(".viewer-pane").bounding_box() for one in (own, other)]
+        left, right = [box for box in boxes if box]
+        assert left["x"] + left["width"] <= right["x"]
+        assert min(left["width"], left["height"], right["width"], right["height"]) > 300
+        keep(page, "case-beside-another-study")
+        page.keyboard.press("v")
+        page.keyboard.press("ArrowDown")
+        expect(own.locator(".viewer-number")).to_have_text("13 / 24")
+        assert page.evaluate("document.body.dataset.counted") == " 2 of 24"
+        page.keyboard.press("p")
+        expect(other).to_be_hidden()
+        expect(page.locator(".viewer")).to_have_count(1)
+        with page.context.expect_page() as tab:
+            page.get_by_role("link", name="series 1").click(modifiers=["Control"])
+        expect(tab.value.locator(".viewer-number")).to_have_text("4 / 7")
+
+
 def test_viewers_that_come_and_go_with_parts_of_a_page(browser: Browser, room: Room) -> None:
     with opened(browser, f"{room.url}/viewer/series/{room.ct}") as page:
         at(page, 13, 24)

@@ -38,6 +38,8 @@ class Prior:
     accession_number: str
     study_date: str
     study_description: str
+    #: As in the images (PN).
+    patient_name: str
     modalities: tuple[str, ...]
     #: For the viewer.
     series_ids: tuple[int, ...]
@@ -70,6 +72,7 @@ def priors_of(session: Session, study_id: int) -> list[Prior]:
             prior.accession_number,
             prior.study_date,
             prior.study_description,
+            prior.patient_name,
             tuple(dict.fromkeys(row.modality for row in series[prior.id])),
             tuple(row.id for row in series[prior.id]),
             tuple(answers[prior.id]),

@@ -35,7 +35,7 @@ from worker.web.access import requires
 from worker.web.decided import decided_banner
 from worker.web.finding_forms import form_of
 from worker.web.page import render
-from worker.web.patients import patient_of, unfit_adapters
+from worker.web.patients import named_otherwise, patient_of, unfit_adapters
 from worker.web.reading_room import reader, site_adapters, why_only_looking
 from worker.web.report_preview import preview
 
@@ -121,6 +121,7 @@ def _context(
     adapter = adapters.get(job.adapter)
     signed = _signed(job)
     unfit = unfit_adapters(session, job, adapters)
+    priors = priors_of(session, job.study_id)
     can_sign = job.state in (JobState.HELD, JobState.RELEASED) and not only_looking
     return {
         "case": shown,
@@ -138,7 +139,8 @@ def _context(
         "decisive": _decisive(shown),
         "newer": _newer(session, job) if job.state is JobState.SUPERSEDED else None,
         "calibration": _calibration(session, job),
-        "priors": priors_of(session, job.study_id),
+        "priors": priors,
+        "named_otherwise": named_otherwise(job.study, priors),
         "history": _history(session, job),
         "targets": sorted(
             review.targets(adapters, job.adapter, job.question_key), key=lambda target: target.adapter in unfit

@@ -7,7 +7,7 @@ themselves. Lists and addresses name nobody: a screen is seen by others too. Not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from dicom_node.headers import InstanceHeader
 from models.adapter import AdapterDefinition
-from worker.db.records import Instance, Job
+from worker.db.priors import Prior
+from worker.db.records import Instance, Job, Study
 from worker.web.page import person_of
 
 _SEXES = {"F": "female", "M": "male", "O": "other sex"}
@@ -50,6 +51,19 @@ def patient_of(session: Session, job: Job) -> Patient:
     )
 
 
+def named_otherwise(study: Study, priors: Iterable[Prior]) -> dict[int, str]:
+    """Return the other studies under the same patient ID that name somebody else, and whom: study -> name.
+
+    A name changes, and one patient ID is sometimes given to two people: a reader must see it before comparing.
+    """
+    here = _letters(study.patient_name)
+    return {
+        prior.study_id: _name(prior.patient_name)
+        for prior in priors
+        if here and _letters(prior.patient_name) and _letters(prior.patient_name) != here
+    }
+
+
 def unfit_adapters(session: Session, job: Job, adapters: Mapping[str, AdapterDefinition]) -> dict[str, str]:
     """Return adapter -> why it would not take such images by itself, of those that would not."""
     stored = _header(session, job)
@@ -69,6 +83,12 @@ def _header(session: Session, job: Job) -> dict[str, Any]:
 def _name(stored: str) -> str:
     alphabetic, *others = stored.split("=")
     return " / ".join(filter(None, [person_of(alphabetic), *(other.replace("^", " ").strip() for other in others)]))
+
+
+def _letters(stored: str) -> str:
+    """What two writings of one name have in common: the letters of its alphabetic form (PS3.5 6.2.1.1)."""
+    alphabetic, *_ = stored.split("=")
+    return "".join(filter(str.isalnum, alphabetic.casefold()))
 
 
 def _age(years: Any) -> str:

@@ -347,6 +347,7 @@ const PLAIN_KEYS = {
   u: () => press("[data-undo]"),
   f: () => find("#filter")?.focus(),
   v: () => find(".viewer")?.focus(),
+  p: () => press(".has-beside [data-beside-close], a[data-beside]"),
   "/": () => find("#find")?.focus(),
   "?": () => find("#help")?.showModal(),
 };

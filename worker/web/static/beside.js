@@ -1,0 +1,48 @@
+// A case's page: the images of another study of the patient beside the case's own, for comparison. Without this script,
+// or with Ctrl, they open in a tab of their own.
+"use strict";
+
+{
+  const page = document.querySelector(".case");
+  const place = document.querySelector("[data-beside-place]");
+  const holder = document.querySelector("[data-beside-viewer]");
+  const head = document.querySelector("[data-beside-head]");
+  const words = document.querySelector("[data-beside-words]");
+  let openedBy = null;
+
+  const show = (isShown) => {
+    place.hidden = head.hidden = !isShown;
+    page.classList.toggle("has-beside", isShown);
+  };
+
+  const open = (link) => {
+    openedBy = link;
+    words.textContent = words.title = link.dataset.words;
+    const viewer = document.createElement("div");
+    viewer.className = "viewer";
+    viewer.dataset.viewer = link.dataset.beside;
+    show(true);
+    holder.replaceChildren(viewer);
+    page.scrollIntoView({ block: "nearest" });
+    viewer.tabIndex = 0;
+    viewer.focus({ preventScroll: true });
+  };
+
+  const close = () => {
+    show(false);
+    holder.replaceChildren();
+    openedBy?.focus({ preventScroll: true });
+  };
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-beside]");
+    if (event.target.closest("[data-beside-close]")) close();
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    open(link);
+  });
+  // What the page counts and draws is about the case's own images.
+  for (const name of ["viewer:ready", "viewer:frame", "viewer:failed"]) {
+    place.addEventListener(name, (event) => event.stopPropagation());
+  }
+}
