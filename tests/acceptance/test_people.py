@@ -19,7 +19,7 @@ from models.phantoms import draw_vessel_run
 from tests.acceptance.daemon import Daemon
 from tests.audit_schema import messages, told
 from tests.services import wait_until
-from worker.demo.phantom_studies import write_xa_run
+from worker.demo.phantom_studies import Identity, write_xa_run
 
 PASSWORD = "seven green lamps in a row"  # noqa: S105 - of nobody
 
@@ -44,7 +44,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """A daemon on a terminal, whose log goes to a file."""
-    daemon = Daemon(tmp_path, {"web": {"login": "required"}})
+    daemon = Daemon(tmp_path, {"web": {"login": "required"}, "log": {"level": "debug"}})
     ours, its = pty.openpty()
     log = tmp_path / "daemon.log"
     with log.open("wb") as errors:
@@ -74,18 +74,25 @@ def test_the_first_person_gets_in_and_everything_is_told(terminal: Terminal, tmp
         fields = {"csrf_token": token, "current": password, "password": PASSWORD, "again": PASSWORD}
         assert browser.post("/account/password", data=fields).url.path == "/"
         run = draw_vessel_run(np.random.default_rng(1), blocked=True, difficulty=0.05)
-        daemon.store(write_xa_run(tmp_path / "sent", run.pixels, accession_number="ACC-1", patient_id="P1"))
+        patient: Identity = {"patient_id": "PAT-4711", "patient_name": "Zuckerkandl^Emil"}
+        daemon.store(write_xa_run(tmp_path / "sent", run.pixels, accession_number="ACC-1", **patient))
         wait_until(lambda: browser.get("/api/studies").json(), 60, "the study")
         (study,) = browser.get("/api/studies").json()
-        assert browser.get(f"/studies/{study['id']}").status_code == 200
+        assert "PAT-4711" in browser.get(f"/studies/{study['id']}").text
+        token = browser.get("/account").text.split('name="csrf_token" value="')[1].split('"')[0]
+        found = browser.post("/search", data={"csrf_token": token, "q": "Zuckerkandl"})
+        assert ("ACC-1" in found.text, found.url.path, found.url.query) == (True, "/search", b"")
+        assert browser.get("/api/studies", params={"search": "Zuckerkandl"}).json() != []
     made = daemon.command("users", "token", "add", "monitor")
     headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
     assert httpx.get(daemon.url("api/review"), headers=headers, trust_env=False).status_code == 200
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(40) == 0
-    assert password not in terminal.log.read_text(encoding="utf-8")
+    said = terminal.log.read_text(encoding="utf-8")
+    assert "pages are served" in said
+    assert [secret for secret in (password, "Zuckerkandl", "PAT-4711") if secret in said] == []
     trail = [told(message) for message in messages(tmp_path / "data" / "audit")]
-    about = f"about {study['study_instance_uid']},P1"
+    about = f"about {study['study_instance_uid']},PAT-4711"
     for line in (
         f"User Authentication / Login by {login} about ",
         f"Security Alert / User Security Attributes Changed by {login} about {login}",

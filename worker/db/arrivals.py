@@ -20,6 +20,7 @@ from dicom_node.completeness import is_complete_by_itself
 from dicom_node.headers import InstanceHeader
 from dicom_node.scp import AssociationRecord
 from dicom_node.spool import StoredFile
+from worker.db import study_terms  # noqa: F401 - it keeps what a study is found by when its row is written
 from worker.db.columns import utc_now
 from worker.db.records import Association, Instance, Series, Study
 from worker.db.sessions import Database
