@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ import pytest
 import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import create_engine, update
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.audit_schema import messages, told
@@ -561,6 +566,74 @@ def test_users_are_added_and_changed_on_the_command_line(app: FastAPI, users: Ca
     assert "only administrator" in users("disable", "ada", code=1)
     assert "no user 'x'" in users("disable", "x", code=1)
     assert "cannot be a login" in users("add", "a b", typed=f"{OTHER_PASSWORD}\n", code=1)
+
+
+def test_command_and_program_are_told_the_same_words_which_are_audited(
+    app: FastAPI, browser: TestClient, users: Callable[..., str]
+) -> None:
+    browser.headers["Authorization"] = f"Bearer {token_of(app, Role.ADMINISTRATOR)}"
+
+    def ask(address: str, **fields: object) -> str:
+        return str(browser.post(f"/api/{address}", json=fields).json()["done"])
+
+    by_command = [
+        " ".join(users(*words).split())
+        for words in (
+            ("add", "mary", "--role", "viewer", "--one-time"),
+            ("set-role", "mary", "reviewer"),
+            ("set-name", "mary", "--name", "Curie^Marie"),
+            ("set-password", "mary", "--one-time"),
+            ("disable", "mary"),
+            ("enable", "mary"),
+            ("token", "add", "monitor", "--user", "mary"),
+            ("token", "revoke", "monitor"),
+        )
+    ]
+    asked = [
+        ask("users", login="john", role="viewer"),
+        ask("users/john/role", role="reviewer"),
+        ask("users/john/name", person_name="Curie^Marie"),
+        ask("users/john/password"),
+        ask("users/john/disable"),
+        ask("users/john/enable"),
+        ask("tokens", name="monitor", role="viewer", days=365, login="john"),
+        ask("tokens/revoke", name="monitor"),
+    ]
+    assert [words.startswith(done.replace("john", "mary")) for words, done in zip(by_command, asked, strict=True)] == [
+        True
+    ] * 8
+    about_people = [
+        message
+        for message in messages(folder_of(app.state.settings))
+        if told(message).split(" about ")[1] in ("mary", "john", "token:monitor")
+    ]
+    described = [
+        (told(message).split(" / ")[1].split(" by ")[0], b64decode(detail.get("value")).decode())
+        for message in about_people
+        for detail in message.iter("ParticipantObjectDetail")
+        if detail.get("type") == "Alert Description"
+    ]
+    assert [(kind, words.replace("mary", "john")) for kind, words in described[:8]] == described[8:]
+    assert [words for _, words in described[8:]] == asked
+
+
+def test_nobody_waits_until_a_password_is_typed(
+    app: FastAPI, settings: Settings, tmp_path: Path, users: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Typist(StringIO):
+        """Types once somebody else has written to the ledger."""
+
+        def readline(self, size: int = -1, /) -> str:
+            impatient = create_engine(settings.resolved_database_url, connect_args={"timeout": 0.1})
+            with impatient.begin() as connection:
+                connection.execute(update(Account).values(organization="City Hospital"))
+            impatient.dispose()
+            return super().readline(size)
+
+    for words in (("add", "vera"), ("set-password", "rea")):
+        monkeypatch.setattr(sys, "stdin", Typist(f"{OTHER_PASSWORD}\n"))
+        get_command(cli).main(["users", *words, "--config", str(tmp_path / "site.yaml")], standalone_mode=False)
+        assert log_in(browser_of(app), words[1], OTHER_PASSWORD).status_code == 200
 
 
 def test_tokens_let_machines_in_until_they_end(app: FastAPI, users: Callable[..., str], browser: TestClient) -> None:

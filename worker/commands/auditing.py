@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from worker.audit.events import Actor
     from worker.audit.owed import Witness
+    from worker.people.administration import Change
     from worker.schemas import ReviewCase, StudyView
     from worker.settings import Settings
 
@@ -48,14 +49,14 @@ def audit_list(settings: Settings, command: str, criteria: str = "") -> None:
     trail.write(query(trail.system, _person(), f"dicom-worker {command}", criteria))
 
 
-def audit_user_change(settings: Settings, session: Session, login: str, what: str, *, roles: bool = False) -> None:
+def audit_user_change(settings: Settings, session: Session, change: Change) -> None:
     """Tell that somebody changes who may do what, in the transaction of the change (`worker.audit.owed.telling`)."""
     from worker.audit.events import user_changed
     from worker.audit.owed import owe
     from worker.audit.trail import AuditTrail
 
     trail = AuditTrail(settings)
-    owe(session, trail, user_changed(trail.system, _person(), login, what, roles=roles))
+    owe(session, trail, user_changed(trail.system, _person(), change.about, change.done, roles=change.roles))
 
 
 def audit_configured(settings: Settings, place: str, what: str) -> None:

@@ -8,8 +8,7 @@ shown once: one-time passwords and tokens. What cannot be done ends with exit co
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +19,9 @@ from worker.commands.console import ConfigOption, JsonOption, fail, ledger, note
 from worker.roles import Role
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.orm import Session
 
+    from worker.people.administration import Change
     from worker.settings import Settings
 
 app = typer.Typer(help="Who may log in at the pages, and tokens for machines.", no_args_is_help=True)
@@ -49,14 +47,11 @@ def add(
     config: ConfigOption = None,
 ) -> None:
     """Add a user; the password is asked for, or read from standard input."""
-    from worker.people import accounts
+    from worker.people import administration
 
-    with _changing(config, login, f"added as {role}", roles=True) as (session, settings):
-        password = _password(settings, one_time, (login, name, organization))
-        accounts.add(
-            session, login, role, person_name=name, organization=organization, password=password, is_one_time=one_time
-        )
-    _done(f"user {login.lower()} is added", password if one_time else "")
+    settings = read_settings(config)
+    password = "" if one_time else _typed(settings, (login, name, organization))
+    _change(settings, lambda session: administration.add(session, login, role, name, organization, password))
 
 
 @app.command("list")
@@ -97,13 +92,11 @@ def list_users(config: ConfigOption = None, as_json: JsonOption = False) -> None
 @app.command("set-password")
 def set_password(login: LoginArgument, one_time: OneTimeOption = False, config: ConfigOption = None) -> None:
     """Set a user's password, log them out everywhere, and revoke the tokens in their name."""
-    from worker.people import accounts
+    from worker.people import accounts, administration
 
-    with _changing(config, login, "password set, tokens revoked") as (session, settings):
-        account = accounts.get(session, login)
-        password = _password(settings, one_time, (account.login, account.person_name, account.organization))
-        revoked = accounts.reset_password(session, account, password, is_one_time=one_time)
-    _done(f"user {login.lower()} has a new password{accounts.tokens_revoked(revoked)}", password if one_time else "")
+    settings = read_settings(config)
+    password = "" if one_time else _typed(settings, _names(settings, login))
+    _change(settings, lambda session: administration.reset_password(session, accounts.get(session, login), password))
 
 
 @app.command("set-role")
@@ -111,11 +104,9 @@ def set_role(
     login: LoginArgument, role: Annotated[Role, typer.Argument(help="the new role")], config: ConfigOption = None
 ) -> None:
     """Give a user another role, and log them out everywhere."""
-    from worker.people import accounts
+    from worker.people import accounts, administration
 
-    with _changing(config, login, f"role {role}", roles=True) as (session, _):
-        accounts.set_role(session, accounts.get(session, login), role)
-    _done(f"user {login.lower()} is {role} now")
+    _change(read_settings(config), lambda session: administration.set_role(session, accounts.get(session, login), role))
 
 
 @app.command("set-name")
@@ -126,31 +117,28 @@ def set_name(
     config: ConfigOption = None,
 ) -> None:
     """Set the name and organisation with which a user signs."""
-    from worker.people import accounts
+    from worker.people import accounts, administration
 
-    with _changing(config, login, f"signs as {name}") as (session, _):
-        accounts.name(accounts.get(session, login), name, organization)
-    _done(f"user {login.lower()} signs as {name or 'nobody'}")
+    _change(
+        read_settings(config),
+        lambda session: administration.set_name(accounts.get(session, login), name, organization),
+    )
 
 
 @app.command()
 def disable(login: LoginArgument, config: ConfigOption = None) -> None:
     """Let a user in no more: log them out everywhere, and revoke the tokens in their name."""
-    from worker.people import accounts
+    from worker.people import accounts, administration
 
-    with _changing(config, login, "disabled, tokens revoked") as (session, _):
-        revoked = accounts.disable(session, accounts.get(session, login))
-    _done(f"user {login.lower()} is disabled{accounts.tokens_revoked(revoked)}")
+    _change(read_settings(config), lambda session: administration.disable(session, accounts.get(session, login)))
 
 
 @app.command()
 def enable(login: LoginArgument, config: ConfigOption = None) -> None:
     """Let a disabled user in again."""
-    from worker.people import accounts
+    from worker.people import accounts, administration
 
-    with _changing(config, login, "enabled") as (session, _):
-        accounts.enable(accounts.get(session, login))
-    _done(f"user {login.lower()} is enabled")
+    _change(read_settings(config), lambda session: administration.enable(accounts.get(session, login)))
 
 
 @token_app.command("add")
@@ -162,12 +150,13 @@ def add_token(
     config: ConfigOption = None,
 ) -> None:
     """Make a token and show it, once: send it as `Authorization: Bearer TOKEN`."""
-    from worker.people import accounts, tokens
+    from worker.people import accounts, administration
 
-    with _changing(config, f"token:{name}", f"token made, {role}", roles=True) as (session, _):
-        token = tokens.add(session, name, role, days, accounts.get(session, user) if user else None)
-    note(f"token {name} is a {role} for {days:g} days; it is shown this once:")
-    typer.echo(token)
+    def added(session: Session) -> Change:
+        owner = accounts.get(session, user) if user else None
+        return administration.add_token(session, None, name, role, days, owner)
+
+    _change(read_settings(config), added)
 
 
 @token_app.command("list")
@@ -203,50 +192,58 @@ def revoke_token(
     config: ConfigOption = None,
 ) -> None:
     """End a token."""
-    from worker.people import tokens
+    from worker.people import administration
 
-    with _changing(config, f"token:{name}", "token revoked") as (session, _):
-        tokens.revoke(session, name)
-    _done(f"token {name} is revoked")
+    _change(read_settings(config), lambda session: administration.revoke_token(session, name))
 
 
-@contextmanager
-def _changing(config: Path | None, login: str, what: str, *, roles: bool = False) -> Iterator[tuple[Session, Settings]]:
-    """Yield a transaction; what the people's rules refuse ends with exit code 1 and changes nothing."""
+def _change(settings: Settings, change: Callable[[Session], Change]) -> None:
+    """Change something in one transaction, and say what was done; what cannot be done ends with exit code 1."""
     from worker.audit.owed import telling
     from worker.people.accounts import PeopleError
-    from worker.people.passwords import PasswordError
 
-    settings = read_settings(config)
     with ledger(settings) as database:
         try:
             with telling(database) as session:
-                yield session, settings
-                audit_user_change(settings, session, login, what, roles=roles)
-        except (PeopleError, PasswordError) as error:
+                made = change(session)
+                audit_user_change(settings, session, made)
+        except PeopleError as error:
             fail(str(error))
+    if made.secret:
+        note(f"{made.done} {made.secret_is}")
+        typer.echo(made.secret)
+    else:
+        out().print(made.done, markup=False)
 
 
-def _password(settings: Settings, one_time: bool, about: tuple[str, ...]) -> str:
-    """Return a new password: made, typed twice on the terminal, or the first line of standard input."""
-    from worker.people.passwords import check_new, one_time_password
+def _names(settings: Settings, login: str) -> tuple[str, str, str]:
+    """Return what a user's password must not be made up of."""
+    from worker.people import accounts
 
-    if one_time:
-        return one_time_password()
+    with ledger(settings) as database, database.reading() as session:
+        try:
+            account = accounts.get(session, login)
+        except accounts.PeopleError as error:
+            fail(str(error))
+        return account.login, account.person_name, account.organization
+
+
+def _typed(settings: Settings, about: tuple[str, str, str]) -> str:
+    """Return a new password, typed twice on the terminal or the first line of standard input.
+
+    No transaction may be open meanwhile: nobody else could write until it is typed.
+    """
+    from worker.people.passwords import PasswordError, check_new
+
     if sys.stdin.isatty():
         password: str = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
-    check_new(password, settings.web.password_length, about)
+    try:
+        check_new(password, settings.web.password_length, about)
+    except PasswordError as error:
+        fail(str(error))
     return password
-
-
-def _done(message: str, password: str = "") -> None:
-    if password:
-        note(f"{message}; the password is shown this once and has to be changed at the first log-in:")
-        typer.echo(password)
-    else:
-        out().print(message, markup=False)
 
 
 def _moment(value: Any) -> str:

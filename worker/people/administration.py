@@ -1,7 +1,8 @@
 """What an administrator changes about users and tokens, and how it is told: to them, and to the audit trail.
 
-Input: a session of `Database.writing()` and what the administrator says. Output: a `Change`. What cannot be done raises
-`PeopleError`, in words a person can act on, and changes nothing.
+Pages, API and command line do it by these functions. Input: a session of `Database.writing()` and what the
+administrator says. Output: a `Change`. What cannot be done raises `PeopleError`, in words a person can act on, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -30,14 +31,26 @@ class Change:
     #: Whether somebody may do other things now.
     roles: bool = False
 
+    @property
+    def is_token(self) -> bool:
+        """Whether it is about a token, not a user."""
+        return self.about.startswith("token:")
 
-def add(session: Session, login: str, role: Role, person_name: str = "", organization: str = "") -> Change:
-    """Add a user with a one-time password."""
-    password = passwords.one_time_password()
-    account = accounts.add(
-        session, login, role, person_name=person_name, organization=organization, password=password, is_one_time=True
-    )
-    return Change(account.login, f"{account.login} is added as {role}.", password)
+    @property
+    def secret_is(self) -> str:
+        """What the secret is."""
+        what = "The token" if self.is_token else "The password for the first log-in"
+        return f"{what}, shown this once:"
+
+
+def add(
+    session: Session, login: str, role: Role, person_name: str = "", organization: str = "", password: str = ""
+) -> Change:
+    """Add a user with a password that is good enough (`passwords.check_new`), or with a one-time password."""
+    secret = "" if password else passwords.one_time_password()
+    names = {"person_name": person_name, "organization": organization}
+    account = accounts.add(session, login, role, **names, password=password or secret, is_one_time=bool(secret))
+    return Change(account.login, f"{account.login} is added as {role}.", secret, roles=True)
 
 
 def set_role(session: Session, account: Account, role: Role) -> Change:
@@ -52,12 +65,12 @@ def set_name(account: Account, person_name: str, organization: str) -> Change:
     return Change(account.login, f"{account.login} signs as {account.person_name or 'nobody'}.")
 
 
-def reset_password(session: Session, account: Account) -> Change:
-    """Give a user a one-time password; the tokens in their name end with the old one."""
-    password = passwords.one_time_password()
-    revoked = accounts.tokens_revoked(accounts.reset_password(session, account, password, is_one_time=True))
-    done = f"{account.login} has a new password and is logged out everywhere{revoked}."
-    return Change(account.login, done, password)
+def reset_password(session: Session, account: Account, password: str = "") -> Change:
+    """Give a user another password, as `add` does; the tokens in their name end with the old one."""
+    secret = "" if password else passwords.one_time_password()
+    ended = accounts.reset_password(session, account, password or secret, is_one_time=bool(secret))
+    done = f"{account.login} has a new password and is logged out everywhere{accounts.tokens_revoked(ended)}."
+    return Change(account.login, done, secret)
 
 
 def disable(session: Session, account: Account) -> Change:
@@ -78,13 +91,14 @@ def log_out(session: Session, account: Account) -> Change:
     return Change(account.login, f"{account.login} is logged out everywhere.")
 
 
-def add_token(session: Session, by: User, name: str, role: Role, days: float, owner: Account | None) -> Change:
+def add_token(session: Session, by: User | None, name: str, role: Role, days: float, owner: Account | None) -> Change:
     """Make a token, of a machine's own or in a user's name.
 
-    In somebody else's name it only looks: nobody, an administrator neither, signs reports as another person.
+    In somebody else's name it only looks: nobody, an administrator neither, signs reports as another person. `by` is
+    None at the command line, where nobody has logged in: who has the ledger's password acts in any name.
     """
     token = tokens.add(session, name, role, days, owner)
-    if owner is not None and owner.id != by.id and role is not Role.VIEWER:
+    if by is not None and owner is not None and owner.id != by.id and role is not Role.VIEWER:
         raise PeopleError(f"a token in the name of {owner.login} could sign as them: make it a {Role.VIEWER}")
     in_name = "" if owner is None else f", in the name of {owner.login}"
     done = f"The token {name.strip()} is a {role} for {days:g} days{in_name}."

@@ -141,14 +141,11 @@ def _page(request: Request, *, made: Change | None = None, trouble: str = "", st
     with request.app.state.database.reading() as session:
         everybody = accounts.everybody(session)
         all_tokens = tokens.listed(session)
-    is_token = made is not None and made.about.startswith("token:")
     context = {
         "people": everybody,
         "tokens": all_tokens,
         "roles": list(Role),
-        "done": "" if made is None else made.done,
-        "password": "" if made is None or is_token else made.secret,
-        "token": made.secret if made is not None and is_token else "",
+        "made": made,
         "now": utc_now(),
         "trouble": trouble,
     }
