@@ -49,15 +49,15 @@ def test_the_pipeline_follows_what_happens(browser: Browser, served: WebServer) 
             session.execute(update(Job).where(Job.id == HELD_JOB).values(state=JobState.HELD))
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_no_page_has_an_obstacle(browser: Browser, served: WebServer, scheme: str) -> None:
-    with opened(browser, f"{served.url}/operations/rules") as page:
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 1280), ("tablet", 820)])
+def test_no_page_has_an_obstacle(browser: Browser, served: WebServer, scheme: str, width: int) -> None:
+    screen = {"viewport": {"width": width, "height": 1000}, "has_touch": scheme == "tablet"}
+    with opened(browser, f"{served.url}/operations/rules", **screen) as page:
         page.evaluate("scheme => localStorage.setItem('scheme', scheme)", scheme)
         for name in (*(f"operations/{name}" for name in PAGES), "studies/3/routes", "studies/3"):
             page.goto(f"{served.url}/{name}")
             assert faults(page) == [], name
-            width = page.evaluate("document.documentElement.scrollWidth")
-            assert width <= 1280, name
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
             keep(page, f"{name.replace('/', '-').replace('?', '-').replace('=', '-')}-{scheme}")
 
 
@@ -71,4 +71,5 @@ def test_rules_are_tried_and_mistakes_are_told(browser: Browser, served: WebServ
         page.get_by_role("button", name="Try them").click()
         expect(page.get_by_role("heading", name="Replay of other rules")).to_be_visible()
         expect(page.get_by_text("series of the last 300 days would go another way")).to_be_visible()
+        assert faults(page) == []
         keep(page, "operations-replay")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.chromium import keep, opened
+from tests.browser.chromium import faults, keep, opened
 from tests.ledger_rows import HELD_PAGE, fill_ledger
 from tests.people import PASSWORD, quick_hashes
 from tests.web_server import WebServer, web_server, web_settings
@@ -42,15 +42,26 @@ def log_in(page: Page, login: str, password: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
+def look_at(page: Page, name: str) -> None:
+    """Keep a picture of the page; it has no obstacle in the dark and none in the light."""
+    keep(page, name)
+    for scheme in ("light", "dark"):
+        page.evaluate("scheme => { document.documentElement.dataset.scheme = scheme; }", scheme)
+        assert faults(page) == [], (name, scheme)
+
+
 def test_from_the_first_log_in_to_an_ended_session_and_out(browser: Browser, site: Site) -> None:
     url = site.server.url
     troubles: list[str] = []
     with opened(browser, f"{url}{HELD_PAGE}", troubles=troubles) as page:
         expect(page).to_have_url(f"{url}/login?next=%2Fstudies%2F2")
-        keep(page, "login")
+        look_at(page, "login")
         log_in(page, "administrator", "not the password")
         expect(page.get_by_role("alert")).to_have_text("This login and password do not fit together.")
+        look_at(page, "login-refused")
         log_in(page, "administrator", site.one_time)
+        expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+        look_at(page, "password")
         page.get_by_label("The password you were given").fill(site.one_time)
         page.get_by_label("New password", exact=True).fill(PASSWORD)
         page.get_by_label("New password again").fill(PASSWORD)
@@ -61,7 +72,7 @@ def test_from_the_first_log_in_to_an_ended_session_and_out(browser: Browser, sit
         page.get_by_label("Name, as Family^Given").fill("Curie^Marie")
         page.get_by_role("button", name="Add", exact=True).click()
         expect(page.get_by_role("status")).to_contain_text("rea is added as reviewer.")
-        keep(page, "people")
+        look_at(page, "people")
         given = page.locator(".secret").inner_text()
         # Somebody else at another desk, with what was read out to them.
         with opened(browser, f"{url}/login") as other:
@@ -76,7 +87,7 @@ def test_from_the_first_log_in_to_an_ended_session_and_out(browser: Browser, sit
         expect(page).to_have_url(f"{url}{HELD_PAGE}")
         page.get_by_role("link", name="administrator").click()
         expect(page.get_by_text("this browser")).to_be_visible()
-        keep(page, "account")
+        look_at(page, "account")
         page.get_by_role("button", name="Log out").click()
         expect(page).to_have_url(f"{url}/login")
         page.goto(f"{url}/studies")

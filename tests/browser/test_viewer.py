@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from dicom_node.display import Window, header_shading, shade
 from dicom_node.pixels import read_frame, read_image
+from models.drawing import draw
 from models.question import Question
 from models.recipe import FrameOf, Picture, Plane
-from tests.browser.chromium import keep, opened
+from tests.browser.chromium import faults, keep, opened
 from tests.phantoms.angiography import Detector, run, write_dsa
 from tests.phantoms.ct import write_ct
 from tests.phantoms.images import write_image
@@ -42,7 +43,10 @@ class Room:
         self.slices = write_ct(folder, axial_planes(24))
         self.ct = self.store.series([file.path for file in self.slices])
         planes = [Plane(FrameOf(self.slices[place].header.sop_instance_uid), SOFT) for place in SEEN]
-        self.ct_job = self.store.job(self.ct, [Picture(planes=(plane,)) for plane in planes], key_images=[1])
+        recipe = [Picture(planes=(plane,)) for plane in planes]
+        self.ct_job = self.store.job(self.ct, recipe, key_images=[1])
+        #: What the model saw.
+        self.inputs = draw(recipe, self.slices).images
 
     def series(self, *paths: Path) -> str:
         """Return the address of a new series of these files."""
@@ -70,18 +74,25 @@ def at(page: Page, number: int, count: int) -> None:
     expect(page.locator(".viewer-number")).to_have_text(re.compile(rf"^{number} / {count}\b"))
 
 
-def drawn(page: Page) -> NDArray[np.uint8]:
-    """Return what is on the canvas, (rows, columns, 3), once everything asked for is drawn."""
+def drawn(page: Page, where: str = ".viewer-canvas canvas") -> NDArray[np.uint8]:
+    """Return what is on a canvas or in an image, (rows, columns, 3), once everything asked for is drawn."""
     size, pixels = page.evaluate(
-        """async () => {
+        """async (where) => {
             for (let turn = 0; turn < 3; turn += 1) await new Promise(requestAnimationFrame);
-            const canvas = document.querySelector(".viewer-canvas canvas");
+            const shown = document.querySelector(where);
+            let canvas = shown;
+            if (shown.tagName === "IMG") {
+                canvas = document.createElement("canvas");
+                [canvas.width, canvas.height] = [shown.naturalWidth, shown.naturalHeight];
+                canvas.getContext("2d").drawImage(shown, 0, 0);
+            }
             const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
             let text = "";
             for (let at = 0; at < data.length; at += 8192)
                 text += String.fromCharCode(...data.subarray(at, at + 8192));
             return [[canvas.height, canvas.width], btoa(text)];
-        }"""
+        }""",
+        where,
     )
     picture = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(*size, 4)[..., :3]
     return np.ascontiguousarray(picture)
@@ -182,7 +193,7 @@ def test_moving_and_sizing(ct: Page) -> None:
     assert np.array_equal(drawn(ct), before)
 
 
-def test_marks_lead_to_what_the_model_saw(ct: Page) -> None:
+def test_marks_lead_to_what_the_model_saw(ct: Page, room: Room) -> None:
     assert ct.locator(".viewer-mark").count() == len(SEEN)
     assert ct.locator(".viewer-mark.is-key").get_attribute("aria-label") == "picture 12, a key image"
     expect(ct.locator(".viewer-sight")).to_have_text("key image: the model saw it")
@@ -194,7 +205,12 @@ def test_marks_lead_to_what_the_model_saw(ct: Page) -> None:
     ct.keyboard.press("m")
     expect(ct.locator(".viewer-seen figcaption")).to_have_text("Model input 2 of 3: this picture")
     until(ct, "document.querySelector('.viewer-seen img').naturalWidth === 64")
+    assert np.array_equal(drawn(ct, ".viewer-seen img"), room.inputs[1])
     keep(ct, "viewer-model-input")
+    assert faults(ct) == []
+    ct.keyboard.press(".")
+    expect(ct.locator(".viewer-seen figcaption")).to_have_text("Model input 3 of 3: this picture")
+    assert np.array_equal(drawn(ct, ".viewer-seen img"), room.inputs[2])
     ct.keyboard.press("j")
     expect(ct.locator(".viewer-seen figcaption")).to_contain_text("did not see this picture")
     expect(ct.locator(".viewer-sight")).to_have_text("not seen by the model")
@@ -226,6 +242,17 @@ def test_help_names_the_keys(ct: Page) -> None:
     at(ct, 13, 24)
 
 
+def outlined(page: Page) -> list[float]:
+    """Return where the model's box lies in the pane: left, top, width and height."""
+    found: list[float] = page.evaluate(
+        """() => {
+            const { x, y, width, height } = document.querySelector(".viewer-box").getBBox();
+            return [x, y, width, height];
+        }"""
+    )
+    return found
+
+
 def test_boxes_lie_where_the_model_put_them(browser: Browser, room: Room) -> None:
     recipe = [Picture(planes=(Plane(FrameOf(room.slices[2].header.sop_instance_uid), SOFT),))]
     findings = {"objects": [{"box_2d": [250, 500, 750, 1000], "label": "nodule"}]}
@@ -235,16 +262,17 @@ def test_boxes_lie_where_the_model_put_them(browser: Browser, room: Room) -> Non
         at(page, 3, 24)
         expect(page.locator(".viewer-label")).to_have_text("nodule")
         # The picture is square and fills the height of the pane.
-        left, top, width, height, middle, side = page.evaluate(
-            """() => {
-                const box = document.querySelector(".viewer-box").getBBox();
-                const { clientWidth, clientHeight } = document.querySelector(".viewer-pane");
-                return [box.x, box.y, box.width, box.height, clientWidth / 2, clientHeight];
-            }"""
+        width, height = page.evaluate(
+            "(({ clientWidth, clientHeight }) => [clientWidth, clientHeight])(document.querySelector('.viewer-pane'))"
         )
-        wanted = (middle, side / 4, side / 2, side / 2)
-        assert np.abs(np.subtract((left, top, width, height), wanted)).max() < 2
+        middle, side = width / 2, height
+        assert np.abs(np.subtract(outlined(page), (middle, side / 4, side / 2, side / 2))).max() < 2
         keep(page, "viewer-box")
+        # It stays where it was put when the picture is made larger and moved.
+        page.keyboard.press("+")
+        drag(page, 50, 20, button="middle")
+        larger = 1.25 * side / 2
+        assert np.abs(np.subtract(outlined(page), (middle + 50, (side - larger) / 2 + 20, larger, larger))).max() < 2
 
 
 def test_a_person_draws_a_box_and_sees_their_own(browser: Browser, room: Room) -> None:

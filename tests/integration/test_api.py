@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -23,7 +23,7 @@ from worker.db.transitions import record_event
 from worker.people import accounts, sessions, tokens
 from worker.roles import Role
 from worker.states import DeliveryState, JobState
-from worker.web import api_events, event_feed
+from worker.web import access, api_events, event_feed
 from worker.web.app import create_app
 from worker.web.event_feed import EventFeed
 
@@ -177,6 +177,14 @@ def test_the_document_names_answers_failures_and_how_to_show_a_token(viewer: Tes
             assert described["summary"]
             fine = next(described["responses"][code] for code in ("200", "202") if code in described["responses"])
             assert all("schema" in content for content in fine["content"].values()), (method, path)
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    there = {
+        (method, path)
+        for path, route in access.routes(cast(FastAPI, viewer.app))
+        if path.startswith("/api/")
+        for method in getattr(route, "methods", None) or ()
+    }
+    assert {one for one in there - described if one[0] != "HEAD"} == {("GET", "/api/openapi.json")}
     assert viewer.get("/api/studies").headers["cache-control"] == "no-store"
 
 

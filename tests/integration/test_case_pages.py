@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from tests.integration.hospital import BLOCKED, INJURED, Hospital
 from tests.people import PASSWORD, browser_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker import review
+from worker.db.calibrations import CalibrationRow
 from worker.db.columns import utc_now
 from worker.db.people import Account, OpenSession
 from worker.db.records import Instance, Job, Review, Study
@@ -564,6 +566,24 @@ def test_what_was_asked_and_not_found_is_said(hospital: Hospital, ada: TestClien
     page = ada.get(f"/cases/{job_id}").text
     assert "multi label of hemorrhage, exudate" in page
     assert "Not named:</b> hemorrhage" in page
+
+
+def test_a_probability_comes_with_what_it_was_calibrated_on(hospital: Hospital, ada: TestClient) -> None:
+    fitted: dict[str, Any] = {"adapter": "dsa_patency", "method": "temperature", "parameters": {}, "dtype": "float32"}
+    digests = {"confidence_method": "label likelihood", "base_digest": "b", "adapter_digest": "a"}
+    with hospital.db.writing() as session:
+        for version, cases in ((7, 41), (8, 97)):
+            row = CalibrationRow(version=version, cases=cases, right_cases=cases - 3, **fitted, **digests)
+            row.fitted_at = utc_now() + timedelta(days=version - 7.5)
+            session.add(row)
+    confidence = {"probability": 0.91, "calibrated": True, "method": "label likelihood, calibrated"}
+    page = ada.get(f"/cases/{held(hospital, confidence=confidence, answered_at=utc_now())}").text
+    assert "0.91<" in page
+    assert "uncalibrated" not in page
+    assert "version 7, fitted on 41 reviewed cases, 38 of them right" in page, "the one that was there, not a later one"
+    page = ada.get(f"/cases/{held(hospital, confidence={**confidence, 'calibrated': False})}").text
+    assert "0.91 (uncalibrated)" in page
+    assert "never compared with reviewed cases" in page
 
 
 def test_a_likelihood_of_words_is_not_shown_as_the_probability_of_a_finding(

@@ -106,5 +106,7 @@ def _check(address: str, page: str) -> None:
     assert "49" not in [word for word in page.replace("{{", " ").replace("}}", " ").split() if word == "49"], address
     for script in tree.xpath("//script"):
         assert not (script.text or "").strip(), (address, "scripts come from files alone")
+    for form in tree.xpath("//form"):
+        assert form.get("method") in ("post", "dialog"), (address, "what is typed is in no address and no history")
     for link in tree.xpath("//@href | //@src | //@action | //@hx-get | //@hx-post"):
         assert link.startswith(("/", "#", "?")), (address, link)

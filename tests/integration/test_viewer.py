@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from dicom_node.display import Window, colours, modality_values
 from dicom_node.headers import InstanceFile
 from dicom_node.picture_areas import Box
 from dicom_node.pixels import read_frame, read_image
+from models.drawing import draw
 from models.question import Question
 from models.recipe import FrameOf, Percentiles, Picture, Plane
+from tests.audit_schema import messages, told
 from tests.phantoms.ct import write_ct
 from tests.phantoms.enhanced import write_enhanced_ct
 from tests.phantoms.images import write_image
 from tests.phantoms.pictures import ultrasound_frames, write_palette_picture, write_ultrasound_cine
 from tests.phantoms.volume import axial_planes
-from tests.viewed_store import ViewedStore
+from tests.viewed_store import STUDY_UID, ViewedStore
 from tests.web_server import web_settings
 from worker.db.records import Instance
 from worker.db.sessions import Database
@@ -147,7 +151,12 @@ def test_a_jobs_list_marks_what_its_model_saw(browser: TestClient, tmp_path: Pat
         {"input": 2, "at": [3, 4, 5], "shown": 4, "is_key": True, "area": [8, 4, 60, 40]},
     ]
     assert listing["first"] == 4
-    assert browser.get(listing["input_url"].format(input=2)).headers["content-type"] == "image/png"
+    answers = [browser.get(listing["input_url"].format(input=number)) for number in (1, 2)]
+    assert {answer.headers["content-type"] for answer in answers} == {"image/png"}
+    seen = [np.asarray(Image.open(BytesIO(answer.content))) for answer in answers]
+    assert len({image.tobytes() for image in seen}) == 2
+    for image, made in zip(seen, draw(recipe, files).images, strict=True):
+        assert np.array_equal(image, made)
 
 
 def test_boxes_of_an_answer_lie_on_the_frame_that_was_shown(browser: TestClient, tmp_path: Path) -> None:
@@ -209,6 +218,31 @@ def test_what_cannot_be_shown_is_said(browser: TestClient, tmp_path: Path) -> No
     assert (beyond.status_code, "only 1" in beyond.json()["detail"]) == (422, True)
     for nothing in ("/viewer/series/999", "/viewer/jobs/none"):
         assert browser.get(nothing).status_code == browser.get(f"{nothing}/frames").status_code == 404
+
+
+def test_every_look_at_images_is_told(browser: TestClient, tmp_path: Path) -> None:
+    store, folder = viewed(browser), browser.app.state.audit.folder  # type: ignore[attr-defined]
+    for number, address in enumerate(
+        (
+            *("/viewer/series/{series}", "/viewer/series/{series}/frames"),
+            *(
+                "/viewer/series/{series}/instances/{instance}/frames/1",
+                "/viewer/jobs/{job}",
+                "/viewer/jobs/{job}/frames",
+            ),
+            *("/viewer/jobs/{job}/inputs/1.png", "/jobs/{job}/inputs/1.png"),
+        )
+    ):
+        (file,) = write_ct(tmp_path, axial_planes(1), series=f"1{number}")
+        series = store.series([file.path])
+        job = store.job(series, [Picture(planes=(Plane(FrameOf(file.header.sop_instance_uid), SOFT),))])
+        with store.database.reading() as session:
+            instance = session.query(Instance.id).filter_by(series_id=series).scalar()
+        before = len(messages(folder))
+        answer = browser.get(address.format(series=series, instance=instance, job=job))
+        assert answer.status_code == 200, (address, answer.text)
+        (message,) = messages(folder)[before:]
+        assert told(message) == f"DICOM Instances Accessed by anybody about {STUDY_UID},SECRET-1", address
 
 
 def test_the_page_names_no_patient_and_nothing_stays_in_the_browser(browser: TestClient, tmp_path: Path) -> None:
