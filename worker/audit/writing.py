@@ -66,12 +66,11 @@ class LineWriter:
             keep: Whether they wait here where they cannot be written now.
 
         Returns:
-            Whether nothing of them waits any more.
+            Whether they are on the disk; of none, whether nothing waits any more.
         """
         lines = [_Line(text, keep) for text in texts]
         with self._changed:
-            if keep or not self._hangs:
-                self._waiting.extend(lines)
+            self._waiting.extend(lines)
             lost = max(len(self._waiting) - MOST_KEPT, 0)
             for _ in range(lost):
                 self._waiting.popleft()
