@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
@@ -36,6 +37,7 @@ from worker.settings import Destination, Settings
 from worker.states import DeliveryState, JobState, SeriesState
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 ADA = Person("Lovelace^Ada", "St Elsewhere")
 BOB = Person("Broca^Bob", "St Elsewhere")
@@ -262,13 +264,20 @@ def hospital_with(folder: Path, url: str, *destinations: Destination, **timing: 
         made.db.close()
 
 
-def at_once(act: Callable[[T], object], each: Iterable[T]) -> None:
-    """Do something for each in a thread of its own, all at the same time; return when all are through."""
-    threads = [threading.Thread(target=act, args=(one,)) for one in each]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def at_once(act: Callable[[T], A], each: Iterable[T]) -> list[A]:
+    """Do something for each in a thread of its own, all at the same time; return what came of each, in their order.
+
+    What one of them raises is raised here once all are through.
+    """
+    everyone = list(each)
+    start = threading.Barrier(len(everyone))
+
+    def begin(one: T) -> A:
+        start.wait()
+        return act(one)
+
+    with ThreadPoolExecutor(len(everyone)) as threads:
+        return list(threads.map(begin, everyone))
 
 
 def released(hospital: Hospital, accession: str = "A1", number: int = 1) -> str:

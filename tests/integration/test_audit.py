@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from dicom_node.dicomweb.multipart import closing, new_boundary, part_head
 from tests import services
 from tests.audit_schema import checked, messages, told
+from tests.integration.hospital import at_once
 from tests.ledger_rows import HELD_JOB, HELD_PAGE, HELD_STUDY, RELEASED_STUDY, fill_ledger
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.receiving_node import ct_slice, write_file
@@ -284,16 +285,12 @@ def test_files_are_for_us_alone_and_begin_anew_by_size_and_day(settings: Setting
 
 
 def test_many_writers_mix_no_lines(settings: Settings) -> None:
-    def write() -> None:
+    def write(_: int) -> None:
         own = AuditTrail(settings)
         for _ in range(20):
             own.write(events.application(own.system, starts=True))
 
-    threads = [threading.Thread(target=write) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(write, range(4))
     assert len(messages(trail.folder_of(settings))) == 80
 
 

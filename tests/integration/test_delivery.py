@@ -18,7 +18,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from tests import services
-from tests.integration.hospital import ADA, Hospital, hospital_with, released
+from tests.integration.hospital import ADA, Hospital, at_once, hospital_with, released
 from worker import channels, review
 from worker.db import outbox
 from worker.db.columns import utc_now
@@ -312,18 +312,12 @@ def test_two_deliverers_at_once_send_each_object_once(
     with hospital_with(tmp_path, database_url, pacs(storescp.port), batch=2) as hospital:
         for number in range(1, 5):
             released(hospital, number=number)
-        start = threading.Barrier(2)
 
-        def work() -> None:
-            start.wait()
+        def work(_: int) -> None:
             while deliver(hospital.db, hospital.settings, "pacs"):
                 pass
 
-        threads = [threading.Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(work, range(2))
         while deliver(hospital.db, hospital.settings, "pacs"):
             pass
         storescp.wait_for(8)

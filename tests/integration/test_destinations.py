@@ -15,7 +15,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from tests import services
-from tests.integration.hospital import ADA, Hospital, hospital_with, released
+from tests.integration.hospital import ADA, Hospital, at_once, hospital_with, released
 from worker import review
 from worker.db.records import Delivery, Instance
 from worker.delivery import deliver
@@ -153,18 +153,12 @@ def test_more_associations_are_used_where_the_settings_allow_them_and_no_more(
 
 def in_parallel(hospital: Hospital, count: int) -> None:
     """Ring so many bells at once, and again until nothing is left."""
-    start = threading.Barrier(count)
 
-    def work() -> None:
-        start.wait()
+    def work(_: int) -> None:
         while deliver(hospital.db, hospital.settings, "pacs"):
             pass
 
-    threads = [threading.Thread(target=work) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, range(count))
     work_left = deliver(hospital.db, hospital.settings, "pacs")
     assert work_left is False
 

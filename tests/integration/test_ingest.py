@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ from dicom_node import status
 from dicom_node.scp import AssociationRecord, ReceivedInstance
 from dicom_node.spool import Spool
 from models.adapter import adapters
+from tests.integration.hospital import at_once
 from tests.received import Modality, association, stored_again
 from worker.assembly import assemble
 from worker.db.arrivals import Arrival, commit_arrivals
@@ -134,8 +134,7 @@ def test_every_sender_of_a_failed_commit_gets_a_failure_status(tmp_path: Path, m
     unusable = Database(f"sqlite:///{tmp_path / 'empty.db'}")  # it has no tables
     writer = IngestWriter(unusable, 10, lambda _series_id: None)
     runs = [modality.xa_run() for _ in range(8)]
-    with ThreadPoolExecutor(8) as senders:
-        answers = list(senders.map(lambda run: writer.record(received(run)), runs))
+    answers = at_once(lambda run: writer.record(received(run)), runs)
     assert answers == [status.OUT_OF_RESOURCES] * 8
     writer.close()
     unusable.close()
@@ -170,16 +169,13 @@ def test_many_senders_at_once_lose_nothing(database: Database, modality: Modalit
     runs = [modality.xa_run(**study) for _ in range(30)] + [modality.xa_run() for _ in range(10)]
     rung: list[int] = []
     writer = IngestWriter(database, 10, rung.append)
-    start = threading.Barrier(16)
 
     def send(share: list[Arrival]) -> list[int]:
-        start.wait()
         return [writer.record(received(run)) for run in share]
 
     # Each instance is sent by two senders.
     shares = [(runs * 2)[i::16] for i in range(16)]
-    with ThreadPoolExecutor(16) as senders:
-        answers = [answer for share in senders.map(send, shares) for answer in share]
+    answers = [answer for share in at_once(send, shares) for answer in share]
     writer.close()
     assert answers == [status.SUCCESS] * 80
     assert count(database, Instance) == 40
@@ -190,16 +186,13 @@ def test_many_senders_at_once_lose_nothing(database: Database, modality: Modalit
 def test_two_nodes_that_receive_the_same_study_make_it_once(database: Database, modality: Modality) -> None:
     slices = modality.ct_series(24)
     nodes = [Database(database.url), Database(database.url)]
-    start = threading.Barrier(2)
 
     def receive(node: Database, share: list[Arrival]) -> None:
-        start.wait()
         for arrival in share:
             commit(node, [arrival])
 
-    with ThreadPoolExecutor(2) as threads:
-        # The second half of each share is what the other node receives too.
-        list(threads.map(receive, nodes, [slices[:18], slices[6:][::-1]]))
+    # The second half of each share is what the other node receives too.
+    at_once(lambda each: receive(*each), zip(nodes, [slices[:18], slices[6:][::-1]], strict=True))
     for node in nodes:
         node.close()
     assert count(database, Study) == count(database, Series) == 1

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,6 +29,7 @@ from models.generation import Generation, GenerationFailure, GenerationRequest, 
 from models.parsing import ParseFailure, answer_text
 from models.phantoms import draw_vessel_run
 from models.standin.evaluation import held_out, request_for
+from tests.integration.hospital import at_once
 from tests.services import free_port
 from tests.services.openai_server import OpenAIServer, png_of, refusal
 from tests.tls_files import TlsFiles, make_tls_files
@@ -348,11 +348,7 @@ def test_requests_go_side_by_side_up_to_the_limit(
 ) -> None:
     engine = opened(concurrency=2)
     server.faults.delay_s = 0.05
-    threads = [threading.Thread(target=engine.generate, args=(dsa_requests,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(engine.generate, [dsa_requests, dsa_requests])
     assert len(server.bodies) == 8
     assert server.most_at_once == 2
 

@@ -22,6 +22,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.audit_schema import messages, told
+from tests.integration.hospital import at_once
 from tests.people import PASSWORD, browser_of, csrf_of, log_in, quick_hashes, token_of
 from tests.web_server import web_settings
 from worker.audit.trail import folder_of
@@ -233,10 +234,9 @@ def test_two_administrators_who_end_one_another_at_once_leave_one(database: Data
     with database.writing() as session:
         for login_name in ("ada", "bob"):
             accounts.add(session, login_name, Role.ADMINISTRATOR)
-    start, refused = threading.Barrier(2), []
+    refused = []
 
     def end(login_name: str) -> None:
-        start.wait()
         try:
             with database.writing() as session:
                 account = accounts.get(session, login_name)
@@ -246,11 +246,7 @@ def test_two_administrators_who_end_one_another_at_once_leave_one(database: Data
         except accounts.PeopleError as error:
             refused.append(str(error))
 
-    threads = [threading.Thread(target=end, args=(login_name,)) for login_name in ("ada", "bob")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(end, ("ada", "bob"))
     assert [error.endswith("is the only administrator; make another user one first") for error in refused] == [True]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +16,7 @@ from models.engines import EngineDeviceError
 from models.generation import Engine, EngineStatus, Generation, GenerationFailure, GenerationRequest, ModelProvenance
 from models.prompting import prompt_digest
 from tests import sandboxed, services
+from tests.integration.hospital import at_once
 from tests.received import Modality
 from worker import pipeline
 from worker.assembly import assemble
@@ -150,17 +149,14 @@ def test_stat_comes_first_then_the_oldest(ward: Ward) -> None:
 
 def test_workers_that_come_together_each_get_another_job(ward: Ward) -> None:
     jobs = {ward.queue() for _ in range(8)}
-    start = threading.Barrier(4)
 
     def work(number: int) -> list[str]:
-        start.wait()
         taken = []
         while claimed := ward.claim(f"worker-{number}", 3):
             taken += claimed
         return taken
 
-    with ThreadPoolExecutor(4) as workers:
-        taken = [job_id for share in workers.map(work, range(4)) for job_id in share]
+    taken = [job_id for share in at_once(work, range(4)) for job_id in share]
     assert sorted(taken) == sorted(jobs)
     assert all(ward.job(job_id).attempts == 1 for job_id in jobs)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sqlalchemy import select
 from dicom_node.spool import Spool
 from models.adapter import adapters
 from models.confidence import Outcome
+from tests.integration.hospital import at_once
 from tests.phantoms.ct import write_ct
 from tests.phantoms.volume import PhantomPlane, axial_planes
 from tests.received import association
@@ -202,8 +202,7 @@ def test_two_series_that_become_whole_at_once_see_each_other(department: Departm
     kernels = {4: "B30f", 5: "B70f", 6: "B60f", 7: "B80f"}
     for number, kernel in kernels.items():
         department.receive(number, ConvolutionKernel=kernel)
-    with ThreadPoolExecutor(len(kernels)) as pool:
-        list(pool.map(department.assemble, kernels))
+    at_once(department.assemble, kernels)
     with department.db.reading() as session:
         left = session.scalars(select(Job.series_id).where(Job.state != JobState.SUPERSEDED)).all()
     assert left == [department.series(4).id]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from dicom_node.report import Person
-from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital
+from tests.integration.hospital import ADA, BLOCKED, BOB, Hospital, at_once
 from worker import review
 from worker.db import queries
 from worker.db.records import Delivery, Event, Job
@@ -170,20 +169,14 @@ def test_a_released_answer_is_not_retried(hospital: Hospital) -> None:
 def test_the_second_of_two_people_is_told_who_was_faster(hospital: Hospital) -> None:
     job_id = in_state(hospital, JobState.HELD)
     refused: list[str] = []
-    start = threading.Barrier(2)
 
     def decide(person: Person) -> None:
-        start.wait()
         try:
             review.accept(hospital.db, job_id, person)
         except ReviewError as error:
             refused.append(f"{person.name}: {error}")
 
-    threads = [threading.Thread(target=decide, args=(person,)) for person in (ADA, BOB)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(decide, (ADA, BOB))
     (decided,) = reviews(hospital, job_id)
     assert len(refused) == 1
     assert f"it was accepted by {decided.reviewer_name} at" in refused[0]

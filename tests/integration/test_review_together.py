@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -118,10 +117,9 @@ def test_two_people_of_one_name_are_two_by_their_accounts(hospital: Hospital) ->
 def test_of_many_who_claim_and_sign_at_once_exactly_one_signs(hospital: Hospital) -> None:
     job_id = held(hospital)
     people = [Reviewer(f"Reader^{number}", "St Elsewhere", str(number)) for number in range(6)]
-    start, owners, signed = threading.Barrier(len(people)), [], []
+    owners, signed = [], []
 
     def work(person: Reviewer) -> None:
-        start.wait()
         state = review.claim(hospital.db, job_id, person, 60)
         if state is not None and state.is_own:
             owners.append(person.name)
@@ -515,10 +513,9 @@ def test_a_process_killed_while_it_re_routes_or_takes_that_back_does_all_of_it_o
 @on_both_databases
 def test_of_two_who_re_route_at_once_one_does(hospital: Hospital) -> None:
     job_id = held(hospital)
-    start, done = threading.Barrier(2), []
+    done = []
 
     def work(person: Person, adapter: str, task: str) -> None:
-        start.wait()
         try:
             done.append(review.reroute(hospital.db, job_id, adapter, person, "", task=task, undo_s=60))
         except ReviewError as refused:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from dicom_node.headers import read_header
 from dicom_node.tls import server_context
 from tests import services
+from tests.integration.hospital import at_once
 from tests.receiving_node import (
     AE_TITLE,
     PYDICOM_FILES,
@@ -102,8 +102,7 @@ def test_twenty_associations_at_once(node: ReceivingNode, tmp_path: Path) -> Non
         aet = f"CT{sender}"
         return _run("storescu", "-aet", aet, "-aec", AE_TITLE, "+sd", "127.0.0.1", str(node.port), folder).returncode
 
-    with ThreadPoolExecutor(20) as pool:
-        assert list(pool.map(send, range(20))) == [0] * 20
+    assert at_once(send, range(20)) == [0] * 20
     node.wait_until_idle()
     assert len(node.objects()) == 100
     assert sorted(record.instances for record in node.ended) == [5] * 20
