@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -10,9 +11,12 @@ from sqlalchemy import update
 
 from tests.browser.chromium import faults, keep, opened
 from tests.ledger_rows import HELD_JOB, fill_ledger
+from tests.phantoms.ct import write_ct
+from tests.phantoms.volume import axial_planes
 from tests.web_server import WebServer, web_server, web_settings
+from worker.db.columns import utc_now
 from worker.db.process_reports import report
-from worker.db.records import Job
+from worker.db.records import Instance, Job, Study
 from worker.db.transitions import move_job
 from worker.states import JobState
 
@@ -61,15 +65,23 @@ def test_no_page_has_an_obstacle(browser: Browser, served: WebServer, scheme: st
             keep(page, f"{name.replace('/', '-').replace('?', '-').replace('=', '-')}-{scheme}")
 
 
-def test_rules_are_tried_and_mistakes_are_told(browser: Browser, served: WebServer) -> None:
+def test_rules_are_tried_and_mistakes_are_told(browser: Browser, served: WebServer, tmp_path: Path) -> None:
+    slices = write_ct(tmp_path, axial_planes(2))
+    with served.database.writing() as session:
+        session.execute(update(Study).values(first_received_at=utc_now()))
+        session.execute(update(Instance).where(Instance.series_id == 2).values(header=slices[0].header.to_json()))
     with opened(browser, f"{served.url}/operations/rules", troubles=[]) as page:
         page.get_by_label("Rules, as in a settings file").fill("- name: x")
         page.get_by_role("button", name="Try them").click()
         expect(page.get_by_role("alert")).to_contain_text("rule 1 (x): when: Field required")
         page.get_by_label("Rules, as in a settings file").fill(RULES)
-        page.get_by_label("Days").fill("300")
+        page.get_by_label("Days").fill("3")
         page.get_by_role("button", name="Try them").click()
         expect(page.get_by_role("heading", name="Replay of other rules")).to_be_visible()
-        expect(page.get_by_text("series of the last 300 days would go another way")).to_be_visible()
+        expect(page.get_by_text("1 of 3 series of the last 3 days would go another way")).to_be_visible()
+        expect(page.get_by_role("row", name="nobody flare 1", exact=True)).to_be_visible()
+        change = page.get_by_role("row", name="study 2")
+        for words in ("CT", "nobody", "liver first", "flare"):
+            expect(change).to_contain_text(words)
         assert faults(page) == []
         keep(page, "operations-replay")
