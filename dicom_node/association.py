@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from dicom_node import dimse, status
-from dicom_node.dimse import CommandError, CommandField, CommandSet, Request, Response, Service
+from dicom_node.dimse import CommandSet, Request, Response, Service
 from dicom_node.incoming_message import IncomingMessage
 from dicom_node.negotiation import (
     Accepted,
@@ -220,7 +220,7 @@ class Association:
             command = message.take_command(fragment)
             if command is None:
                 return
-            self._take_answer(command)
+            self._notices.take_answer(command)
             message.operation = self._start(message.context_id, command)
             if not command.has_data_set:
                 self._finish(message, message.operation)
@@ -228,14 +228,6 @@ class Association:
             message.operation.write(fragment.data)
             if fragment.is_last:
                 self._finish(message, message.operation)
-
-    def _take_answer(self, command: CommandSet) -> None:
-        if command.is_request or command.command_field == CommandField.C_CANCEL_RQ:
-            return
-        try:
-            self._notices.take_answer(command)
-        except CommandError as error:
-            raise ProtocolError(str(error), AbortReason.INVALID_PARAMETER_VALUE) from error
 
     def _start(self, context_id: int, command: CommandSet) -> dimse.Operation:
         service = self._config.services.get(command.command_field)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 
 from dicom_node import dimse
-from dicom_node.dimse import CommandField, CommandSet, Notice
-from dicom_node.upper_layer import Connection, p_data
+from dicom_node.dimse import CommandError, CommandField, CommandSet, Notice
+from dicom_node.upper_layer import AbortReason, Connection, ProtocolError, p_data
 
 
 class Notices:
@@ -43,7 +43,16 @@ class Notices:
                 connection.send(p_data(context_id, part, is_command=is_command, max_pdu_bytes=max_pdu_bytes))
 
     def take_answer(self, command: CommandSet) -> None:
-        """Take a response of the peer; one that answers no notice is dropped. Raises `CommandError`."""
-        notice = self._sent.pop(command.number(dimse.MESSAGE_ID_BEING_RESPONDED_TO), None)
-        if notice is not None:
-            notice.answered(command.number(dimse.STATUS))
+        """Take a response of the peer; what asks something, and what answers no notice, is passed over.
+
+        Raises:
+            ProtocolError: The response does not say what it answers, or how.
+        """
+        if command.is_request or command.command_field == CommandField.C_CANCEL_RQ:
+            return
+        try:
+            notice = self._sent.pop(command.number(dimse.MESSAGE_ID_BEING_RESPONDED_TO), None)
+            if notice is not None:
+                notice.answered(command.number(dimse.STATUS))
+        except CommandError as error:
+            raise ProtocolError(str(error), AbortReason.INVALID_PARAMETER_VALUE) from error
