@@ -270,8 +270,9 @@ def test_boxes_lie_where_the_model_put_them(browser: Browser, room: Room) -> Non
         keep(page, "viewer-box")
         # It stays where it was put when the picture is made larger and moved.
         page.keyboard.press("+")
-        drag(page, 50, 20, button="middle")
         larger = 1.25 * side / 2
+        assert np.abs(np.subtract(outlined(page), (middle, (side - larger) / 2, larger, larger))).max() < 2
+        drag(page, 50, 20, button="middle")
         assert np.abs(np.subtract(outlined(page), (middle + 50, (side - larger) / 2 + 20, larger, larger))).max() < 2
 
 
