@@ -164,6 +164,11 @@ def test_every_answer_has_the_headers_that_keep_others_out(
     for status, answer in answers.items():
         assert answer.status_code == status, answer.url
         assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, status
+    policy = dict(part.split(" ", 1) for part in answers[200].headers["content-security-policy"].split("; "))
+    assert policy.pop("default-src") == policy.pop("form-action") == "'self'"
+    assert policy == dict.fromkeys(("base-uri", "frame-ancestors", "object-src"), "'none'"), "no source beside our own"
+    kept_out = ("x-content-type-options", "referrer-policy", "cross-origin-resource-policy", "cache-control")
+    assert [answers[200].headers[name] for name in kept_out] == ["nosniff", "same-origin", "same-origin", "no-store"]
     assert "division" not in answers[500].text
     page = reader.get("/studies", headers=PAGE)
     assert (page.status_code, "To the work list" in page.text, "division" in page.text) == (500, True, False)

@@ -345,3 +345,5 @@ def test_pages_load_nothing_inline_and_label_everything(administrator: TestClien
             known = re.search(r'id="([^"]+)"', field)
             assert named or (known and f'for="{known[1]}"' in main), field
         assert main.count("<h1") == 1
+        # Where no script shows the reader's own.
+        assert re.search(r"Times are <span data-zone>(UTC|\S+ \(UTC[+-]\d\d:\d\d\))</span>", page)
