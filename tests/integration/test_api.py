@@ -129,6 +129,10 @@ def test_people_decide_and_machines_do_not(app: FastAPI) -> None:
     machine = as_machine(app, Role.ADMINISTRATOR)
     refused = machine.post(f"/api/review/{HELD_JOB}/accept", json={})
     assert (refused.status_code, "person" in refused.json()["detail"]) == (403, True)
+    seen = machine.get(f"/api/review/{HELD_JOB}").json()["seen"]
+    for action in ("accept", "reject", "retry"):
+        refused = machine.post(f"/cases/{HELD_JOB}/{action}", data={"seen": seen, "reason": "blurred"})
+        assert (refused.status_code, "a decision needs a person" in refused.text) == (409, True), action
     marie = browser_of(app)
     log_in(marie, "marie")
     case = marie.get(f"/api/review/{HELD_JOB}").json()
