@@ -113,10 +113,10 @@ function act(viewer, key) {
   if (key in STEPS) viewer.step(STEPS[key]);
   else if (key === "Home") viewer.goTo(0);
   else if (key === "End") viewer.goTo(viewer.count - 1);
-  else if (key === " ") viewer.toggleCine();
-  else if (key === "[" || key === "]") viewer.changeRate(key === "]" ? 1.25 : 0.8);
+  else if (key === " ") viewer.cine.toggle();
+  else if (key === "[" || key === "]") viewer.cine.changeRate(key === "]" ? 1.25 : 0.8);
   else if (key === "." || key === ",") viewer.nextMark(key === "." ? 1 : -1);
-  else if (key === "m") viewer.toggleInput();
+  else if (key === "m") viewer.seenInput.toggle();
   else if (key === "i") viewer.invert();
   else if (key === "d") viewer.toggleSubtraction();
   else if (key === "0") viewer.reset();

@@ -138,3 +138,11 @@ export class Frames {
     return frame;
   }
 }
+
+// Says what a pixel of a frame holds, in the unit that its file gives.
+export function valueInWords({ about, pixels }, column, row) {
+  const at = row * about.columns + column;
+  if (about.kind === "rgb") return pixels.subarray(3 * at, 3 * at + 3).join(" ");
+  const value = pixels[at] * about.slope + about.intercept;
+  return `${Number.isInteger(value) ? value : Number(value.toPrecision(5))}${about.unit ? ` ${about.unit}` : ""}`;
+}

@@ -1,15 +1,14 @@
 // One viewer on a page: the list of a series or a job -> pictures that a person scrolls, windows and plays.
 import { Bar } from "./bar.js";
+import { Cine } from "./cine.js";
 import { MODES, listen } from "./controls.js";
-import { Frames, read } from "./frames.js";
-import { drawMarks, inputFor, inputInWords, ownPlace, sightInWords } from "./marks.js";
+import { Frames, read, valueInWords } from "./frames.js";
+import { drawMarks, ownPlace, sightInWords } from "./marks.js";
 import { OwnBoxes } from "./own_boxes.js";
 import { layOut, make, showHelp } from "./page.js";
 import { Picture } from "./picture.js";
-import { Automatic, dragged, inWords, windowsOf } from "./windows.js";
-
-const SLOWEST = 1;
-const FASTEST = 60;
+import { SeenInput } from "./seen_input.js";
+import { Automatic, dragged, showWindow, windowsOf } from "./windows.js";
 
 export class Viewer {
   constructor(root) {
@@ -27,7 +26,8 @@ export class Viewer {
     this.broken = new Set();
     this.own = new OwnBoxes(this);
     this.automatic = new Automatic();
-    this.showsInput = false;
+    this.cine = new Cine(this);
+    this.seenInput = new SeenInput(this);
     this.mode = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
     root.tabIndex = 0;
     root.setAttribute("role", "group");
@@ -46,21 +46,13 @@ export class Viewer {
       return;
     }
     this.count = this.list.frames.length;
-    this.rate = this.list.rate ?? 12;
+    this.cine.rate = this.list.rate ?? this.cine.rate;
     this.bar = new Bar(this.parts, this.list, (index) => this.goTo(index));
     this.frames = new Frames(this.list, (index) => this.bar.loaded(index));
     this.#connect();
     this.root.dispatchEvent(new CustomEvent("viewer:ready", { bubbles: true, detail: { frames: this.count, canDraw: ownPlace(this.list) !== null } }));
     await this.goTo(this.list.first);
-    this.#fetchInput();
-  }
-
-  // What the model saw takes the server a while to draw: it begins before anybody asks, when the first picture is there.
-  #fetchInput() {
-    if (!this.list.input_url || this.over.signal.aborted) return;
-    const { input } = inputFor(this.list, this.index).input;
-    const headers = { "X-Background": "1" };
-    fetch(this.list.input_url.replace("{input}", input), { headers, signal: this.over.signal }).catch(() => {});
+    this.seenInput.begin();
   }
 
   // --- which picture
@@ -114,7 +106,7 @@ export class Viewer {
     this.loaded = this.frame = null;
     this.parts.pane.classList.add("is-broken");
     this.broken.add(index);
-    this.#showPlace();
+    this.showPlace();
     this.fail(`Picture ${index + 1} cannot be shown: ${reason}`);
   }
 
@@ -143,9 +135,9 @@ export class Viewer {
     } else {
       this.picture.show(frame, window, this.inverted !== (frame.about.inverted ?? false));
     }
-    this.#showPlace();
-    this.#showWindow(window);
-    this.#showInput();
+    this.showPlace();
+    showWindow(this, window);
+    this.seenInput.show();
     drawMarks(this);
   }
 
@@ -212,75 +204,6 @@ export class Viewer {
     else this.root.blur();
   }
 
-  // --- cine
-
-  toggleCine() {
-    this.playing = !this.playing;
-    this.parts.cine.textContent = this.playing ? "Stop" : "Play";
-    this.parts.cine.setAttribute("aria-pressed", this.playing);
-    if (this.playing) this.#play();
-    this.#showPlace();
-  }
-
-  changeRate(factor) {
-    this.rate = Math.min(Math.max(this.rate * factor, SLOWEST), FASTEST);
-    this.#showPlace();
-  }
-
-  #play() {
-    let due = performance.now() + 1000 / this.rate;
-    const tick = async (now) => {
-      if (!this.playing || this.over.signal.aborted) return;
-      if (now >= due) {
-        due = Math.max(due + 1000 / this.rate, now);
-        // Nothing is left out: a picture that has not come yet is waited for.
-        await this.goTo((this.index + 1) % this.count);
-      }
-      requestAnimationFrame(tick);
-    };
-    requestAnimationFrame(tick);
-  }
-
-  // --- what the model saw
-
-  toggleInput() {
-    if (!this.list.input_url) return;
-    this.showsInput = !this.showsInput;
-    this.parts.input.setAttribute("aria-pressed", this.showsInput);
-    this.parts.seenBox.hidden = !this.showsInput;
-    this.#showInput();
-  }
-
-  #showInput() {
-    if (!this.showsInput) return;
-    const found = inputFor(this.list, this.index);
-    const address = this.list.input_url.replace("{input}", found.input.input);
-    const { seen } = this.parts;
-    if (seen.getAttribute("src") === address && seen.complete && seen.naturalWidth) this.#nameInput(found);
-    else this.#loadInput(address, found);
-  }
-
-  #loadInput(address, found) {
-    const { seen, seenWords } = this.parts;
-    seenWords.textContent = "Drawing what the model saw …";
-    seen.classList.add("is-away");
-    const isWanted = () => seen.getAttribute("src") === address;
-    seen.onload = () => isWanted() && this.#nameInput(found);
-    seen.onerror = async () => {
-      // An image's failure has no reason in it; asked for once more, the server gives one.
-      const reason = await read(address).then(() => "load the page again", (error) => error.message);
-      if (isWanted()) seenWords.textContent = `What the model saw cannot be shown: ${reason}`;
-    };
-    if (!isWanted()) seen.src = address;
-  }
-
-  #nameInput(found) {
-    this.parts.seenBox.classList.toggle("is-other", !found.isHere);
-    this.parts.seen.classList.remove("is-away");
-    this.parts.seenWords.textContent = inputInWords(this.list, this.index, found);
-    this.parts.seen.alt = this.parts.seenWords.textContent;
-  }
-
   // --- words
 
   say(text) {
@@ -301,24 +224,16 @@ export class Viewer {
   pointAt(x, y) {
     this.parts.value.textContent = "";
     if (x === null || !this.frame || !this.picture) return;
-    const { about, pixels } = this.frame;
+    const { about } = this.frame;
     const [column, row] = this.picture.pixelAt(x, y);
     if (column < 0 || row < 0 || column >= about.columns || row >= about.rows) return;
-    const at = row * about.columns + column;
-    const value = about.kind === "rgb" ? pixels.subarray(3 * at, 3 * at + 3).join(" ") : this.#valueInWords(pixels[at]);
-    this.parts.value.textContent = `${column + 1}, ${row + 1}: ${value}`;
+    this.parts.value.textContent = `${column + 1}, ${row + 1}: ${valueInWords(this.frame, column, row)}`;
   }
 
-  #valueInWords(stored) {
-    const { slope, intercept, unit } = this.frame.about;
-    const value = stored * slope + intercept;
-    return `${Number.isInteger(value) ? value : Number(value.toPrecision(5))}${unit ? ` ${unit}` : ""}`;
-  }
-
-  #showPlace() {
+  showPlace() {
     const [, , position, edges] = this.list.frames[this.index];
     const words = `${this.index + 1} / ${this.count}`;
-    this.parts.number.textContent = this.playing ? `${words} · ${Math.round(this.rate)}/s` : words;
+    this.parts.number.textContent = this.cine.inWords(words);
     const outside = this.list.in_stack && this.index >= this.list.in_stack ? "outside the stack" : "";
     const view = this.loaded?.about.view ?? "";
     this.parts.place.textContent = position === null ? outside || view : `${position.toFixed(1)} mm`;
@@ -328,26 +243,6 @@ export class Viewer {
     this.parts.sight.textContent = sight;
     this.parts.sight.dataset.kind = kind;
     this.bar.show(this.index, words);
-  }
-
-  #showWindow(window) {
-    const { subtracted, not_subtracted: whyNot } = this.frame.about;
-    const isColour = this.frame.about.kind === "rgb" && !this.byHand;
-    const words = [!isColour && inWords(window), this.inverted && "inverted", subtracted && "less its mask"];
-    this.parts.window.textContent = words.filter(Boolean).join(" · ");
-    this.parts.subtract.hidden = !this.loaded.about.subtracted;
-    this.parts.subtract.setAttribute("aria-pressed", Boolean(subtracted));
-    this.parts.subtract.title = `${this.loaded.about.subtracted} (s)`;
-    const notes = [...this.list.problems, ...(whyNot ? [whyNot] : [])];
-    this.parts.notes.hidden = !notes.length;
-    this.parts.notes.textContent = notes.join("; ");
-    const names = this.windows.map((one, number) => `${number + 1}  ${one.name}`);
-    const options = this.byHand ? [...names, window.name] : names;
-    if (this.parts.windows.dataset.names !== options.join("\n")) {
-      this.parts.windows.replaceChildren(...options.map((name, value) => make("option", { value }, name)));
-      this.parts.windows.dataset.names = options.join("\n");
-    }
-    this.parts.windows.value = this.byHand ? names.length : Math.min(this.choice, names.length - 1);
   }
 
   // --- begin and end
@@ -365,8 +260,8 @@ export class Viewer {
     parts.invert.addEventListener("click", () => this.invert());
     parts.reset.addEventListener("click", () => this.reset());
     parts.subtract.addEventListener("click", () => this.toggleSubtraction());
-    parts.cine.addEventListener("click", () => this.toggleCine());
-    parts.input.addEventListener("click", () => this.toggleInput());
+    parts.cine.addEventListener("click", () => this.cine.toggle());
+    parts.input.addEventListener("click", () => this.seenInput.toggle());
     parts.help.addEventListener("click", () => this.help());
     parts.cine.hidden = parts.bar.hidden = this.count < 2;
     parts.input.hidden = !this.list.input_url;
@@ -379,7 +274,7 @@ export class Viewer {
   }
 
   end() {
-    this.playing = false;
+    this.cine.playing = false;
     this.over.abort();
     this.sizes?.disconnect();
     this.frames?.end();

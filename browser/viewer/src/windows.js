@@ -1,5 +1,6 @@
 // Which windows a frame can be shown with, and what dragging does to one. A window is { name, low, high } in modality
 // values: grey rises from low to high.
+import { make } from "./page.js";
 
 const COLOUR = { name: "As stored", low: 0, high: 255 };
 
@@ -33,7 +34,7 @@ export function windowsOf(frame, list, automatic) {
 }
 
 // Centre and width as PS3.3 C.11.2.1.2.1 counts them, for people.
-export function inWords(window) {
+function inWords(window) {
   if (window.byFile) return window.name;
   const width = window.high - window.low + 1;
   const center = (window.low + window.high + 1) / 2;
@@ -48,4 +49,26 @@ export function dragged(window, dx, dy) {
   const wider = Math.max(width + dx * step, width * 0.02);
   const center = (window.low + window.high) / 2 + dy * step;
   return { name: "By hand", low: center - wider / 2, high: center + wider / 2 };
+}
+
+// Shows how the picture of a viewer is windowed, and the choices there are.
+export function showWindow(viewer, window) {
+  const { parts, frame, loaded, list } = viewer;
+  const { subtracted, not_subtracted: whyNot } = frame.about;
+  const isColour = frame.about.kind === "rgb" && !viewer.byHand;
+  const words = [!isColour && inWords(window), viewer.inverted && "inverted", subtracted && "less its mask"];
+  parts.window.textContent = words.filter(Boolean).join(" · ");
+  parts.subtract.hidden = !loaded.about.subtracted;
+  parts.subtract.setAttribute("aria-pressed", Boolean(subtracted));
+  parts.subtract.title = `${loaded.about.subtracted} (s)`;
+  const notes = [...list.problems, ...(whyNot ? [whyNot] : [])];
+  parts.notes.hidden = !notes.length;
+  parts.notes.textContent = notes.join("; ");
+  const names = viewer.windows.map((one, number) => `${number + 1}  ${one.name}`);
+  const options = viewer.byHand ? [...names, window.name] : names;
+  if (parts.windows.dataset.names !== options.join("\n")) {
+    parts.windows.replaceChildren(...options.map((name, value) => make("option", { value }, name)));
+    parts.windows.dataset.names = options.join("\n");
+  }
+  parts.windows.value = viewer.byHand ? names.length : Math.min(viewer.choice, names.length - 1);
 }
