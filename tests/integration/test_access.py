@@ -66,6 +66,13 @@ def test_every_route_says_who_may_see_it(app: FastAPI) -> None:
                                                               "/redoc", "/slip"]  # fmt: skip
 
 
+def test_no_route_both_shows_and_changes(app: FastAPI) -> None:
+    """A link on another site's page is followed with the session's cookie: what changes something is never a GET."""
+    for path, route in access.routes(app):
+        methods = set(getattr(route, "methods", None) or ())
+        assert not methods & {"GET", "HEAD"} or methods <= {"GET", "HEAD"}, path
+
+
 def test_no_route_serves_somebody_unknown(app: FastAPI, nobody: TestClient) -> None:
     for method, address, role in routes(app):
         if role is not None:

@@ -90,6 +90,11 @@ def held_volume(hospital: Hospital) -> str:
     return hospital.decided_volume(f"V{next(numbers)}", range(3), 1, state=JobState.HELD, decision="review")
 
 
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, in small letters."""
+    return page.split(f"<h2>{heading}</h2>")[1].split("</section>")[0].lower()
+
+
 def form(page: str, action: str) -> dict[str, list[str]]:
     """What a browser would send of the form with this action."""
     found = re.search(rf'<form[^>]*action="{re.escape(action)}"[^>]*>(.*?)</form>', page, re.DOTALL)
@@ -166,11 +171,15 @@ def test_findings_are_edited_in_the_adapters_own_form_and_shown_before_they_are_
     shown = send(ada, page, action, step="look", **changes)
     assert "What you sign" in shown.text
     assert "edited by a person" in shown.text
+    report = section(shown.text, "Your report")
+    assert [word in report for word in ("severe", "spleen", "contusion", "mild")] == [True, True, True, False]
     assert hospital.job(job_id).state is JobState.HELD
     back = send(ada, shown.text, action, step="change")
     assert form(back.text, action)["f.organs_involved"] == ["liver", "spleen"]
     signed = send(ada, shown.text, action, step="sign")
     assert "Signed with your changes" in signed.text
+    decided_page = section(ada.get(f"/cases/{job_id}").text, "What is signed")
+    assert ("severe" in decided_page, "mild" in decided_page) == (True, False)
     with hospital.db.reading() as session:
         (decided,) = session.scalars(select(Review).where(Review.job_id == job_id))
     assert decided.findings == {
