@@ -27,7 +27,7 @@ from worker.db.people import Account, OpenSession
 from worker.db.records import Instance, Job, Review, Study
 from worker.people import accounts
 from worker.roles import Role
-from worker.states import JobState
+from worker.states import JobState, Priority
 from worker.web.app import create_app
 
 PEOPLE = {
@@ -308,6 +308,22 @@ def test_a_form_of_no_page_of_ours_is_refused(hospital: Hospital, ada: TestClien
         answer = ada.post(f"/cases/{job_id}/reject", data={"reason": "x", "seen": "", "csrf_token": token})
         assert answer.status_code == 403
     assert hospital.job(job_id).state is JobState.HELD
+
+
+def test_a_line_of_the_list_says_how_urgent_a_case_is_and_why_it_waits(hospital: Hospital, ada: TestClient) -> None:
+    job_id = held(
+        hospital,
+        priority=Priority.STAT.rank,
+        waiting_since=utc_now() - timedelta(hours=3, minutes=20, seconds=30),
+        decision_reason="below the limit of 0.95",
+        confidence={"probability": 0.93, "calibrated": True, "method": "label likelihood"},
+    )
+    line = ada.get("/").text.split(f'<tr id="case-{job_id}"')[1].split("</tr>")[0]
+    cells = [" ".join(re.sub("<[^>]+>", " ", cell).split()) for cell in re.findall(r"<td>(.*?)</td>", line, re.DOTALL)]
+    waits, study, *rest = cells
+    assert (waits, study.split()[1:]) == ("3 h 20 min stat", ["XA", "patient", "P-1"])
+    sure = "0.93 label likelihood"
+    assert rest == ["Vessel patency on angiography", "patency: blocked", sure, "below the limit of 0.95"]
 
 
 def test_filters_are_kept_and_no_address_holds_what_was_searched_for(
