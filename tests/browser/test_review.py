@@ -171,6 +171,13 @@ def test_a_line_of_the_list_is_opened_from_the_keyboard(browser: Browser, house:
         page.wait_for_url(f"{house.url}{second}")
         press(page, "q")
         page.wait_for_url(f"{house.url}/")
+        press(page, "n")
+        expect(page.get_by_text("open with you")).to_be_visible()
+        first = page.url
+        press(page, "n")
+        page.wait_for_url(lambda address: "/cases/" in address and address != first)
+        press(page, "q")
+        page.wait_for_url(f"{house.url}/")
         press(page, "?")
         expect(page.get_by_role("dialog")).to_be_visible()
         keep(page, "review-keys")
