@@ -114,6 +114,7 @@ def test_the_pipeline_shows_stages_processes_and_models(app: FastAPI, administra
         "1 h 01 min",
         "broker reachable",
         "steps: 3",
+        "GiB free of ",
         "held",
     ):
         assert words in part, words
