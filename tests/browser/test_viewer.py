@@ -19,6 +19,7 @@ from models.drawing import draw
 from models.question import Question
 from models.recipe import FrameOf, Picture, Plane
 from tests.browser.chromium import faults, keep, opened
+from tests.people import PASSWORD, quick_hashes
 from tests.phantoms.angiography import Detector, run, write_dsa
 from tests.phantoms.ct import write_ct
 from tests.phantoms.images import write_image
@@ -28,6 +29,8 @@ from tests.services.process import wait_until
 from tests.viewed_store import ViewedStore
 from tests.web_server import WebServer, web_server, web_settings
 from worker.demo.phantom_video import write_video
+from worker.people import accounts
+from worker.roles import Role
 
 SOFT = Window(40, 400, "LINEAR", "test")
 #: Of the 24 slices, what the model saw; the second is the key image.
@@ -276,36 +279,46 @@ def test_boxes_lie_where_the_model_put_them(browser: Browser, room: Room) -> Non
         assert np.abs(np.subtract(outlined(page), (middle + 50, (side - larger) / 2 + 20, larger, larger))).max() < 2
 
 
-def test_a_person_draws_a_box_and_sees_their_own(browser: Browser, room: Room) -> None:
-    recipe = [Picture(planes=(Plane(FrameOf(room.slices[2].header.sop_instance_uid), SOFT),))]
+def test_a_person_draws_a_box_and_sees_their_own(browser: Browser, tmp_path: Path) -> None:
     asked = Question("detection", labels=("mass",))
-    about = {"question": asked.to_json(), "question_key": asked.key, "findings": {"objects": []}}
-    job = room.store.job(room.ct, recipe, adapter="flare", **about)
-    with opened(browser, f"{room.url}/viewer/jobs/{job}") as page:
-        at(page, 3, 24)
-        page.keyboard.press("End")
-        at(page, 24, 24)
-        page.evaluate(
-            """() => {
-                const viewer = document.querySelector(".viewer");
-                const tell = (name, detail) => viewer.dispatchEvent(new CustomEvent(name, {detail}));
-                const done = (box) => {
-                    viewer.box = box;
-                    tell("viewer:own", {boxes: [{box, label: "mine"}]});
-                };
-                tell("viewer:draw", {done});
-            }"""
-        )
-        at(page, 3, 24)  # where the model looked
-        expect(page.locator(".viewer-message")).to_contain_text("Press at one corner")
-        side = page.evaluate("document.querySelector('.viewer-pane').clientHeight")
-        drag(page, side // 4, side // 8)
-        top, left, bottom, right = page.evaluate("document.querySelector('.viewer').box")
-        assert np.abs(np.subtract((top, left, bottom, right), (0.5, 0.5, 0.625, 0.75))).max() < 0.01
-        expect(page.locator(".viewer-label.is-own")).to_have_text("mine")
-        keep(page, "viewer-own-box")
-        page.keyboard.press("j")
-        expect(page.locator(".viewer-own")).to_have_count(0)
+    about: dict[str, Any] = {"question": asked.to_json(), "question_key": asked.key, "findings": {"objects": []}}
+    with quick_hashes(), web_server(web_settings(tmp_path, login="required")) as server:
+        room = Room(server, tmp_path)
+        recipe = [Picture(planes=(Plane(FrameOf(room.slices[2].header.sop_instance_uid), SOFT),))]
+        job = room.store.job(room.ct, recipe, adapter="flare", **about)
+        with server.database.writing() as session:
+            accounts.add(session, "ada", Role.REVIEWER, person_name="Lovelace^Ada", password=PASSWORD)
+        with opened(browser, f"{room.url}/cases/{job}") as page:
+            page.get_by_label("Login").fill("ada")
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Log in").click()
+            at(page, 3, 24)
+            page.keyboard.press("v")
+            page.keyboard.press("End")
+            at(page, 24, 24)
+            page.keyboard.press("e")
+            page.get_by_role("button", name="Add").click()
+            page.get_by_role("button", name="Draw it on the picture").click()
+            at(page, 3, 24)  # where the model looked
+            expect(page.locator(".viewer-message")).to_contain_text("Press at one corner")
+            scale = page.evaluate(
+                "Math.min(...(({ clientWidth, clientHeight }) => [clientWidth, clientHeight])("
+                "document.querySelector('.viewer-pane')))"
+            )
+            drag(page, scale // 4, scale // 8)
+            corners = [page.get_by_label(side, exact=True).input_value() for side in ("top", "left", "bottom", "right")]
+            assert np.abs(np.subtract(np.array(corners, float), (500, 500, 625, 750))).max() < 12
+            expect(page.locator(".viewer-own")).to_have_count(1)
+            page.get_by_label("label").select_option("mass")
+            expect(page.locator(".viewer-label.is-own")).to_have_text("mass (yours)")
+            keep(page, "viewer-own-box")
+            page.get_by_label("top", exact=True).fill("400")
+            page.keyboard.press("Escape")
+            expect(page.locator(".viewer-own")).to_have_count(0)  # the form is closed
+            page.keyboard.press("e")
+            expect(page.locator(".viewer-own")).to_have_count(1)
+            page.get_by_role("button", name="Remove").click()
+            expect(page.locator(".viewer-own")).to_have_count(0)
 
 
 def test_a_run_plays_by_itself_and_stops(browser: Browser, room: Room, tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 // A case's page: the images of another study of the patient beside the case's own, for comparison. Without this script,
 // or with Ctrl, they open in a tab of their own.
-"use strict";
 
-{
+function beside(place) {
   const page = document.querySelector(".case");
-  const place = document.querySelector("[data-beside-place]");
   const holder = document.querySelector("[data-beside-viewer]");
   const head = document.querySelector("[data-beside-head]");
   const words = document.querySelector("[data-beside-words]");
@@ -46,3 +44,6 @@
     place.addEventListener(name, (event) => event.stopPropagation());
   }
 }
+
+const place = document.querySelector("[data-beside-place]");
+if (place) beside(place);

@@ -1,9 +1,9 @@
-// Small helps on every page: times in the reader's zone, the light switch, keys, forms that grow. Pages work without.
-"use strict";
+// Small helps on every page: times in the reader's zone, the light switch, keys, lists, a server that is away. Pages
+// work without.
 
-const KEYS_TYPED_INTO = "input, textarea, select, [contenteditable]";
-const find = (selector, within = document) => within.querySelector(selector);
-const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+export const KEYS_TYPED_INTO = "input, textarea, select, [contenteditable]";
+export const find = (selector, within = document) => within.querySelector(selector);
+export const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
 // Times ---------------------------------------------------------------------------------------------------------------
 
@@ -89,24 +89,9 @@ function lists() {
   });
 }
 
-// Decisions: one open at a time, its first field or its button focused -------------------------------------------------
+// Enter twice must not send a form twice; where the server is away it waits --------------------------------------------
 
-function openDecision(details) {
-  if (details.closest("[inert]")) return;
-  details.open = true;
-  const first = find("[data-first]", details) ?? find("input:not([type=hidden]), select, textarea, button", details);
-  first?.focus();
-  details.scrollIntoView({ block: "nearest" });
-}
-
-function decisions() {
-  for (const details of all("details.decision")) {
-    details.addEventListener("toggle", () => {
-      if (!details.open) return;
-      for (const other of all("details.decision[open]")) if (other !== details) other.open = false;
-    });
-  }
-  // Enter twice must not send a decision twice.
+function sendingOnce() {
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.dataset.sent) {
@@ -122,35 +107,7 @@ function decisions() {
       form.dataset.sent = "yes";
       setTimeout(() => delete form.dataset.sent, 3000);
     }
-    leaving = true;
   });
-}
-
-// A case that is left is free for others at once ----------------------------------------------------------------------
-
-let leaving = false;
-
-function releaseWhenLeft() {
-  const claimed = find("[data-claimed]");
-  if (!claimed) return;
-  addEventListener("pagehide", () => {
-    const token = find("input[name=csrf_token]");
-    if (leaving || !token) return;
-    navigator.sendBeacon(claimed.dataset.claimed, new URLSearchParams({ csrf_token: token.value }));
-  });
-  // Back with the browser's button: the page comes out of its memory, and the case must be claimed again.
-  addEventListener("pageshow", (event) => {
-    if (event.persisted) location.reload();
-  });
-}
-
-// A case that another person has open: its forms wait until it is free -------------------------------------------------
-
-function whose(within) {
-  if (!find("[data-claimed]")) return;
-  const isTaken = Boolean(find("[data-taken], [data-nobody]", within));
-  for (const part of all("[data-decides]")) part.inert = isTaken;
-  for (const button of all("[data-release]")) button.hidden = isTaken;
 }
 
 // The server cannot be reached: what stands on the page is of then, and nothing can be decided ------------------------
@@ -209,26 +166,6 @@ function connection() {
   });
 }
 
-// How many of the case's images a person has had before them goes with their decision ---------------------------------
-
-function looked() {
-  const told = ({ detail }) => {
-    for (const field of all("[data-looked]")) field.value = String(detail.seen);
-    const some = `You have had ${detail.seen} of ${detail.frames} image${detail.frames === 1 ? "" : "s"} on the screen.`;
-    const broken = detail.broken ? ` ${detail.broken} cannot be shown.` : "";
-    for (const line of all("[data-looked-words]")) {
-      line.textContent = some + broken;
-      line.classList.toggle("few", Boolean(detail.broken) || !detail.seen);
-    }
-  };
-  for (const line of all("[data-looked-words]")) {
-    line.textContent = "No image has been on the screen yet.";
-    line.classList.add("few");
-  }
-  document.addEventListener("viewer:frame", told);
-  document.addEventListener("viewer:failed", told);
-}
-
 // Filters: a choice is applied at once --------------------------------------------------------------------------------
 
 function filters() {
@@ -254,87 +191,6 @@ function countdown() {
   }, 250);
 }
 
-// Lists in forms grow and shrink --------------------------------------------------------------------------------------
-
-function growingForms(within) {
-  for (const button of all("[data-add], [data-remove]", within)) button.hidden = false;
-}
-
-function grow(fieldset) {
-  const most = Number(fieldset.dataset.most ?? Infinity);
-  const list = find(".row-list", fieldset);
-  const fields = all("input, textarea", list);
-  const empty = fields.find((field) => !field.value);
-  // What is typed next must go into a field, and never be taken for keys.
-  if (empty || list.children.length >= most) {
-    (empty ?? fields.at(-1))?.focus();
-    return;
-  }
-  const number = Number(fieldset.dataset.rows);
-  fieldset.dataset.rows = String(number + 1);
-  const holder = document.createElement("div");
-  holder.append(find("template", fieldset).content.cloneNode(true));
-  for (const element of all("*", holder)) {
-    for (const name of ["name", "id", "for", "aria-describedby"]) {
-      const value = element.getAttribute(name);
-      if (value) element.setAttribute(name, value.replace("NEW", String(number)));
-    }
-  }
-  growingForms(holder);
-  list.append(...holder.children);
-  find("input, select, textarea", list.lastElementChild)?.focus();
-}
-
-function forms() {
-  growingForms(document);
-  document.addEventListener("click", (event) => {
-    const add = event.target.closest("[data-add]");
-    if (add) grow(add.closest("fieldset"));
-    const remove = event.target.closest("[data-remove]");
-    if (remove) remove.closest(".one-row").remove();
-  });
-}
-
-// Boxes: drawn on the picture, and shown there as they are typed ------------------------------------------------------
-
-const BOX_SCALE = 1000;
-
-function showBoxes(form) {
-  const viewer = find(".viewer");
-  if (!viewer || !form || !find("[data-box]", form)) return;
-  const boxes = [];
-  for (const place of form.closest("details").open ? all("[data-box]", form) : []) {
-    const sides = all("input", place).map((field) => (field.value === "" ? NaN : Number(field.value) / BOX_SCALE));
-    const label = find("select, input:not([type=number])", place.parentElement)?.value ?? "";
-    if (sides.every((side) => side >= 0 && side <= 1)) boxes.push({ box: sides, label: `${label} (yours)` });
-  }
-  viewer.dispatchEvent(new CustomEvent("viewer:own", { detail: { boxes } }));
-}
-
-function drawnBoxes() {
-  document.addEventListener("click", (event) => {
-    const form = event.target.closest("form.findings");
-    if (event.target.closest("[data-remove]")) showBoxes(form);
-    const button = event.target.closest("[data-draw]");
-    if (!button) return;
-    const place = button.closest("[data-box]");
-    const done = (box) => {
-      all("input", place).forEach((field, number) => (field.value = String(Math.round(box[number] * BOX_SCALE))));
-      showBoxes(form);
-      find("select, input:not([type=number])", place.parentElement)?.focus();
-    };
-    find(".viewer")?.dispatchEvent(new CustomEvent("viewer:draw", { detail: { done } }));
-  });
-  for (const form of all("form.findings")) {
-    form.addEventListener("input", () => showBoxes(form));
-    form.closest("details").addEventListener("toggle", () => showBoxes(form));
-  }
-  document.addEventListener("viewer:ready", ({ detail }) => {
-    document.body.classList.toggle("can-draw", detail.canDraw);
-    showBoxes(find("form.findings"));
-  });
-}
-
 // Keys ----------------------------------------------------------------------------------------------------------------
 
 const press = (selector) => find(selector)?.click();
@@ -355,17 +211,12 @@ const PLAIN_KEYS = {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   if (event.key === "Escape") {
-    for (const details of all("details.decision[open]")) {
-      details.open = false;
-      find("summary", details).focus();
-    }
     if (event.target.matches(KEYS_TYPED_INTO)) event.target.blur();
     return;
   }
   if (event.target.matches(KEYS_TYPED_INTO) || find("dialog[open]")) return;
-  const decision = all("details.decision").find((details) => details.dataset.key.includes(event.key));
-  const action = decision ? () => openDecision(decision) : PLAIN_KEYS[event.key];
-  if (!action || event.key.length !== 1) return;
+  const action = PLAIN_KEYS[event.key];
+  if (!action) return;
   event.preventDefault();
   action();
 }
@@ -377,18 +228,13 @@ localZone();
 lightSwitch();
 help();
 lists();
-decisions();
-releaseWhenLeft();
+sendingOnce();
 countdown();
-forms();
 connection();
-looked();
 filters();
-drawnBoxes();
 document.addEventListener("keydown", onKey);
 document.addEventListener("htmx:afterSwap", (event) => {
   localTimes(event.target);
-  if (event.target.matches("[data-claimed]")) whose(event.target);
   const focused = document.activeElement === document.body && chosen ? find(`#${chosen} a`) : null;
   mark();
   focused?.focus({ preventScroll: true });
