@@ -88,9 +88,14 @@ def test_from_the_first_log_in_to_an_ended_session_and_out(browser: Browser, sit
         page.get_by_role("link", name="administrator").click()
         expect(page.get_by_text("this browser")).to_be_visible()
         look_at(page, "account")
+        page.goto(f"{url}/studies/999")
+        expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+        look_at(page, "not-found")
+        page.get_by_role("link", name="administrator").click()
         page.get_by_role("button", name="Log out").click()
         expect(page).to_have_url(f"{url}/login")
         page.goto(f"{url}/studies")
         expect(page).to_have_url(f"{url}/login?next=%2Fstudies")
-    # The wrong password.
-    assert troubles == ["Failed to load resource: the server responded with a status of 403 (Forbidden)"]
+    # The wrong password, and the study that is not there.
+    failed = "Failed to load resource: the server responded with a status of"
+    assert troubles == [f"{failed} 403 (Forbidden)", f"{failed} 404 (Not Found)"]
