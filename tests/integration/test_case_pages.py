@@ -289,6 +289,7 @@ def test_a_wrong_adapter_is_replaced(hospital: Hospital, ada: TestClient) -> Non
     with hospital.db.reading() as session:
         new = session.scalars(select(Job).where(Job.adapter == "clinical_caption")).one()
     assert (new.state, new.question_key) == (JobState.QUEUED, "caption")
+    assert new.question == Question("caption").to_json(), "that is what it will be asked"
     assert hospital.job(job_id).state is JobState.REJECTED
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import re
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
@@ -64,6 +67,7 @@ def test_whom_the_provider_vouches_for_is_let_in_with_name_and_role(app: FastAPI
     assert "Log in with City Hospital" in browser.get("/login").text
     answer = log_in_there(browser, HELD_PAGE)
     assert (answer.status_code, answer.headers["location"]) == (303, HELD_PAGE)
+    assert "dicom_worker_login" not in browser.cookies, "what was for one log-in is not kept"
     assert "Meitner^Lise" in browser.get("/account").text
     with app.state.database.reading() as session:
         (account,) = accounts.everybody(session)
@@ -172,6 +176,43 @@ def test_a_forged_signature_is_not_believed_and_a_new_key_is_fetched(
     assert log_in_there(browser_of(app)).status_code == 303
 
 
+@pytest.mark.parametrize("algorithm", ["none", "HS256"])
+def test_a_token_that_anybody_could_make_is_not_believed(
+    app: FastAPI, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    """Not signed at all, or with the public key as a shared secret, even where the provider offers that."""
+    described = {**provider.metadata(), "id_token_signing_alg_values_supported": ["ES256", "none", "HS256"]}
+    signed = provider.token
+
+    def forged(form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
+        status, answer = signed(form, authorization)
+        head = urlsafe_b64encode(json.dumps({"alg": algorithm, "kid": provider.key.kid}).encode()).rstrip(b"=")
+        text = head + b"." + answer["id_token"].split(".")[1].encode()
+        secret = provider.key.as_pem(private=False)
+        seal = b"" if algorithm == "none" else hmac.digest(secret, text, "sha256")
+        return status, {**answer, "id_token": (text + b"." + urlsafe_b64encode(seal).rstrip(b"=")).decode()}
+
+    monkeypatch.setattr(provider, "metadata", lambda: described)
+    monkeypatch.setattr(provider, "token", forged)
+    browser = browser_of(app)
+    assert log_in_there(browser).status_code == 403
+    assert browser.get("/api/studies").status_code == 401
+
+
+def test_the_way_back_from_the_provider_leads_nowhere_else(app: FastAPI) -> None:
+    answer = log_in_there(browser_of(app), "https://evil.example/account")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    # Nor where the page it goes on to was put into this browser's cookie by another site of the same domain.
+    browser = browser_of(app)
+    led = browser.get("/login/provider", follow_redirects=False)
+    kept = json.loads(bytes.fromhex(browser.cookies["dicom_worker_login"]))
+    planted = json.dumps([*kept[:3], "//evil.example"]).encode().hex()
+    browser.cookies.clear()
+    browser.cookies.set("dicom_worker_login", planted, domain="localhost.local")
+    back = httpx.get(led.headers["location"], follow_redirects=False, trust_env=False).headers["location"]
+    assert browser.get(back, follow_redirects=False).headers["location"] == "/"
+
+
 def log_out(browser: TestClient) -> httpx.Response:
     answer: httpx.Response = browser.post("/logout", data={"csrf_token": csrf_of(browser)}, follow_redirects=False)
     return answer
@@ -231,7 +272,7 @@ def test_what_another_browser_began_is_not_finished_here(app: FastAPI) -> None:
     assert "broken off" in browser_of(app).get(back).text
     mine = browser_of(app)
     mine.get("/login/provider", follow_redirects=False)
-    assert mine.get(back).status_code == 403  # another state
+    assert "broken off" in mine.get(back).text  # another state: the code goes to nobody
     for query in ("", "error=access_denied", "code=x&state=y&iss=https://evil.example"):
         assert browser_of(app).get(f"/login/back?{query}").status_code == 403
 

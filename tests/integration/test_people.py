@@ -656,3 +656,27 @@ def test_tokens_let_machines_in_until_they_end(app: FastAPI, users: Callable[...
     users("token", "revoke", "prometheus")
     assert browser_of(app).get("/api/studies", headers=headers).status_code == 401
     assert "no token" in users("token", "revoke", "prometheus", code=1)
+
+
+def test_a_token_ends_in_time_and_never_may_more_than_whose_it_is(app: FastAPI) -> None:
+    headers: dict[str, str] = {}
+
+    def answers(address: str = "/api/studies") -> int:
+        return int(browser_of(app).get(address, headers=headers).status_code)
+
+    with app.state.database.writing() as session:
+        ada = accounts.get(session, "ada")
+        headers["Authorization"] = f"Bearer {tokens.add(session, 'hers', Role.ADMINISTRATOR, 2, ada)}"
+        (made,) = tokens.listed(session)
+        assert timedelta(days=1) < made.expires_at - utc_now() <= timedelta(days=2)
+    assert answers("/api/users") == 200
+    with app.state.database.writing() as session:
+        accounts.get(session, "ada").role = Role.VIEWER
+    assert (answers("/api/users"), answers()) == (403, 200)
+    for disabled, answer in ((True, 401), (False, 200)):
+        with app.state.database.writing() as session:
+            accounts.get(session, "ada").disabled = disabled
+        assert answers() == answer
+    with app.state.database.writing() as session:
+        tokens.listed(session)[0].expires_at = utc_now()
+    assert answers() == 401

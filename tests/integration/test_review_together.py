@@ -239,6 +239,7 @@ def test_a_second_reader_must_be_another_person(hospital: Hospital) -> None:
         lambda: review.accept(hospital.db, job_id, ADA),
         lambda: review.edit(hospital.db, job_id, {"patency": "patent"}, ADA),
         lambda: review.reject(hospital.db, job_id, ADA, "no"),
+        lambda: review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "no vessel"),
     ):
         with pytest.raises(ReviewError, match="they asked for a second reader, who must be another person"):
             decide()
@@ -420,6 +421,7 @@ def test_a_re_routing_is_begun_when_it_is_final_and_ends_when_it_is_taken_back(h
     assert written(hospital, job_id) is JobState.RELEASED
     outcome = review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "no vessel", undo_s=60)
     assert "abdominal_trauma is asked instead in 60 s unless that is taken back (1 job)" in outcome.message
+    assert hospital.delivery_states(job_id) == {DeliveryState.CANCELLED}, "no more of the old answer is sent"
     settings = hospital.settings
     assert claim_jobs(hospital.db, settings, "here", 5) == [], "the other adapter is not asked yet"
     with pytest.raises(ReviewError, match=r"only Lovelace\^Ada can take the decision back"):
