@@ -174,3 +174,10 @@ def test_images_come_by_c_get_from_an_archive_that_does_not_know_this_node(stran
         assert {dcmread(row.path).PixelData for row in rows} == {ds.PixelData for ds in images}
         assert session.scalars(select(Association.released)).all() == [True], "assembly sees that they are whole"
     assert list((stranger.folder / "spool" / "incoming-get").iterdir()) == []
+    # Room that is kept free for results is not given to images that are fetched either.
+    more = slices("more", 1, AccessionNumber="A2", StudyDate="20260302")
+    stranger.send(more, stranger.pacs)
+    file = stranger.folder / "worker.yaml"
+    file.write_text(file.read_text() + "disk: {keep_free_gib: 1.0e+6}\n")
+    assert stranger.fetch("A2", "--from", "pacs").exit_code == 1
+    assert stranger.here() == uids(images)

@@ -170,6 +170,30 @@ def test_what_is_decided_is_told_at_once_and_owed_no_more(small_house: House) ->
     assert (decided, house.owed) == (["reject", "undo", "second-reader"], 0)
 
 
+def test_what_is_told_late_is_told_in_its_order_and_to_the_end(
+    small_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = small_house
+    person = review.reviewer(
+        house.settings, "Curie^Marie", "City", witness=Witness(house.trail, Actor("linux-user", address="localhost"))
+    )
+    house.trail.folder.write_bytes(b"no folder")
+    review.reject(house.database, HELD_JOB, person, "blurred", undo_s=60)
+    review.undo(house.database, HELD_JOB, person)
+    review.ask_second_reader(house.database, HELD_JOB, person, "look at the spleen")
+    house.trail.folder.unlink()
+    with house.database.writing() as session:
+        session.execute(update(OwedMessage).values(due_at=utc_now()))
+    # More than one look writes at once: the next ones follow without a pause.
+    monkeypatch.setattr(owed, "_AT_ONCE", 1)
+    monkeypatch.setattr(owed, "_LOOK_EVERY_S", 60.0)
+    late = LateWriter(house.database, house.trail)
+    services.wait_until(lambda: not house.owed, 10, "the decisions to be told")
+    late.stop()
+    decided = [line.split(": ")[1].split(" by ")[0] for line in house.told]
+    assert decided == ["reject", "undo", "second-reader"]
+
+
 def test_a_changed_user_is_told_late_too(small_house: House) -> None:
     house = small_house
     with quick_hashes(), house.database.writing() as session:

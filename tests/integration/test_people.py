@@ -261,6 +261,27 @@ def test_a_session_ends_when_idle_and_in_any_case(app: FastAPI, browser: TestCli
     assert browser.get("/api/studies").status_code == 401
 
 
+def test_how_long_a_session_lasts_is_what_the_settings_say(app: FastAPI, browser: TestClient) -> None:
+    web = app.state.settings.web.model_copy(update={"session_idle_s": 120.0, "session_longest_s": 3600.0})
+    app.state.settings = app.state.settings.model_copy(update={"web": web})
+    elsewhere = browser_of(app)
+    for one in (browser, elsewhere):
+        log_in(one, "rea")
+    with app.state.database.writing() as session:
+        now = utc_now()
+        here, there = session.query(OpenSession).order_by(OpenSession.opened_at)
+        assert timedelta(minutes=59) < there.ends_at - now <= timedelta(hours=1)
+        here.seen_at, there.seen_at = now - timedelta(seconds=121), now - timedelta(seconds=110)
+    assert browser.get("/api/studies").status_code == 401
+    page = elsewhere.get("/account").text
+    assert "Log out there" not in page, "what has ended is not there to be ended"
+    with app.state.database.writing() as session:
+        session.query(OpenSession).update({"ends_at": utc_now() - timedelta(seconds=1)})
+    log_in(browser, "rea")
+    with app.state.database.reading() as session:
+        assert session.query(OpenSession).count() == 1, "the table does not grow for ever"
+
+
 def test_only_what_a_person_does_keeps_a_session_open(app: FastAPI, browser: TestClient) -> None:
     log_in(browser, "rea")
     long_ago = utc_now() - timedelta(seconds=600)
@@ -373,7 +394,10 @@ def test_a_one_time_password_is_good_for_a_week(app: FastAPI, browser: TestClien
     answer = log_in(browser, "new")
     assert (answer.status_code, "was good for 7 days" in answer.text) == (403, True)
     with app.state.database.writing() as session:
-        accounts.set_password(session, accounts.get(session, "new"), OTHER_PASSWORD, is_one_time=True)
+        account = accounts.get(session, "new")
+        accounts.set_password(session, account, OTHER_PASSWORD, is_one_time=True)
+        assert account.one_time_until is not None
+        assert timedelta(days=6) < account.one_time_until - utc_now() <= timedelta(days=7), "and the next one again"
     assert log_in(browser, "new", OTHER_PASSWORD).url.path == "/account/password"
 
 
@@ -395,8 +419,12 @@ def test_an_administrator_adds_changes_and_disables_users(app: FastAPI, browser:
     assert vera.get("/api/studies").status_code == 401  # a new role, a new session
     assert "Rubin^V" in send(f"/people/{numbers['vera']}/name", person_name="Rubin^V")
     assert "cannot be written into a DICOM object" in send(f"/people/{numbers['vera']}/name", person_name="a=b")
-    assert "is disabled" in send(f"/people/{numbers['vera']}/disable")
+    with app.state.database.writing() as session:
+        before = tokens.add(session, "before", Role.VIEWER, 1, accounts.get(session, "vera"))
+    assert "1 token in their name is revoked" in send(f"/people/{numbers['vera']}/disable")
     assert "is enabled" in send(f"/people/{numbers['vera']}/enable")
+    headers = {"Authorization": f"Bearer {before}"}
+    assert browser_of(app).get("/api/studies", headers=headers).status_code == 401, "what was taken stays taken"
     with app.state.database.writing() as session:
         token_of_vera = tokens.add(session, "vera's", Role.VIEWER, 1, accounts.get(session, "vera"))
     headers = {"Authorization": f"Bearer {token_of_vera}"}

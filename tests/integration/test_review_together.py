@@ -102,6 +102,14 @@ def test_a_claim_that_nobody_renews_is_free_for_others(hospital: Hospital) -> No
     assert taken.is_own
     with pytest.raises(ReviewError, match=r"Broca\^Bob has job"):
         review.accept(hospital.db, job_id, ADA)
+    forgotten = held(hospital, "B2")
+    review.claim(hospital.db, forgotten, ADA, -1)
+    with hospital.db.reading() as session:
+        lines = {line.job_id: line.open_with for line in work_list(session, Filters(), "", BOB.name).lines}
+        assert lines == {job_id: BOB.name, forgotten: ""}
+        assert not work_list(session, Filters(who="open with me"), "", ADA.name).lines
+    assert review.next_case(hospital.db, BOB, after=job_id) == forgotten
+    assert review.accept(hospital.db, forgotten, BOB).state is JobState.ACCEPTED
 
 
 def test_two_people_of_one_name_are_two_by_their_accounts(hospital: Hospital) -> None:
@@ -539,6 +547,29 @@ def test_a_worker_whose_clock_is_ahead_answers_nothing_that_was_taken_back(hospi
     review.undo(hospital.db, job_id, ADA)
     assert not finish_claim(hospital.db, claimed, JobState.GENERATED, "answered")
     assert hospital.job(claimed.job_id).state is JobState.SUPERSEDED
+
+
+def test_a_re_routing_that_is_answered_already_stands(hospital: Hospital) -> None:
+    job_id = held(hospital)
+    review.reroute(hospital.db, job_id, "abdominal_trauma", ADA, "", undo_s=60)
+    with hospital.db.writing() as session:
+        session.execute(update(Job).where(Job.id != job_id).values(state=JobState.HELD))
+    with pytest.raises(ReviewError, match="abdominal_trauma has answered already"):
+        review.undo(hospital.db, job_id, ADA)
+    assert hospital.job(job_id).state is JobState.REJECTED
+
+
+def test_an_adapter_of_single_images_is_asked_about_each_image_of_the_answer_and_no_later_one(
+    hospital: Hospital,
+) -> None:
+    job_id = hospital.decided_volume("A1", range(3), 1, state=JobState.HELD, model_input={"incomplete": []})
+    late = hospital.decided_volume("A1", range(3, 5), 2, state=JobState.HELD, model_input={"incomplete": []})
+    outcome = review.reroute(hospital.db, job_id, "dsa_patency", ADA, "no abdomen")
+    assert "(3 jobs)" in outcome.message
+    with hospital.db.reading() as session:
+        units = session.scalars(select(Job.unit_uid).where(Job.adapter == "dsa_patency")).all()
+    series_uid = hospital.job(late).unit_uid
+    assert sorted(units) == [f"{series_uid}.{number}" for number in (1, 2, 3)]
 
 
 def test_a_process_killed_while_it_signs_leaves_the_case_as_it_was(

@@ -15,6 +15,10 @@ import pytest
 from dicom_node.scp import ReceivedInstance
 from dicom_node.spool import Spool, SpoolError
 from tests.receiving_node import RawSender, c_store_rq, ct_slice, encoded, p_data, pdu, pdv, receiving_node
+from tests.services.process import answers_on, free_port, wait_until
+from tests.web_server import web_settings
+from worker.children import children_of
+from worker.settings import DiskSettings
 
 
 def _fails(code: int) -> NoReturn:
@@ -114,3 +118,16 @@ def test_killed_node_leaves_every_acknowledged_object_and_no_half_one(tmp_path: 
     assert len(list(spool.objects())) == 3
     assert spool.sweep() == 1
     assert not list(spool.incoming.iterdir())
+
+
+def test_the_daemons_node_gives_no_image_the_room_that_is_kept_free(tmp_path: Path) -> None:
+    settings = web_settings(tmp_path)
+    dicom = settings.dicom.model_copy(update={"port": free_port()})
+    settings = settings.model_copy(update={"dicom": dicom, "disk": DiskSettings(keep_free_gib=1e6)})
+    with children_of(["node"]) as (node,):
+        node.begin(settings)
+        wait_until(lambda: answers_on(dicom.port), 30, "the node")
+        with RawSender(dicom.port) as sender:
+            sender.associate()
+            assert sender.store(ct_slice("no room"))[0] == 0xA700
+    assert not list(Spool(settings.data_dir / "spool").objects())

@@ -23,6 +23,7 @@ from tests.services.process import LOCALHOST
 from tests.web_server import WebServer, web_server, web_settings
 from worker.db.records import Association, Instance, Series
 from worker.node import reconcile
+from worker.settings import DiskSettings
 from worker.states import InstanceState
 
 HTTP = httpx.Client(trust_env=False, timeout=30)
@@ -106,6 +107,16 @@ def test_an_instance_beyond_the_limit_is_refused_and_the_next_one_taken(server: 
     assert answer.status_code == 202
     assert named(answer, "00081198")[ct_slice("large").SOPInstanceUID]["00081197"]["Value"] == [0xA700]
     assert len(stored(server)) == 1
+
+
+def test_room_that_is_kept_free_is_not_given_to_what_is_stored(tmp_path: Path) -> None:
+    settings = web_settings(tmp_path)
+    settings = settings.model_copy(update={"disk": DiskSettings(keep_free_gib=1e6)})
+    with web_server(settings) as full:
+        answer = post(full, body([file_of(ct_slice("0"), tmp_path)]))
+        assert answer.status_code == 503
+        assert named(answer, "00081198")[ct_slice("0").SOPInstanceUID]["00081197"]["Value"] == [0xA700]
+        assert stored(full) == []
 
 
 def test_the_same_instance_again_is_one_and_other_content_is_a_conflict(server: WebServer, tmp_path: Path) -> None:
