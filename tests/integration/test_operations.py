@@ -25,7 +25,7 @@ from worker.db.arrivals import commit_arrivals
 from worker.db.columns import utc_now
 from worker.db.owed_messages import OwedMessage
 from worker.db.process_reports import Reporter, report, reports
-from worker.db.records import Delivery, Event, Job, Review, Series, Study
+from worker.db.records import Delivery, Event, Job, Result, Review, Series, Study
 from worker.db.schema import upgrade
 from worker.db.sessions import Database
 from worker.db.transitions import move_job
@@ -281,6 +281,20 @@ def test_why_by_state_of_the_job(ledger: Ledger) -> None:
     assert (ledger.why(1).has_result, ledger.why(1).reasons) == (True, [])
     with ledger.db.reading() as session:
         assert why_not(session, ledger.settings, 99) is None
+
+
+def test_a_rejected_answer_that_was_sent_is_said_to_be_taken_back(ledger: Ledger) -> None:
+    ledger.change(Delivery, 1, state=DeliveryState.DELIVERED)
+    ledger.change(Job, RELEASED_JOB, state=JobState.REJECTED)
+    assert "what was sent of it is taken back" in ledger.words(1)
+    assert "nothing of it is sent" not in ledger.words(1)
+    note = Result(
+        job_id=RELEASED_JOB, sop_instance_uid="1.2.99", sop_class_uid="", kind="rejection", digest="", path=""
+    )
+    note.deliveries = [Delivery(destination="pacs", state=DeliveryState.DEAD, last_error="refused: full")]
+    with ledger.db.writing() as session:
+        session.add(note)
+    assert "REJECTION to pacs was given up after 0 tries: refused: full" in ledger.words(1)
 
 
 def test_destinations_tell_what_waits_and_what_went_wrong(ledger: Ledger) -> None:

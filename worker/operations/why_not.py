@@ -19,6 +19,7 @@ from worker.db.records import Delivery, Instance, Job, Result, Series, Study
 from worker.near_misses import decisive_part
 from worker.operations import waiting
 from worker.operations.shapes import Reason, WhyNot
+from worker.result_kinds import ENDINGS
 from worker.settings import Settings
 from worker.states import DeliveryState, InstanceState, JobState, SeriesState
 
@@ -136,6 +137,7 @@ def _about_job(session: Session, settings: Settings, job: Job) -> Iterator[Reaso
         yield said("is signed; its report is being written.", next_at=still)
     elif job.state is JobState.REJECTED:
         yield said(_rejected(job))
+        yield from _about_deliveries(settings, [result for result in job.results if result.kind in ENDINGS])
     else:
         yield from _about_results(settings, job)
 
@@ -158,12 +160,14 @@ def _held(job: Job) -> tuple[str, str]:
 
 
 def _rejected(job: Job) -> str:
+    sent = any(delivery.delivered_at or delivery.state in ARRIVED for row in job.results for delivery in row.deliveries)
+    follows = "what was sent of it is taken back" if sent else "nothing of it is sent"
     decided = [review for review in job.reviews if review.action in ("reject", "reroute") and not review.undone_at]
     if not decided:
-        return "was rejected; nothing of it is sent."
+        return f"was rejected; {follows}."
     last = decided[-1]
     why = f": {last.comment}" if last.comment else ""
-    return f"was rejected by {last.reviewer_name}{why}; nothing of it is sent."
+    return f"was rejected by {last.reviewer_name}{why}; {follows}."
 
 
 def _about_results(settings: Settings, job: Job) -> Iterator[Reason]:
@@ -178,7 +182,11 @@ def _about_results(settings: Settings, job: Job) -> Iterator[Reason]:
             text=f"{job.adapter}: its results are written, but {what}.",
             remedy=remedy,
         )
-    for result in job.results:
+    yield from _about_deliveries(settings, job.results)
+
+
+def _about_deliveries(settings: Settings, results: Sequence[Result]) -> Iterator[Reason]:
+    for result in results:
         for delivery in result.deliveries:
             if (found := _about_delivery(settings, result, delivery)) is not None:
                 yield found
