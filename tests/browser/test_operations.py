@@ -53,6 +53,28 @@ def test_the_pipeline_follows_what_happens(browser: Browser, served: WebServer) 
             session.execute(update(Job).where(Job.id == HELD_JOB).values(state=JobState.HELD))
 
 
+@pytest.mark.parametrize("path", ["studies", "studies/2"])
+def test_a_page_on_which_something_moves_is_renewed_under_what_is_typed(
+    browser: Browser, served: WebServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.web.pages.REFRESH_S", 1)
+    with served.database.writing() as session:
+        move_job(session, session.get_one(Job, HELD_JOB), JobState.QUEUED, "asked again")
+    with opened(browser, f"{served.url}/{path}") as page:
+        expect(page.get_by_text("processing", exact=True)).to_be_visible()
+        assert faults(page) == []
+        page.get_by_label("Find a study").fill("half a num")
+        # By itself it asks in the background, which keeps no session open.
+        with page.expect_request(lambda request: "x-background" in request.headers):
+            pass
+        with served.database.writing() as session:
+            session.execute(update(Job).where(Job.id == HELD_JOB).values(state=JobState.HELD))
+        with page.expect_response(lambda response: response.status == 286):
+            pass
+        expect(page.get_by_text("processing", exact=True)).to_be_hidden()
+        expect(page.get_by_label("Find a study")).to_have_value("half a num")
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 1280), ("tablet", 820)])
 def test_no_page_has_an_obstacle(browser: Browser, served: WebServer, scheme: str, width: int) -> None:
     screen = {"viewport": {"width": width, "height": 1000}, "has_touch": scheme == "tablet"}

@@ -22,6 +22,8 @@ from worker.schemas import JobView
 from worker.settings import Settings
 from worker.web.caller import caller_of
 
+#: Status of a page that htmx need not fetch again.
+STOP_POLLING = 286
 #: State -> how it is coloured: all is well, somebody or something is waited for, something is wrong.
 COLOURS = {
     "good": frozenset({"done", "delivered", "confirmed", "released", "verified", "routed", "release"}),
@@ -114,6 +116,11 @@ templates.env.tests["dictionary"] = _is_mapping
 templates.env.tests["of_words"] = wording.is_of_words
 
 
+def status_of(request: Request, renew_s: int | None) -> int:
+    """Return the status of a page that renews itself: 286 has htmx ask no more (htmx's documentation, polling)."""
+    return STOP_POLLING if renew_s is None and "HX-Request" in request.headers else 200
+
+
 def render(
     request: Request,
     name: str,
@@ -129,6 +136,7 @@ def render(
         "ae_title": settings.dicom.ae_title,
         "dicom_port": settings.dicom.port,
         "refresh_s": None,
+        "renew_s": None,
         "user": None if caller is None else caller.user,
         "places": [(to, said) for to, said, role in PLACES if caller is not None and caller.user.may(role)],
         "here": request.url.path,

@@ -31,12 +31,12 @@ from worker.states import DeliveryState, JobState, StudyState
 from worker.web.access import requires
 from worker.web.api_document import LAST_NUMBER
 from worker.web.key_images import PictureError, png_of_capture
-from worker.web.page import render
+from worker.web.page import render, status_of
 
 router = APIRouter(include_in_schema=False, dependencies=[requires(Role.VIEWER)])
 
 Number = Annotated[int | None, Query(ge=0, le=LAST_NUMBER)]
-#: Seconds after which a page on which something still moves is fetched again.
+#: Seconds after which what a page shows is fetched again while something on it moves.
 REFRESH_S = 5
 MOVING = frozenset({StudyState.RECEIVING, StudyState.PROCESSING, StudyState.DELIVERING})
 
@@ -48,7 +48,7 @@ def newest(request: Request, before: Number = None, after: Number = None) -> Res
         page = study_lines(session, before=before, after=after)
         counts = {} if page.has_newer else count_all(session)
     moving = any(study.state in MOVING for study in page.lines)
-    return _studies(request, page, {"counts": counts, "refresh_s": None if page.has_newer or not moving else REFRESH_S})
+    return _studies(request, page, {"counts": counts, "renew_s": None if page.has_newer or not moving else REFRESH_S})
 
 
 @router.get("/search")
@@ -71,7 +71,8 @@ def search(request: Request, q: Annotated[str, Form(max_length=64)] = "") -> Res
 def _studies(request: Request, page: StudyPage, context: dict[str, Any]) -> Response:
     shown = any(answer.is_standin for study in page.lines for answer in study.answers)
     standin = shown or request.app.state.settings.engine.kind == "standin"
-    return render(request, "studies.html", {"page": page, "studies": page.lines, "standin": standin, **context})
+    context = {"page": page, "studies": page.lines, "standin": standin, **context}
+    return render(request, "studies.html", context, status_of(request, context.get("renew_s")))
 
 
 @router.get("/studies/{number}", response_class=HTMLResponse)
@@ -85,14 +86,15 @@ def study(request: Request, number: str) -> Response:
         nothing = {"title": "Not found", "message": "There is no such study. Search for it above."}
         return render(request, "message.html", nothing, status_code=404)
     current = [job for job in found.jobs if job.state != "superseded"]
+    renew_s = REFRESH_S if found.state in MOVING else None
     context = {
         "study": found,
         "why": why,
         "jobs": current,
         "superseded": [job for job in found.jobs if job.state == "superseded"],
-        "refresh_s": REFRESH_S if found.state in MOVING else None,
+        "renew_s": renew_s,
     }
-    return render(request, "study.html", context, jobs=found.jobs)
+    return render(request, "study.html", context, status_of(request, renew_s), found.jobs)
 
 
 @router.get("/results/{number}.png")

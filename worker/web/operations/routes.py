@@ -23,7 +23,7 @@ from worker.web.access import requires
 from worker.web.api_document import NO_NUL, who
 from worker.web.caller import caller_of
 from worker.web.operations.parts import TABS, enabled, replays
-from worker.web.page import render
+from worker.web.page import render, status_of
 from worker.web.replays import ReplayBusyError
 
 router = APIRouter(include_in_schema=False, dependencies=[requires(Role.VIEWER)])
@@ -93,7 +93,8 @@ def shown(request: Request, replay_id: str) -> Response:
         nothing = {"title": "Not found", "message": "This replay is forgotten. Begin it again at Rules."}
         return render(request, "message.html", nothing, status_code=404)
     context = {"replay": found, "text": replays(request).text_of(replay_id), **TABS}
-    return render(request, "operations/replay.html", context | {"refresh_s": 1 if found.state == "running" else None})
+    renew_s = 1 if found.state == "running" else None
+    return render(request, "operations/replay.html", context | {"renew_s": renew_s}, status_of(request, renew_s))
 
 
 @router.post("/operations/rules/replays/{replay_id}/stop")
