@@ -69,6 +69,7 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
                         _spoil(row, column.key, column.type)
         accounts.get(session, "ada").person_name = HOSTILE_NAME
         held = session.get_one(Job, HELD_JOB)
+        held.study.patient_name = f"other {HOSTILE}"[:64]
         held.findings = {**(held.findings or {}), "severity_estimate": HOSTILE}
         held.doubts = held.model_input["incomplete"] = [HOSTILE]
     with quick_hashes(), TestClient(made):
@@ -92,6 +93,7 @@ def test_what_others_write_is_text_on_every_page(app: FastAPI) -> None:
         assert answer.status_code == 200, (address, answer.text[:500])
         _check(address, answer.text)
         shown += "pwned" in answer.text
+        assert (">other name<" in answer.text) == address.startswith("/cases/"), address
     for address, form in FORMS:
         token = html.fromstring(browser.get("/account").text).xpath("//input[@name='csrf_token']/@value")[0]
         answer = browser.post(address, data={**form, "csrf_token": token}, headers={"Accept": "text/html"})

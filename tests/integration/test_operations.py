@@ -430,6 +430,8 @@ def test_other_rules_are_tried_and_change_nothing(ledger: Ledger) -> None:
         ledger.receive_run()
     found = replay(ledger.db, [], [], ADAPTERS, days=3, series_at_most=2)
     assert (found.series, found.series_in_time) == (2, 3)
+    found = replay(ledger.db, [], tried, ADAPTERS, days=3)
+    assert [count.series for count in found.counts] == [found.changed] == [3]
 
     def stop(done: int, _of: int) -> None:
         if done:

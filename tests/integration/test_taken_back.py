@@ -33,7 +33,10 @@ from worker import review
 from worker.announcing import announce
 from worker.cli import app
 from worker.db.columns import utc_now
+from worker.db.commitment_records import Commitment
 from worker.db.records import Delivery, Job
+from worker.db.refusals import learn, refused_classes
+from worker.db.renaming import Renamed, rename_destination
 from worker.db.retractions import to_retract
 from worker.delivery import deliver, rescue_expired, resend
 from worker.message_destinations import FhirDestination
@@ -149,6 +152,27 @@ def test_a_rejection_follows_a_destination_to_its_new_name(tmp_path: Path, sqlit
             deliver(hospital.db, hospital.settings, "archive")
             assert note.sop_instance_uid in stored
             assert hospital.delivery_states(job_id) | hospital.delivery_states(unsent) == {DeliveryState.DELIVERED}
+
+
+def test_a_new_name_takes_along_what_was_asked_and_sends_nothing_twice(tmp_path: Path, sqlite_url: str) -> None:
+    old = DicomDestination(name="pacs", ae_title="PACS", host=LOCALHOST, port=free_port())
+    with hospital_with(tmp_path, sqlite_url, old) as hospital:
+        job_id = released(hospital)
+        first, *others = hospital.deliveries(job_id)
+        with hospital.db.writing() as session:
+            session.add(Delivery(result_id=first.result_id, destination="archive", state=DeliveryState.PENDING))
+            session.add(Commitment(transaction_uid="1.2.3", destination="pacs"))
+            learn(session, "pacs", [Comprehensive3DSRStorage])
+        assert rename_destination(hospital.db, "pacs", "archive") == Renamed(len(others), dead=0, left=1)
+        found = {row.id: (row.destination, row.state) for row in hospital.deliveries(job_id)}
+        assert found.pop(first.id) == ("pacs", DeliveryState.CANCELLED)
+        assert list(found.values()) == [("archive", DeliveryState.PENDING)] * (len(others) + 1)
+        with hospital.db.reading() as session:
+            assert session.scalars(select(Commitment.destination)).all() == ["archive"], (
+                "its answer is not a stranger's"
+            )
+            for name in ("pacs", "archive"):
+                assert refused_classes(session, name, 3600) == frozenset(), "another system may have the name"
 
 
 def test_what_waits_for_a_name_that_means_another_system_now_is_a_dead_letter_and_no_more(

@@ -324,3 +324,16 @@ def test_a_destination_is_tried_now_and_asked_again(filled: Path) -> None:
         again = cli("deliveries", command, "pacs")
         assert (again.returncode, "pacs" in again.stderr) == (1, True)
         assert cli("deliveries", command, "nobody").returncode == 2
+
+
+def test_doctor_says_that_images_are_refused_for_want_of_room(filled: Path) -> None:
+    def data_dir() -> dict[str, str]:
+        checks = json.loads(cli("doctor", "--json").stdout)["checks"]
+        return next(check for check in checks if check["check"] == "data_dir")
+
+    assert data_dir()["state"] in ("ok", "remark")
+    with (filled / "dicom-worker.yaml").open("a") as file:
+        file.write("disk: {keep_free_gib: 1.0e+6}\n")
+    found = data_dir()
+    assert found["state"] == "failed"
+    assert "images are refused below 1e+06 GiB (disk.keep_free_gib); make room" in found["message"]
