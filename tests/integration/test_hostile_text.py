@@ -17,7 +17,7 @@ from tests.ledger_rows import HELD_JOB, RELEASED_JOB, fill_ledger
 from tests.people import PASSWORD, browser_of, log_in, quick_hashes
 from tests.web_server import web_settings
 from worker.db.columns import Record
-from worker.db.records import Job
+from worker.db.records import Job, Review
 from worker.people import accounts
 from worker.roles import Role
 from worker.web.app import create_app
@@ -70,6 +70,9 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
         accounts.get(session, "ada").person_name = HOSTILE_NAME
         held = session.get_one(Job, HELD_JOB)
         held.study.patient_name = f"other {HOSTILE}"[:64]
+        first = {"account": "", "reviewer_name": HOSTILE_NAME, "reviewer_organization": HOSTILE[:64]}
+        session.add(Review(job_id=HELD_JOB, action="opinion", comment=HOSTILE, from_state="held", **first))
+        held.second_reader = True
         held.findings = {**(held.findings or {}), "severity_estimate": HOSTILE}
         held.doubts = held.model_input["incomplete"] = [HOSTILE]
     with quick_hashes(), TestClient(made):
@@ -93,6 +96,7 @@ def test_what_others_write_is_text_on_every_page(app: FastAPI) -> None:
         assert answer.status_code == 200, (address, answer.text[:500])
         _check(address, answer.text)
         shown += "pwned" in answer.text
+        assert ("The first reader" in answer.text) == address.startswith(f"/cases/{HELD_JOB}"), address
         assert (">other name<" in answer.text) == address.startswith("/cases/"), address
     for address, form in FORMS:
         token = html.fromstring(browser.get("/account").text).xpath("//input[@name='csrf_token']/@value")[0]

@@ -102,6 +102,10 @@ def test_a_claim_that_nobody_renews_is_free_for_others(hospital: Hospital) -> No
     assert taken.is_own
     with pytest.raises(ReviewError, match=r"Broca\^Bob has job"):
         review.accept(hospital.db, job_id, ADA)
+    renewed = review.claim(hospital.db, job_id, BOB, 600)
+    assert renewed is not None
+    assert renewed.since == taken.since
+    assert renewed.expires_at > taken.expires_at, "a page that is open keeps the case"
     forgotten = held(hospital, "B2")
     review.claim(hospital.db, forgotten, ADA, -1)
     with hospital.db.reading() as session:
