@@ -451,6 +451,7 @@ def test_an_administrator_makes_and_revokes_tokens_which_are_shown_once(app: Fas
         numbers = {account.login: str(account.id) for account in accounts.everybody(session)}
     page = send("/people/tokens", name="prometheus", role="viewer", days="30", account="")
     token = page.split('class="secret">')[1].split("<")[0]
+    assert "prometheus has the role viewer for 30 days" in page
     assert token.startswith(tokens.PREFIX)
     assert answers(token) == 200
     assert "prometheus" in browser.get("/people").text

@@ -101,7 +101,7 @@ def add_token(session: Session, by: User | None, name: str, role: Role, days: fl
     if by is not None and owner is not None and owner.id != by.id and role is not Role.VIEWER:
         raise PeopleError(f"a token in the name of {owner.login} could sign as them: make it a {Role.VIEWER}")
     in_name = "" if owner is None else f", in the name of {owner.login}"
-    done = f"The token {name.strip()} is a {role} for {days:g} days{in_name}."
+    done = f"The token {name.strip()} has the role {role} for {days:g} days{in_name}."
     return Change(f"token:{name.strip()}", done, token, roles=True)
 
 
