@@ -82,6 +82,7 @@ def test_what_a_person_does_at_the_pages_is_told_once(app: FastAPI) -> None:
         f"DICOM Instances Accessed by vera about {HELD}",
         "Query by vera about /api/studies",
         "Query by vera about /search",
+        "Security Alert / Use of Restricted Function failed by vera about /people",
         "User Authentication / Logout by vera about ",
     ]
 
@@ -209,9 +210,13 @@ def test_a_role_that_may_not_is_told_and_nobody_unknown_is(app: FastAPI) -> None
     headers = {"Authorization": f"Bearer {token_of(app, Role.VIEWER, 'viewer')}"}
     assert nobody.post("/dicom-web/studies", headers=headers).status_code == 403
     assert nobody.get("/dicom-web/studies", headers=headers, params={"PatientID": "P-9"}).status_code == 204
+    assert nobody.get("/people", headers=headers).status_code == 403
+    assert nobody.get("/api/tokens", headers=headers).status_code == 403
     assert said(app) == [
         "Security Alert / Use of Restricted Function failed by token:viewer about /dicom-web",
         "Query by token:viewer about /dicom-web/studies",
+        "Security Alert / Use of Restricted Function failed by token:viewer about /people",
+        "Security Alert / Use of Restricted Function failed by token:viewer about /api/tokens",
     ]
 
 

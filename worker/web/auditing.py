@@ -1,4 +1,4 @@
-"""Every request that shows a patient's data -> an audit message, before the first byte of the answer leaves.
+"""Every request that shows a patient's data, or that a role may not make -> an audit message, before it is answered.
 
 Input: requests and the answers to them, seen from around the application, so that no page can forget it. Output: lines
 of the audit trail. Which study an address is about is read off its parts (`_SUBJECTS`); a list is a query. One person's
@@ -158,7 +158,7 @@ class Audits:
         """Serve one request."""
         path = scope.get("path", "")
         shows_patients = path in LISTS or path.startswith(REPLAYS) or not path.startswith(NO_PATIENTS)
-        if scope["type"] != "http" or not shows_patients:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})  # who asks is found out further in
@@ -167,7 +167,7 @@ class Audits:
             receive = _copied(receive, form)
 
         async def send_when_told(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and (shows_patients or message["status"] == 403):
                 await run_in_threadpool(self._tell, scope, path, message["status"], bytes(form))
             await send(message)
 
@@ -180,12 +180,14 @@ class Audits:
         is_shown = status < 400 or status == 409 or (status == 422 and path.startswith("/cases/"))
         is_shown = is_shown or (status == 404 and path in LISTS)  # that there is nothing is an answer, too
         sought = _sought(request) if status == 404 and path not in LISTS else ""
-        if caller is None or not (is_shown or sought or status == 403) or scope["method"] not in ("GET", "POST"):
+        if caller is None:
             return
         if status == 403:
             place = path if path.startswith("/api") else f"/{path.split('/')[1]}"
             if self._is_new(_Look(caller, "refused", place)):
                 self._trail.write(events.refused(self._trail.system, actor(request, caller), place))
+            return
+        if not (is_shown or sought) or scope["method"] not in ("GET", "POST"):
             return
         if path.startswith("/dicom-web/") and scope["method"] == "POST":
             return  # ingest tells of what came in
