@@ -110,7 +110,7 @@ class AdapterDefinition:
     #: Raises `RenderError`.
     render: Callable[[Sequence[InstanceFile]], ModelInput]
     parse: Callable[[Generation], BaseModel | ParseFailure]
-    #: The class of an answer, a key of `policy.release_at`.
+    #: The class of an answer, a key of `policy.release_at`; `models.confidence.INCONSISTENT` where its fields disagree.
     answer_class: Callable[[BaseModel], str]
     confidence: Callable[[Generation, BaseModel], Confidence]
     policy: ReviewPolicy

@@ -71,6 +71,10 @@ class Confidence:
         return f"{probability_text(self.probability)} ({calibrated} {self.method})"
 
 
+#: Answer class of findings whose fields contradict each other: never released, and said to who signs them.
+INCONSISTENT: Final = "inconsistent"
+
+
 @dataclass(frozen=True, slots=True)
 class ReviewPolicy:
     """When an answer may leave without a person having looked: probability of the answer itself, by answer class."""

@@ -478,6 +478,18 @@ def test_what_a_person_changed_is_marked_before_they_sign(hospital: Hospital, ad
     assert re.search(r"<td>severe</td><td class=\"soft\">mild</td>", sign)
 
 
+def test_findings_that_contradict_each_other_are_said_to_do_so_before_they_are_signed(
+    hospital: Hospital, ada: TestClient
+) -> None:
+    job_id = held_volume(hospital)
+    page = ada.get(f"/cases/{job_id}").text
+    assert "contradict each other" not in page
+    sign = send(ada, page, f"/cases/{job_id}/edit", step="look", **{"f.severity_estimate": "none"}).text
+    assert "These findings contradict each other" in sign
+    signed = send(ada, sign, f"/cases/{job_id}/edit", step="sign")  # it is theirs to say
+    assert "Signed with your changes" in signed.text
+
+
 def test_an_edit_that_changes_nothing_is_an_acceptance(hospital: Hospital, ada: TestClient) -> None:
     job_id = held(hospital)
     action = f"/cases/{job_id}/edit"

@@ -7,15 +7,15 @@ Input: a job, findings and who signs. Output: `Preview`, from the same `Report` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from dicom_node.codes import NAMED_IN_TEXT, NO_UNITS, PROBABILITY
 from dicom_node.report import Measurement, Person, Report, ReportedFinding, probability_text
 from models.adapter import AdapterDefinition
-from models.confidence import Confidence
+from models.confidence import INCONSISTENT, Confidence
 from models.generation import ModelProvenance
 from models.recipe import RecipeError
 from models.rendering import InputRecord
@@ -23,6 +23,8 @@ from worker.answers import Answer, Signature, report_of
 from worker.db.columns import utc_now
 from worker.db.records import Job
 from worker.db.units import asked_adapter
+
+_DISAGREE: Final = "These findings contradict each other: one field speaks of an abnormality that another denies."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Preview:
     statements: tuple[str, ...] = ()
     #: Who signs; None for nobody.
     signer: Person | None = None
+    #: What speaks against signing it as it is.
+    warning: str = ""
     #: Why there are no words.
     obstacle: str = ""
 
@@ -50,14 +54,16 @@ def preview(
         return Preview(obstacle="there is no usable answer, and so no report; edit it, or reject it")
     try:
         adapter = asked_adapter(adapters, job)
-        report = report_of(_answer(adapter, job, findings, person), None)
+        answer = _answer(adapter, job, findings, person)
+        report = report_of(answer, None)
     except LookupError as error:
         return Preview(obstacle=str(error))
     except ValidationError as error:
         return Preview(obstacle=f"the findings do not fit this release of the adapter: {error.errors()[0]['msg']}")
     except (KeyError, TypeError, ValueError, RecipeError) as error:
         return Preview(obstacle=f"what the model saw was kept in another form ({error!r}); retry the job")
-    return _in_words(report, person)
+    disagree = adapter.answer_class(answer.findings) == INCONSISTENT
+    return replace(_in_words(report, person), warning=_DISAGREE if disagree else "")
 
 
 def _answer(adapter: AdapterDefinition, job: Job, findings: Mapping[str, Any], person: Person | None) -> Answer:

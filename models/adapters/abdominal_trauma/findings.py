@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.confidence import Confidence, likelihood_of_spans
+from models.confidence import INCONSISTENT, Confidence, likelihood_of_spans
 from models.generation import Generation
 from models.parsing import ParseFailure, answered_object, field_spans, reason_of
 
@@ -97,7 +97,7 @@ def answer_class(findings: BaseModel) -> str:
     """Return the key into the review policy: "injury", "no injury", or "inconsistent" where the fields disagree."""
     answer = TraumaFindings.model_validate(findings)
     if (answer.severity_estimate == "none") != (not answer.organs_involved):
-        return "inconsistent"
+        return INCONSISTENT
     return "injury" if answer.organs_involved else "no injury"
 
 
