@@ -22,11 +22,10 @@ from worker.review import Reviewer, ReviewError, ReviewOutcome
 from worker.roles import Role
 from worker.schemas import ReviewCase
 from worker.settings import ReviewSettings
-from worker.web import auditing
 from worker.web.access import requires
 from worker.web.api_document import ERRORS, LAST_NUMBER, JobId, Limit, Offset, Text, next_page, problem
 from worker.web.operations.parts import enabled
-from worker.web.reading_room import CANNOT_SIGN, account_of
+from worker.web.reading_room import reader
 
 router = APIRouter(prefix="/api/review", tags=["review"], dependencies=[requires(Role.VIEWER)], responses=ERRORS)
 Decider = Annotated[User, requires(Role.REVIEWER)]
@@ -246,16 +245,8 @@ def _person(request: Request, user: User, job_id: str) -> Reviewer:
     with _database(request).reading() as session:
         if session.get(Job, job_id) is None:
             raise HTTPException(404, f"there is no job {job_id}")
-    if not user.is_person:
-        raise HTTPException(403, CANNOT_SIGN)
     try:
-        return review.reviewer(
-            request.app.state.settings,
-            user.person_name,
-            user.organization,
-            account_of(user),
-            witness=auditing.witness(request),
-        )
+        return reader(request, user)
     except ReviewError as error:
         raise HTTPException(403, str(error)) from None
 
