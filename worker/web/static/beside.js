@@ -1,11 +1,13 @@
 // A case's page: the images of another study of the patient beside the case's own, for comparison. Without this script,
 // or with Ctrl, they open in a tab of their own.
 
+import { find } from "./page.js";
+
 function beside(place) {
-  const page = document.querySelector(".case");
-  const holder = document.querySelector("[data-beside-viewer]");
-  const head = document.querySelector("[data-beside-head]");
-  const words = document.querySelector("[data-beside-words]");
+  const page = find(".case");
+  const holder = find("[data-beside-viewer]");
+  const head = find("[data-beside-head]");
+  const words = find("[data-beside-words]");
   let openedBy = null;
 
   const show = (isShown) => {
@@ -45,5 +47,5 @@ function beside(place) {
   }
 }
 
-const place = document.querySelector("[data-beside-place]");
+const place = find("[data-beside-place]");
 if (place) beside(place);

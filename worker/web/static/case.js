@@ -1,6 +1,6 @@
 // The pages of a case: its claim, its decisions and their forms, and what of its images was on the screen.
 import "./beside.js";
-import { KEYS_TYPED_INTO, all, find } from "./page.js";
+import { all, find, isEscape, isForPage } from "./page.js";
 
 // Decisions: one open at a time, its first field or its button focused -------------------------------------------------
 
@@ -13,15 +13,14 @@ function openDecision(details) {
 }
 
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (event.key === "Escape") {
+  if (isEscape(event)) {
     for (const details of all("details.decision[open]")) {
       details.open = false;
       find("summary", details).focus();
     }
     return;
   }
-  if (event.key.length !== 1 || event.target.matches(KEYS_TYPED_INTO) || find("dialog[open]")) return;
+  if (event.key.length !== 1 || !isForPage(event)) return;
   const decision = all("details.decision").find((details) => details.dataset.key.includes(event.key));
   if (!decision) return;
   event.preventDefault();

@@ -1,7 +1,7 @@
 // Small helps on every page: times in the reader's zone, the light switch, keys, lists, a server that is away. Pages
 // work without.
 
-export const KEYS_TYPED_INTO = "input, textarea, select, [contenteditable]";
+const KEYS_TYPED_INTO = "input, textarea, select, [contenteditable]";
 export const find = (selector, within = document) => within.querySelector(selector);
 export const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
@@ -208,13 +208,17 @@ const PLAIN_KEYS = {
   "?": () => find("#help")?.showModal(),
 };
 
+// Whether a key is pressed by itself, and for nothing but the page: no text is typed, and no dialog waits for it.
+const isPlain = (event) => !(event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented);
+export const isEscape = (event) => isPlain(event) && event.key === "Escape";
+export const isForPage = (event) => isPlain(event) && !event.target.matches(KEYS_TYPED_INTO) && !find("dialog[open]");
+
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (event.key === "Escape") {
+  if (isEscape(event)) {
     if (event.target.matches(KEYS_TYPED_INTO)) event.target.blur();
     return;
   }
-  if (event.target.matches(KEYS_TYPED_INTO) || find("dialog[open]")) return;
+  if (!isForPage(event)) return;
   const action = PLAIN_KEYS[event.key];
   if (!action) return;
   event.preventDefault();
