@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chromium import faults, keep, opened
+from tests.browser.entrance import log_in
 from tests.ledger_rows import HELD_PAGE, fill_ledger
 from tests.people import PASSWORD, quick_hashes
 from tests.web_server import WebServer, web_server, web_settings
@@ -34,12 +35,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
         password = accounts.first_administrator(server.database)
         assert password is not None
         yield Site(server, password)
-
-
-def log_in(page: Page, login: str, password: str) -> None:
-    page.get_by_label("Login").fill(login)
-    page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_role("button", name="Log in").click()
 
 
 def look_at(page: Page, name: str) -> None:

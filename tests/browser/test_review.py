@@ -21,6 +21,7 @@ from dicom_node.peer import Peer
 from dicom_node.scu import c_store
 from tests import services
 from tests.browser.chromium import faults, keep, opened
+from tests.browser.entrance import log_in
 from tests.daemon import AE_TITLE, Daemon
 from tests.people import PASSWORD
 from worker import review
@@ -95,15 +96,9 @@ def send(daemon: Daemon, files: Sequence[Path]) -> None:
 def logged_in(browser: Browser, house: House, login: str = "ada", path: str = "/", **context: Any) -> Iterator[Page]:
     """A browser of this person, at a page."""
     with opened(browser, f"{house.url}{path}", **context) as page:
-        fill_in(page, login)
+        log_in(page, login)
         page.wait_for_url(f"{house.url}{path}")
         yield page
-
-
-def fill_in(page: Page, login: str) -> None:
-    page.get_by_label("Login").fill(login)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
 
 
 def press(page: Page, key: str) -> None:
@@ -303,7 +298,7 @@ def test_a_session_that_ended_leads_to_the_log_in_and_back_to_the_case(browser: 
         expect(page.get_by_text("Your session has ended")).to_be_visible()
         keep(page, "review-session-ended")
         assert house.state(job_id) is JobState.HELD
-        fill_in(page, "ada")
+        log_in(page, "ada")
         page.wait_for_url(f"{house.url}/cases/{job_id}")
 
 

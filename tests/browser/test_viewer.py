@@ -19,6 +19,7 @@ from models.drawing import draw
 from models.question import Question
 from models.recipe import FrameOf, Picture, Plane
 from tests.browser.chromium import faults, keep, opened
+from tests.browser.entrance import log_in
 from tests.people import PASSWORD, quick_hashes
 from tests.phantoms.angiography import Detector, run, write_dsa
 from tests.phantoms.ct import write_ct
@@ -289,9 +290,7 @@ def test_a_person_draws_a_box_and_sees_their_own(browser: Browser, tmp_path: Pat
         with server.database.writing() as session:
             accounts.add(session, "ada", Role.REVIEWER, person_name="Lovelace^Ada", password=PASSWORD)
         with opened(browser, f"{room.url}/cases/{job}") as page:
-            page.get_by_label("Login").fill("ada")
-            page.get_by_label("Password").fill(PASSWORD)
-            page.get_by_role("button", name="Log in").click()
+            log_in(page, "ada")
             at(page, 3, 24)
             page.keyboard.press("v")
             page.keyboard.press("End")
